@@ -1,0 +1,138 @@
+"""Writes a bundle so that a reader sees all of it or none: sibling directory, check, rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rubricrm.bundle import MANIFEST_NAME, Bundle, file_sha256
+from rubricrm.errors import ExportFailed, TargetExists
+from rubricrm.manifest import FileFacts, Manifest
+
+_WRITING = "writing"
+_REPLACED = "replaced"
+# Graph, tokenizer and manifest beside the weights, generously.
+_SPARE_BYTES = 32 << 20
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse a target that must not be written, before any work is done.
+
+    Raises:
+        TargetExists: It exists and `force` is not given; or it is not a bundle, which is never replaced.
+    """
+    if not target.exists() and not target.is_symlink():
+        return
+    if not (target / MANIFEST_NAME).is_file():
+        raise TargetExists(f"{target}: exists and is not a bundle: it is never replaced. Choose another path.")
+    if not force:
+        raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
+
+
+def check_space(target: Path, num_bytes: int) -> None:
+    """Refuse an export that the disk cannot hold. The target's parent is made if it is missing.
+
+    Raises:
+        ExportFailed: Too little space, or the parent cannot be made.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(target.parent).free
+    except OSError as error:
+        raise ExportFailed(f"{target.parent}: cannot be written ({error.strerror}). Choose another path.") from error
+    if free < num_bytes + _SPARE_BYTES:
+        raise ExportFailed(
+            f"{target.parent}: the disk has {free / 1e9:.2f} GB free, the bundle needs {num_bytes / 1e9:.2f} GB. "
+            "Free some space or choose another disk."
+        )
+
+
+@contextmanager
+def bundle_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty sibling of `target`; it becomes `target` if the block ends well, and vanishes if it does not.
+
+    What a killed export left beside the target is removed first. A kill leaves the old bundle or none, and at most
+    one hidden sibling.
+
+    Raises:
+        ExportFailed: The disk is full or the directory cannot be written.
+    """
+    _remove_leftovers(target)
+    directory = _sibling(target, _WRITING)
+    try:
+        directory.mkdir()
+        yield directory
+        _publish(directory, target)
+    except OSError as error:
+        raise _export_failed(target, error) from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def describe_files(directory: Path) -> dict[str, FileFacts]:
+    """Return size and hash of every file written so far, the manifest aside."""
+    files = sorted(p for p in directory.iterdir() if p.name != MANIFEST_NAME)
+    return {p.name: FileFacts(p.stat().st_size, file_sha256(p)) for p in files}
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Bundle:
+    """Write the manifest and open the directory with the reader that users have.
+
+    Files were hashed as they lie there, so that only their sizes are compared again.
+    """
+    (directory / MANIFEST_NAME).write_text(manifest.to_json(), "utf-8")
+    return Bundle.open(directory)
+
+
+def write_files(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Write small files."""
+    for name, data in contents.items():
+        (directory / name).write_bytes(data)
+
+
+def _sibling(target: Path, state: str) -> Path:
+    return target.with_name(f".{target.name}.{state}-{os.getpid()}")
+
+
+def _publish(directory: Path, target: Path) -> None:
+    if not target.exists():
+        directory.rename(target)
+        return
+    replaced = _sibling(target, _REPLACED)
+    target.rename(replaced)
+    try:
+        directory.rename(target)
+    except OSError:
+        replaced.rename(target)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    for state in (_WRITING, _REPLACED):
+        for path in target.parent.glob(f".{target.name}.{state}-*"):
+            process = path.name.rpartition("-")[2]
+            if process.isdigit() and not _is_running(int(process)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _export_failed(target: Path, error: OSError) -> ExportFailed:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ExportFailed(f"{target}: the disk is full; nothing was left. Free some space or choose another disk.")
+    return ExportFailed(f"{target}: cannot be written ({error}); nothing was left. Check the path and its rights.")

@@ -1,0 +1,259 @@
+"""The files of a checkpoint directory: which there are, whether they are whole, and the weights opened (mapped).
+
+Tensors are known here by name and file only; whether they fit the architecture is `checkpoint`'s concern.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import safetensors
+from rubricrm.errors import CheckpointInvalid
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+TOKENIZER = "tokenizer.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+# What else a bundle may be made from: the tokenizer's settings, the chat template, and the card with the prompt.
+COMPANIONS = (
+    GENERATION_CONFIG,
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "README.md",
+)
+
+_LFS_POINTER = b"version https://git-lfs"
+_DOWNLOAD_AGAIN = "Download the file again."
+
+
+class WeightSlice(Protocol):
+    """A tensor inside an open safetensors file; indexing copies only what is asked."""
+
+    def get_shape(self) -> list[int]: ...
+    def get_dtype(self) -> str: ...
+    def __getitem__(self, rows: slice) -> Any: ...
+
+
+class WeightFile(Protocol):
+    """What is used of `safetensors.safe_open`, whose own stub has no types."""
+
+    def keys(self) -> list[str]: ...
+    def get_slice(self, name: str) -> WeightSlice: ...
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The open weight files.
+
+    Attributes:
+        names: Relative file names, the index first where there is one.
+        tensors: The file that holds each tensor, by the tensor's name.
+        closing: Closes all of them.
+    """
+
+    names: list[str]
+    tensors: dict[str, WeightFile]
+    closing: ExitStack
+
+
+def require_checkpoint_directory(path: Path) -> None:
+    """Refuse what is no Hugging Face checkpoint directory, saying what it is instead.
+
+    Raises:
+        CheckpointInvalid: Nothing there, a file, an empty directory, or one without config.json.
+    """
+    if not path.exists():
+        raise CheckpointInvalid(
+            f"{path}: no such directory. Pass the directory of a checkpoint, or a Hugging Face name such as org/model."
+        )
+    if not path.is_dir():
+        raise CheckpointInvalid(f"{path}: is a file, expected a checkpoint directory. Pass {path.parent} instead.")
+    if (path / CONFIG).is_file():
+        return
+    found = sorted(entry.name for entry in path.iterdir())
+    if not found:
+        raise CheckpointInvalid(f"{path}: the directory is empty, expected {CONFIG} and {WEIGHTS}.")
+    listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    raise CheckpointInvalid(f"{path}: no {CONFIG}, found {listed}. {_foreign_remedy(path)}")
+
+
+def _foreign_remedy(path: Path) -> str:
+    for pattern, remedy in (
+        ("rubricrm.json", "This is a bundle, already exported: open it with RubricModel.open."),
+        ("adapter_config.json", "This is an adapter: merge it into its base model first (PEFT's merge_and_unload)."),
+        ("*.gguf", "GGUF files are not read: use the Hugging Face checkpoint they were made from."),
+        ("pytorch_model*.bin", _CONVERT_TO_SAFETENSORS),
+    ):
+        if any(path.glob(pattern)):
+            return remedy
+    return f"Pass the directory that holds {CONFIG}, the tokenizer and the safetensors files."
+
+
+_CONVERT_TO_SAFETENSORS = (
+    "Convert pytorch_model.bin to safetensors first: with transformers, "
+    "AutoModelForCausalLM.from_pretrained(PATH).save_pretrained(OUT, safe_serialization=True)."
+)
+
+
+def companion_files(path: Path) -> list[str]:
+    """Names of the configuration, tokenizer and card files that are there, each known to be no LFS pointer.
+
+    Raises:
+        CheckpointInvalid: No tokenizer.json, or a Git LFS pointer in place of a file.
+    """
+    if not (path / TOKENIZER).is_file():
+        raise CheckpointInvalid(
+            f"{path / TOKENIZER}: {_absence(path / TOKENIZER)}. Without it no bundle can be made: copy it from the "
+            "base model, or write it with transformers' AutoTokenizer.from_pretrained(PATH).save_pretrained(PATH)."
+        )
+    names = [CONFIG, *(name for name in COMPANIONS if (path / name).is_file())]
+    for name in names:
+        refuse_lfs_pointer(path / name)
+    return names
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Refuse the 130-byte text that `git clone` leaves in place of a large file when Git LFS is not set up.
+
+    Raises:
+        CheckpointInvalid: The file is such a pointer, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise CheckpointInvalid(f"{path}: cannot be read ({error.strerror}).") from error
+    if start == _LFS_POINTER:
+        raise CheckpointInvalid(
+            f"{path}: is a Git LFS pointer, expected the file itself. Run `git lfs pull` in the checkpoint's directory."
+        )
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """Parse a JSON file that must hold an object.
+
+    Raises:
+        CheckpointInvalid: Unreadable, not JSON, or another JSON value.
+    """
+    refuse_lfs_pointer(path)
+    try:
+        parsed = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointInvalid(f"{path}: is not JSON ({error}). {_DOWNLOAD_AGAIN}") from error
+    if not isinstance(parsed, dict):
+        raise CheckpointInvalid(f"{path}: holds a JSON {type(parsed).__name__}, expected an object. {_DOWNLOAD_AGAIN}")
+    return parsed
+
+
+def open_weights(path: Path) -> Weights:
+    """Map the weight files of a checkpoint; reads their headers only.
+
+    `model.safetensors` wins over an index beside it, as in transformers.
+
+    Raises:
+        CheckpointInvalid: No weights, a shard missing, the index malformed, or a file damaged.
+    """
+    if (path / WEIGHTS).is_file():
+        names, index = [WEIGHTS], {}
+    elif (path / WEIGHTS_INDEX).is_file():
+        index = _read_index(path / WEIGHTS_INDEX)
+        names = sorted(set(index.values()))
+        _require_shards(path, names)
+    else:
+        raise CheckpointInvalid(_no_weights(path))
+    with ExitStack() as stack:
+        files = {name: open_weight_file(path / name, stack) for name in names}
+        tensors = {tensor: file for file in files.values() for tensor in file.keys()}  # noqa: SIM118 - no mapping
+        tensors |= {tensor: files[shard] for tensor, shard in index.items()}
+        _require_indexed_tensors(path, index, files)
+        return Weights([WEIGHTS_INDEX, *names] if index else names, tensors, stack.pop_all())
+
+
+def _no_weights(path: Path) -> str:
+    if any(path.glob("pytorch_model*.bin")):
+        return f"{path}: no {WEIGHTS}, found pytorch_model.bin. {_CONVERT_TO_SAFETENSORS}"
+    return (
+        f"{path}: no weights: neither {WEIGHTS} nor {WEIGHTS_INDEX} is there. "
+        "Finish the download; weights in another format must be converted to safetensors first."
+    )
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    weight_map = read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, Mapping) or not weight_map:
+        raise CheckpointInvalid(f'{path}: "weight_map" is no object of tensors and shards. {_DOWNLOAD_AGAIN}')
+    for tensor, shard in weight_map.items():
+        # A shard lies beside its index. Anything else could read a file that the user never meant to publish.
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or {"/", "\\", "\0"} & set(shard):
+            raise CheckpointInvalid(
+                f'{path}: tensor "{tensor}" is in {json.dumps(shard)}, expected the name of a .safetensors file '
+                "inside the checkpoint's directory, without a path."
+            )
+    return dict(weight_map)
+
+
+def _absence(path: Path) -> str:
+    return "is a broken link" if path.is_symlink() else "is missing"
+
+
+def _require_shards(path: Path, names: list[str]) -> None:
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise CheckpointInvalid(
+            f"{path / missing[0]}: this shard {_absence(path / missing[0])} "
+            f"({len(missing)} of {len(names)} shards are not there). Finish the download."
+        )
+
+
+def _require_indexed_tensors(path: Path, index: dict[str, str], files: Mapping[str, WeightFile]) -> None:
+    held = {name: set(file.keys()) for name, file in files.items()}
+    lost = [tensor for tensor, shard in index.items() if tensor not in held[shard]]
+    if lost:
+        raise CheckpointInvalid(
+            f'{path / index[lost[0]]}: lacks tensor "{lost[0]}", which {WEIGHTS_INDEX} says is in it '
+            f"({len(lost)} such tensors). Download index and shards again, both of the same revision."
+        )
+
+
+def open_weight_file(path: Path, stack: ExitStack) -> WeightFile:
+    """Map one safetensors file and close it with the stack.
+
+    Raises:
+        CheckpointInvalid: Empty, a Git LFS pointer, truncated, or with a header that is not one.
+    """
+    refuse_lfs_pointer(path)
+    try:
+        return cast(WeightFile, stack.enter_context(safetensors.safe_open(path, framework="np")))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointInvalid(f"{path}: {_damage(path) or error}. {_DOWNLOAD_AGAIN}") from error
+
+
+def _damage(path: Path) -> str:
+    """Say in a user's words why a safetensors file was refused; empty when only the library knows."""
+    size = path.stat().st_size
+    if size < 8:
+        return f"has {size} bytes, expected a safetensors file (its first 8 bytes are the size of its header)"
+    with path.open("rb") as file:
+        (header_size,) = struct.unpack("<Q", file.read(8))
+        if header_size > size - 8:
+            return f"is no whole safetensors file: its header claims {header_size} bytes, the file has {size}"
+        try:
+            header = json.loads(file.read(header_size))
+        except ValueError:
+            return "is no safetensors file: its header is not JSON"
+    try:
+        end = 8 + header_size + max(entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__")
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return ""
+    return f"is cut off or damaged: its header promises {end} bytes, the file has {size}" if end != size else ""

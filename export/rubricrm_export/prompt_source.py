@@ -1,0 +1,264 @@
+"""Where a checkpoint's prompt comes from: the rubric template of its model card, and its chat template in pieces.
+
+Nothing of the checkpoint is executed: the card's Python block is parsed and its one assignment read as a literal; the
+chat template runs in jinja2's sandbox, once, here, so that the runtime needs no template engine.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from string import Formatter
+from typing import Any, NoReturn
+
+from rubricrm.errors import PromptTemplateInvalid
+from rubricrm.manifest import REQUEST_FIELD, ChatFacts, RoleFacts
+
+CARD = "README.md"
+VARIABLE = "RUBRIC_PROMPT_TEMPLATE"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+
+_CODE_BLOCK = re.compile(r"^```[ \t]*(?:python|py)[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL | re.IGNORECASE)
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$", re.MULTILINE | re.DOTALL)
+_LICENSE = re.compile(r"^license:[ \t]*['\"]?([^'\"#\n]*?)['\"]?[ \t]*(?:#.*)?$", re.MULTILINE)
+# Letters only: no chat template trims, escapes or branches on them.
+_MARKS = ("QXSYSTEMXQ", "QXUSERONEXQ", "QXASSISTANTXQ", "QXUSERTWOXQ")
+
+
+def read_prompt_template(checkpoint: Path, template_file: Path | None) -> tuple[str, str]:
+    """Return the rubric template, with `{prompt}` once, and where it was found.
+
+    Raises:
+        PromptTemplateInvalid: None was found, several differ, it is no literal, or has no single field `prompt`.
+    """
+    if template_file is not None:
+        return _checked_template(_read_text(template_file), str(template_file)), template_file.name
+    card = checkpoint / CARD
+    if not card.is_file():
+        raise PromptTemplateInvalid(
+            f"{checkpoint}: no {CARD}, where a model card assigns {VARIABLE}. "
+            f"Pass the template in a file: --prompt-template FILE, with {REQUEST_FIELD} where the request goes."
+        )
+    found = list(dict.fromkeys(_assignments(_read_text(card), card)))
+    if len(found) != 1:
+        raise PromptTemplateInvalid(
+            f"{card}: {len(found)} different assignments of {VARIABLE} in its Python blocks, expected 1. "
+            f"Pass the template in a file: --prompt-template FILE, with {REQUEST_FIELD} where the request goes."
+        )
+    return _checked_template(found[0], str(card)), CARD
+
+
+def template_sha256(template: str) -> str:
+    """Return the hash by which a template is recognized."""
+    return hashlib.sha256(template.encode()).hexdigest()
+
+
+def read_license(checkpoint: Path) -> str | None:
+    """Return the license that the model card declares, None where it declares none."""
+    card = checkpoint / CARD
+    front = _FRONT_MATTER.match(_read_text(card)) if card.is_file() else None
+    match = _LICENSE.search(front.group(1)) if front else None
+    return match.group(1) or None if match else None
+
+
+def read_chat(checkpoint: Path, template_file: Path | None) -> ChatFacts:
+    """Return the chat template in pieces, thinking switched off.
+
+    A role is left out if the template refuses it or does not place it piece by piece.
+
+    Raises:
+        PromptTemplateInvalid: None was found, it fails, or it does not place a user's message.
+    """
+    source, where = _chat_source(checkpoint, template_file)
+    render = _Renderer(source, where, _special_tokens(checkpoint))
+    return _pieces(render, where)
+
+
+def _assignments(card: str, path: Path) -> Iterator[str]:
+    for block in _CODE_BLOCK.findall(card.replace("\r\n", "\n")):
+        if VARIABLE not in block:
+            continue
+        try:
+            statements = ast.parse(block).body
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise _unusable(path, f"the block that names {VARIABLE} is not valid Python ({error})") from error
+        for statement in statements:
+            if isinstance(statement, ast.Assign) and any(
+                isinstance(target, ast.Name) and target.id == VARIABLE for target in statement.targets
+            ):
+                yield _literal(statement.value, path)
+
+
+def _literal(value: ast.expr, path: Path) -> str:
+    try:
+        template = ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise _unusable(path, f"{VARIABLE} is assigned an expression, not a literal") from error
+    if not isinstance(template, str):
+        raise _unusable(path, f"{VARIABLE} is assigned a {type(template).__name__}, not a string")
+    return template
+
+
+def _unusable(path: Path, finding: str) -> PromptTemplateInvalid:
+    return PromptTemplateInvalid(f"{path}: {finding}. Pass the template in a file: --prompt-template FILE.")
+
+
+def _checked_template(template: str, where: str) -> str:
+    """Return the template with `{{` and `}}` unescaped, as `str.format` would, and `{prompt}` kept."""
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise PromptTemplateInvalid(f"{where}: {error}. Write a literal brace twice.") from error
+    fields = [name for _, name, _, _ in pieces if name is not None]
+    if fields != ["prompt"] or any(spec or conversion for _, _, spec, conversion in pieces):
+        raise PromptTemplateInvalid(
+            f"{where}: the fields are {fields}, expected {REQUEST_FIELD} exactly once. Write a literal brace twice."
+        )
+    text = "".join(literal + (REQUEST_FIELD if name is not None else "") for literal, name, _, _ in pieces)
+    if text.count(REQUEST_FIELD) != 1:
+        raise PromptTemplateInvalid(f"{where}: the literal text {REQUEST_FIELD} stands in it too. Reword the template.")
+    return text
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptTemplateInvalid(f"{path}: cannot be read as UTF-8 text ({error}). Check the file.") from error
+
+
+def _tokenizer_config(checkpoint: Path) -> Mapping[str, Any]:
+    path = checkpoint / TOKENIZER_CONFIG
+    try:
+        config = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise PromptTemplateInvalid(f"{path}: not JSON ({error}). Download the file again.") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _special_tokens(checkpoint: Path) -> dict[str, str]:
+    """Return the texts of `bos_token` and its like; they are strings, or objects with the key content."""
+    tokens = {}
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        value = _tokenizer_config(checkpoint).get(name)
+        value = value.get("content") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            tokens[name] = value
+    return tokens
+
+
+def _chat_source(checkpoint: Path, template_file: Path | None) -> tuple[str, str]:
+    path = template_file or checkpoint / CHAT_TEMPLATE_FILE
+    if template_file is not None or path.is_file():
+        return _read_text(path), str(path)
+    path = checkpoint / TOKENIZER_CONFIG
+    template = _tokenizer_config(checkpoint).get("chat_template")
+    if isinstance(template, list):  # several named ones: [{"name": "default", "template": "..."}]
+        template = next((t.get("template") for t in template if t.get("name") == "default"), None)
+    if not isinstance(template, str):
+        raise PromptTemplateInvalid(
+            f"{checkpoint}: neither {CHAT_TEMPLATE_FILE} nor a chat_template in {TOKENIZER_CONFIG}. "
+            "Pass one: --chat-template FILE."
+        )
+    return template, str(path)
+
+
+class _Renderer:
+    """The template, compiled as Hugging Face compiles it."""
+
+    def __init__(self, source: str, where: str, special_tokens: Mapping[str, str]) -> None:
+        from jinja2 import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        def raise_exception(message: str) -> NoReturn:
+            raise TemplateError(message)
+
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals["raise_exception"] = raise_exception
+        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise PromptTemplateInvalid(f"{where}: not a valid jinja template ({error}).") from error
+        self._special_tokens = special_tokens
+
+    def __call__(self, roles: str, *, generation: bool = False) -> str | None:
+        """Render a conversation of marks, roles by their initials ("sua"); None where the template refuses it."""
+        names = {"s": "system", "u": "user", "a": "assistant"}
+        messages = [{"role": names[role], "content": mark} for role, mark in _marked(roles)]
+        try:
+            text: str = self._template.render(
+                messages=messages, add_generation_prompt=generation, enable_thinking=False, **self._special_tokens
+            )
+        # A template is somebody's program: it may raise anything, and each raise is its refusal.
+        except Exception:  # noqa: BLE001
+            return None
+        return text
+
+
+def _pieces(render: _Renderer, where: str) -> ChatFacts:
+    alone, prompted = render("u"), render("u", generation=True)
+    if alone is None or prompted is None or alone.count(_MARKS[1]) != 1 or not prompted.startswith(alone):
+        raise PromptTemplateInvalid(
+            f"{where}: the chat template does not place a single user message, followed by the model's turn. "
+            "Pass another: --chat-template FILE."
+        )
+    generation = prompted.removeprefix(alone)
+    before, after = alone.split(_MARKS[1])
+    chat = ChatFacts("", None, RoleFacts(before, after), None, generation)
+    with_system = render("su")
+    if with_system is not None and with_system.count(_MARKS[0]) == 1 and with_system.endswith(_MARKS[1] + after):
+        head, rest = with_system.removesuffix(_MARKS[1] + after).split(_MARKS[0])
+        # What stands before the user's message in both conversations is its own, unless a default system message
+        # ended there: then the end of that message is common too.
+        shared = _common_suffix(before, rest).removeprefix(after)
+        system = RoleFacts(head, rest.removesuffix(shared))
+        chat = ChatFacts(before.removesuffix(shared), system, RoleFacts(shared, after), None, generation)
+    chat = replace(chat, assistant=_assistant(render, chat))
+    if _joined(chat, "su") != with_system:
+        chat = replace(chat, system=None)
+    return chat
+
+
+def _assistant(render: _Renderer, chat: ChatFacts) -> RoleFacts | None:
+    """Return what stands around the model's earlier answers, if a conversation is its pieces in a row."""
+    text = render("uau")
+    if text is None or text.count(_MARKS[2]) != 1:
+        return None
+    start = f"{chat.opening}{chat.user.before}{_MARKS[1]}{chat.user.after}"
+    end = f"{chat.user.before}{_MARKS[3]}{chat.user.after}"
+    before, after = text.removeprefix(start).removesuffix(end).split(_MARKS[2])
+    role = RoleFacts(before, after)
+    return role if _joined(replace(chat, assistant=role), "uau") == text else None
+
+
+def _joined(chat: ChatFacts, roles: str) -> str | None:
+    """Return a conversation of marks as the runtime would join it."""
+    pieces = {"s": chat.system, "u": chat.user, "a": chat.assistant}
+    text = "" if roles[0] == "s" else chat.opening
+    for initial, mark in _marked(roles):
+        role = pieces[initial]
+        if role is None:
+            return None
+        text += role.before + mark + role.after
+    return text
+
+
+def _marked(roles: str) -> list[tuple[str, str]]:
+    """Return each role's initial of a conversation ("sua") with the mark that stands for its message."""
+    marks = {"s": iter(_MARKS[:1]), "u": iter(_MARKS[1::2]), "a": iter(_MARKS[2:3])}
+    return [(role, next(marks[role])) for role in roles]
+
+
+def _common_suffix(left: str, right: str) -> str:
+    length = next((n for n, (a, b) in enumerate(zip(left[::-1], right[::-1], strict=False)) if a != b), None)
+    length = min(len(left), len(right)) if length is None else length
+    return left[len(left) - length :]

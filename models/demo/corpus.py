@@ -1,0 +1,179 @@
+"""Endless random pairs of a request and its rubric.
+
+The words of a pair are drawn from large lists or made up on the spot. What a constraint asks for can therefore not be
+guessed, only copied, and a small model that has learned to copy handles requests that it has never seen.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from constraints import Stated, bulleted, merged, sentence, stated
+from pastes import PASTES
+from phrases import Filler
+from principles import FAMILIES, principles_for
+from templates import Template, load
+
+TASKS = load("tasks.txt")
+FOREIGN = load("foreign.txt")
+FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
+FOREIGN_WEIGHTS = [{"zh": 4.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
+FAMILY_WEIGHTS = {"general": 4.0, "explain": 2.0, "code": 2.0, "email": 1.5, "foreign": 4.5, "persona": 2.0, "json": 1.5, "poem": 1.5, "story": 1.5}
+BARE_FAMILIES = frozenset({"small_talk", "nonsense", "injection"})
+MAX_HARD_RULES = 7
+POLITE = ("Please {}.", "Please {}.", "Can you {}?", "Could you {}?", "Could you please {}?", "I want you to {}.", "I need you to {}.",
+          "Can you please {}?", "I'd like you to {}.", "Would you {}?", "Your task is to {}.", "Help me: {}.")
+NO_POLITE = re.compile(r"(I|You|As|TL;DR|tl;dr|TLDR|Imagine|Act|Pretend|Speak|Help)\b|[^A-Z]")
+OUTSIDE_QUOTES = re.compile(r"""("[^"]*"|“[^”]*”|`[^`]*`)""")
+SPEAKERS = (("your own", "its own"), ("yourself", "itself"), ("your", "its"), ("my", "the user's"), ("our", "the user's"), ("me", "the user"))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A request, its rubric, and the family of tasks whose principles the rubric lists."""
+
+    request: str
+    rubric: str
+    family: str
+
+
+def pairs(seed: int) -> Iterator[Pair]:
+    """The pairs of a seed, without end."""
+    rng = random.Random(seed)
+    families = [*FAMILIES.keys() - {"foreign", "foreign_question"}, "foreign"]
+    families.sort()
+    weights = [FAMILY_WEIGHTS.get(family, 1.0) for family in families]
+    while True:
+        family = rng.choices(families, weights)[0]
+        pair = foreign_pair(rng) if family == "foreign" else english_pair(rng, family)
+        if pair is not None:
+            yield pair
+
+
+def english_pair(rng: random.Random, family: str) -> Pair | None:
+    """A pair of a family, or None when the draw states too many rules."""
+    f = Filler(rng)
+    template = rng.choice(TASKS[family])
+    if family in BARE_FAMILIES:
+        return finished(f.fill(template.text), (), family)
+    request, rules = composed(f, template)
+    if rng.random() < 0.04:
+        request, rules = request.lower(), tuple(rule.lower() for rule in rules)
+    return finished(request, rules, family)
+
+
+def composed(f: Filler, template: Template) -> tuple[str, tuple[str, ...]]:
+    """A request around a task, and the rules in the order in which the request states them."""
+    rng = f.rng
+    mid, lead, tails = appended(f, template)
+    f.bound["mid"] = mid.text
+    body = f.fill(template.text)
+    rules = tuple(f.fill(rule) for rule in template.rules)
+    body = phrased(lead.text, body + "".join(tail.text for tail in tails), bool(template.rules), rng)
+    before, after = surrounding(f, is_question=not template.rules)
+    pasted = PASTES[template.paste](f) if template.paste else ""
+    request = joined(before, body, after, pasted, rng)
+    if rng.random() < 0.25:
+        request = f.fill("{context}") + rng.choice((" ", " ", "\n\n")) + request
+    elif rng.random() < 0.06:
+        request += " " + f.fill("{context}")
+    return request, (*merged(before), *lead.rules, *rules, *mid.rules, *merged(tails), *merged(after))
+
+
+def appended(f: Filler, template: Template) -> tuple[Stated, Stated, list[Stated]]:
+    """What interrupts, precedes and follows the task within its own sentence."""
+    rng, nothing = f.rng, Stated("", ())
+    mid = stated(f, "mid") if "{mid}" in template.text and rng.random() < 0.3 else nothing
+    if not template.rules:
+        return mid, nothing, []
+    lead = stated(f, "lead") if rng.random() < 0.06 and not NO_POLITE.match(template.text.replace("{write}", "Write")) else nothing
+    num_tails = rng.choices((0, 1, 2), (58, 32, 10))[0]
+    return mid, lead, [stated(f, "tail") for _ in range(num_tails)]
+
+
+def phrased(lead: str, body: str, is_command: bool, rng: random.Random) -> str:
+    """The task as a command, a polite question or after its lead, with a final mark."""
+    if lead:
+        body = f"{lead} {body[0].lower()}{body[1:]}"
+    elif is_command and not NO_POLITE.match(body) and rng.random() < 0.2:
+        return rng.choice(POLITE).format(body[0].lower() + body[1:])
+    return body if body.endswith((".", "?", "!")) else body + "."
+
+
+def surrounding(f: Filler, is_question: bool) -> tuple[list[Stated], list[Stated]]:
+    """Sentences with constraints before and after the task."""
+    rng = f.rng
+    shares = (50, 28, 15, 6, 1) if is_question else (30, 32, 22, 12, 4)
+    number = rng.choices(range(5), shares)[0]
+    if number >= 2 and rng.random() < 0.15:
+        return [], [bulleted(f, number)]
+    found = [sentence(f) for _ in range(number)]
+    num_before = 1 if found and rng.random() < 0.1 else 0
+    return found[:num_before], found[num_before:]
+
+
+def joined(before: list[Stated], body: str, after: list[Stated], pasted: str, rng: random.Random) -> str:
+    """The parts of a request, with the pasted text last, first or between."""
+    space = "\n" if rng.random() < 0.08 else " "
+    emoji = rng.choice(("", "", "", "", "", "", "", "", "", "", "", "", "", "", " {emoji}"))
+    opening = " ".join([part.text for part in before] + [body])
+    opening += Filler(rng).fill(emoji + "{emoji}" if emoji else "")
+    listed = [("\n" if "\n" in part.text else space) + part.text for part in after]
+    if not pasted:
+        return opening + "".join(listed)
+    is_short = "\n" not in pasted and len(pasted) < 200
+    gap = " " if is_short and rng.random() < 0.6 else "\n\n"
+    where = rng.random()
+    if where < 0.15:
+        return pasted + "\n\n" + opening + "".join(listed)
+    if where < 0.55 or not after:
+        if opening.endswith(".") and not after:
+            return opening[:-1] + ":" + gap + pasted
+        return opening + "".join(listed) + gap + pasted
+    if opening.endswith("."):
+        opening = opening[:-1] + ":"
+    return opening + gap + pasted + ("\n\n" if gap != " " else " ") + "".join(listed).lstrip()
+
+
+def foreign_pair(rng: random.Random) -> Pair | None:
+    """A request in another language."""
+    language = rng.choices(FOREIGN_LANGUAGES, FOREIGN_WEIGHTS)[0]
+    f = Filler(rng)
+    template = rng.choice(FOREIGN[language])
+    body = f.fill(template.text)
+    rules = [f.fill(rule) for rule in template.rules]
+    is_question = body.endswith(("?", "?"))
+    texts = []
+    for constraint in rng.sample(FOREIGN[language + " +"], rng.choices((0, 1, 2, 3), (30, 35, 25, 10))[0]):
+        own = Filler(rng)
+        texts.append(own.fill(constraint.text))
+        rules += [own.fill(rule) for rule in constraint.rules]
+    family = "foreign_question" if is_question else "foreign"
+    if language == "zh":
+        marks = rng.choice((",", ",", "。"))
+        mark = "" if is_question else marks if texts else "。"
+        return finished(body + mark + marks.join(texts) + ("。" if texts else ""), tuple(rules), family)
+    if not is_question and texts and rng.random() < 0.4:
+        texts[-1] = texts[-1][0].lower() + texts[-1][1:]
+        return finished(f"{body}, " + ", ".join(t[0].lower() + t[1:].rstrip(".") for t in texts) + ".", tuple(rules), family)
+    return finished(" ".join([body if is_question else body + ".", *texts]), tuple(rules), family)
+
+
+def finished(request: str, rules: tuple[str, ...], family: str) -> Pair | None:
+    """The pair, or None when a rule is empty or there are too many of them."""
+    texts = list(dict.fromkeys(third_person(rule) for rule in rules))
+    if len(texts) > MAX_HARD_RULES or not all(texts):
+        return None
+    items = [f"The response must {text}. [Hard Rule]" for text in texts]
+    items += [f"The response {text}. [Principle]" for text in principles_for(family, len(texts))]
+    return Pair(request, "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1)), family)
+
+
+def third_person(rule: str) -> str:
+    """The rule as said about a response to a user: `thank my team` becomes `thank the user's team`."""
+    parts = OUTSIDE_QUOTES.split(rule.strip().rstrip(".!?,;: "))
+    for index in range(0, len(parts), 2):
+        for speaker, other in SPEAKERS:
+            parts[index] = re.sub(rf"\b{speaker}\b", other, parts[index])
+    return " ".join("".join(parts).split())

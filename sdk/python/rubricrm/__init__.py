@@ -1,0 +1,61 @@
+"""Turns a user's request into a typed evaluation rubric with RubricRM, on ONNX Runtime.
+
+Names are loaded when they are first used: importing this package costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from rubricrm._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from rubricrm.bundle import Bundle as Bundle
+    from rubricrm.completion import TextResult as TextResult
+    from rubricrm.completion import TextStream as TextStream
+    from rubricrm.errors import RubricrmError as RubricrmError
+    from rubricrm.model import RubricModel as RubricModel
+    from rubricrm.model import RubricResult as RubricResult
+    from rubricrm.model import RubricStream as RubricStream
+    from rubricrm.model import StreamEvent as StreamEvent
+    from rubricrm.options import GenerationOptions as GenerationOptions
+    from rubricrm.rubric import Criterion as Criterion
+    from rubricrm.rubric import Issue as Issue
+    from rubricrm.rubric import Kind as Kind
+    from rubricrm.rubric import Rubric as Rubric
+    from rubricrm.rubric import parse as parse
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Criterion": "rubric",
+    "GenerationOptions": "options",
+    "Issue": "rubric",
+    "Kind": "rubric",
+    "Rubric": "rubric",
+    "RubricModel": "model",
+    "RubricResult": "model",
+    "RubricStream": "model",
+    "RubricrmError": "errors",
+    "StreamEvent": "model",
+    "TextResult": "completion",
+    "TextStream": "completion",
+    "parse": "rubric",
+}
+
+__all__ = [  # noqa: PLE0604 - names are those of the table
+    "__version__",
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rubricrm' has no attribute {name!r}")
+    value = getattr(import_module(f"rubricrm.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,132 @@
+"""The vocabulary of failures. One message form: what failed, where, got, expected, what to do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RubricrmError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Attributes:
+        code: Stable upper-case name; the text begins with it, so that a log line can be searched.
+        exit_code: What the command line exits with: 2 for bad input, 1 for work that failed.
+    """
+
+    code: ClassVar[str] = "ERROR"
+    exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return f"{self.code}: {super().__str__()}"
+
+
+class BundleNotFound(RubricrmError):
+    """No directory, or no manifest in it."""
+
+    code = "BUNDLE_NOT_FOUND"
+    exit_code = 2
+
+
+class BundleInvalid(RubricrmError):
+    """A file or key of the bundle is missing, of the wrong size, type or hash, or in contradiction with another."""
+
+    code = "BUNDLE_INVALID"
+    exit_code = 2
+
+
+class BundleVersionUnsupported(RubricrmError):
+    """The bundle's format is newer or older than this package reads."""
+
+    code = "BUNDLE_VERSION_UNSUPPORTED"
+    exit_code = 2
+
+
+class RequestInvalid(RubricrmError):
+    """The request is empty, or holds characters that no UTF-8 text can hold."""
+
+    code = "REQUEST_INVALID"
+    exit_code = 2
+
+
+class PromptTooLong(RubricrmError):
+    """The prompt leaves no room for a new token in the model's context."""
+
+    code = "PROMPT_TOO_LONG"
+    exit_code = 2
+
+
+class OptionInvalid(RubricrmError):
+    """An option is out of range or contradicts another."""
+
+    code = "OPTION_INVALID"
+    exit_code = 2
+
+
+class RubricMalformed(RubricrmError):
+    """A rubric has no canonical form: an item without text, tag or opening words."""
+
+    code = "RUBRIC_MALFORMED"
+    exit_code = 1
+
+
+class RuntimeMissing(RubricrmError):
+    """No ONNX Runtime is installed, or not the one that the device needs."""
+
+    code = "RUNTIME_MISSING"
+    exit_code = 1
+
+
+class RuntimeFailed(RubricrmError):
+    """ONNX Runtime refused; its message is appended."""
+
+    code = "RUNTIME_FAILED"
+    exit_code = 1
+
+
+class ModelClosed(RubricrmError):
+    """The model was closed, or belongs to the process that this one was forked from."""
+
+    code = "MODEL_CLOSED"
+    exit_code = 1
+
+
+class CheckpointInvalid(RubricrmError):
+    """A checkpoint lacks a file or tensor, or one contradicts the configuration."""
+
+    code = "CHECKPOINT_INVALID"
+    exit_code = 2
+
+
+class CheckpointUnsupported(RubricrmError):
+    """The checkpoint is sound, but of an architecture or with a feature that cannot be exported."""
+
+    code = "CHECKPOINT_UNSUPPORTED"
+    exit_code = 2
+
+
+class PromptTemplateInvalid(RubricrmError):
+    """No usable prompt or chat template was found."""
+
+    code = "PROMPT_TEMPLATE_INVALID"
+    exit_code = 2
+
+
+class ExportFailed(RubricrmError):
+    """The bundle could not be written; nothing was left at the target."""
+
+    code = "EXPORT_FAILED"
+    exit_code = 1
+
+
+class TargetExists(RubricrmError):
+    """The target of an export exists already."""
+
+    code = "TARGET_EXISTS"
+    exit_code = 2
+
+
+class DependencyMissing(RubricrmError):
+    """An optional dependency is needed for what was asked."""
+
+    code = "DEPENDENCY_MISSING"
+    exit_code = 1

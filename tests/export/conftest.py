@@ -1,0 +1,223 @@
+"""Tiny checkpoints in Hugging Face's layout, made here: seeded, numpy only, a few dozen kilobytes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+Tensors = dict[str, np.ndarray]
+MakeCheckpoint = Callable[..., Path]
+
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+NUMPY_TYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
+
+QWEN3_CONFIG: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "attention_bias": False,
+    "eos_token_id": 2,
+    "head_dim": 32,  # not hidden_size / num_attention_heads, as in Qwen3-4B
+    "hidden_act": "silu",
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "max_position_embeddings": 2048,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "rope_scaling": None,
+    "rope_theta": 1e6,
+    "sliding_window": None,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "use_sliding_window": False,
+    "vocab_size": 272,  # 261 tokens, the rest are padding rows
+}
+LLAMA_CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "eos_token_id": 2,
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "max_position_embeddings": 1024,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "rope_scaling": None,
+    "rope_theta": 1e4,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 272,
+}
+CONFIGS = {"Qwen3ForCausalLM": QWEN3_CONFIG, "LlamaForCausalLM": LLAMA_CONFIG}
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '<|im_start|>assistant\\n' }}
+{%- if enable_thinking is defined and enable_thinking is false -%}
+{{ '<think>\\n\\n</think>\\n\\n' }}
+{%- endif -%}
+{%- endif -%}"""
+
+CARD = """\
+---
+license: apache-2.0
+---
+# A tiny checkpoint for tests
+
+Its weights are random and its text means nothing.
+
+```python
+RUBRIC_PROMPT_TEMPLATE = (
+    "Write the rubric of a good answer.\\n"
+    "One criterion a line, each ending in [Hard Rule] or [Principle].\\n"
+    "\\n"
+    "Here is the request:\\n"
+    "{prompt}\\n"
+    "\\n"
+    "The rubric:"
+)
+```
+"""
+
+
+def random_tensors(config: dict[str, Any], dtype: Any, seed: int = 0) -> Tensors:
+    """The weights of a config with an explicit or derivable head_dim, written without the code under test."""
+    rng = np.random.default_rng(seed)
+    hidden, inner, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    head_dim = config.get("head_dim") or hidden // config["num_attention_heads"]
+    query, key_value = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocab, hidden)}
+    for index in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{index}."
+        shapes[layer + "input_layernorm.weight"] = (hidden,)
+        shapes[layer + "self_attn.q_proj.weight"] = (query, hidden)
+        shapes[layer + "self_attn.k_proj.weight"] = (key_value, hidden)
+        shapes[layer + "self_attn.v_proj.weight"] = (key_value, hidden)
+        shapes[layer + "self_attn.o_proj.weight"] = (hidden, query)
+        if config["model_type"] == "qwen3":
+            shapes[layer + "self_attn.q_norm.weight"] = (head_dim,)
+            shapes[layer + "self_attn.k_norm.weight"] = (head_dim,)
+        shapes[layer + "post_attention_layernorm.weight"] = (hidden,)
+        shapes[layer + "mlp.gate_proj.weight"] = (inner, hidden)
+        shapes[layer + "mlp.up_proj.weight"] = (inner, hidden)
+        shapes[layer + "mlp.down_proj.weight"] = (hidden, inner)
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.get("tie_word_embeddings"):
+        shapes["lm_head.weight"] = (vocab, hidden)
+    return {name: _random_tensor(rng, shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def _random_tensor(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    normal = rng.standard_normal(shape, dtype=np.float32)
+    return 1 + 0.1 * normal if len(shape) == 1 else normal / np.sqrt(shape[-1], dtype=np.float32)
+
+
+def byte_level_tokenizer() -> dict[str, Any]:
+    """A byte-level BPE without merges: the special tokens, then one token a byte."""
+    # Byte-level BPE spells a byte that prints as its own Latin-1 letter, any other as the next letter from U+0100.
+    prints = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    spare = iter(range(0x100, 0x200))
+    letters = [chr(byte if byte in prints else next(spare)) for byte in range(256)]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": token_id,
+                "content": token,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": "think" not in token,  # as in Qwen3
+            }
+            for token_id, token in enumerate(SPECIAL_TOKENS)
+        ],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {token: token_id for token_id, token in enumerate([*SPECIAL_TOKENS, *letters])},
+            "merges": [],
+        },
+    }
+
+
+def write_weights(path: Path, tensors: Tensors, shards: int) -> None:
+    if shards == 1:
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+        return
+    names = list(tensors)
+    weight_map = {}
+    for number in range(shards):
+        shard = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
+        part = {name: tensors[name] for name in names[number::shards]}
+        save_file(part, path / shard, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, shard)
+    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
+    """A function that writes a checkpoint and returns its directory.
+
+    Its arguments: the architecture's name; dtype ("BF16", "F16", "F32", "F64"); the number of shards; `without`, keys
+    that the config lacks; `change`, which edits the dictionary of tensors before it is written; `name`, the
+    directory's; and any key of the config by name. The tensors follow the changed config.
+    """
+
+    def make(
+        architecture: str = "Qwen3ForCausalLM",
+        *,
+        dtype: str = "BF16",
+        shards: int = 1,
+        without: tuple[str, ...] = (),
+        change: Callable[[Tensors], object] = lambda _: None,
+        name: str = "checkpoint",
+        **config_keys: Any,
+    ) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        config = CONFIGS[architecture] | config_keys
+        tensors = random_tensors(config, NUMPY_TYPES[dtype])
+        change(tensors)
+        write_weights(path, tensors, shards)
+        config = {key: value for key, value in config.items() if key not in without}
+        chat = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHAT_TEMPLATE}
+        generation = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [2, 0]}
+        for file, content in (
+            ("config.json", config),
+            ("generation_config.json", generation),
+            ("tokenizer.json", byte_level_tokenizer()),
+            ("tokenizer_config.json", chat),
+        ):
+            (path / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        (path / "README.md").write_text(CARD, encoding="utf-8")
+        return path
+
+    return make
