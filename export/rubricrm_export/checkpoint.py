@@ -1,6 +1,6 @@
 """A Hugging Face checkpoint, checked against its configuration and read in blocks of rows.
 
-Weight files are mapped, so opening costs the headers only, and reading costs the rows that are asked. Whether the
+Opening reads the headers of the weight files only, and reading costs the rows that are asked. Whether the
 output head is the embedding is decided here once, by the configuration AND the tensors: a peer that trusted an option
 instead exported models with finite, useless logits.
 """
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TypedDict
 
 import numpy as np
@@ -21,10 +20,9 @@ from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.checkpoint_files import (
     CONFIG,
     GENERATION_CONFIG,
-    Weights,
     companion_files,
-    open_weights,
     read_json_object,
+    read_weights,
     require_checkpoint_directory,
 )
 from rubricrm_export.checkpoint_tensor import DTYPES, CheckpointTensor
@@ -53,7 +51,7 @@ class Checkpoint:
         config: dict[str, object],
         generation_config: dict[str, object] | None,
         architecture: Architecture,
-        weights: Weights,
+        tensors: dict[str, CheckpointTensor],
         files: list[str],
     ) -> None:
         """Check the tensors against the architecture; `open` is what callers use."""
@@ -62,8 +60,7 @@ class Checkpoint:
         self.generation_config = generation_config
         self.architecture = architecture
         self.files = files
-        self._weights = weights
-        self._stored_names = {name: name for name in weights.tensors}
+        self._tensors = dict(tensors)
         self._refuse_foreign_tensors()
         self.tied = self._decide_tied()
         self._require_tensors()
@@ -85,25 +82,15 @@ class Checkpoint:
         architecture = Architecture.from_config(config, str(path / CONFIG))
         companions = companion_files(path)
         generation_config = read_json_object(path / GENERATION_CONFIG) if GENERATION_CONFIG in companions else None
-        weights = open_weights(path)
-        with ExitStack() as on_failure:
-            on_failure.callback(weights.closing.close)
-            files = sorted([*companions, *weights.names])
-            checkpoint = cls(path, config, generation_config, architecture, weights, files)
-            on_failure.pop_all()
-        return checkpoint
+        weights = read_weights(path)
+        files = sorted([*companions, *weights.files])
+        return cls(path, config, generation_config, architecture, weights.tensors, files)
 
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Unmap the weights; tensors taken from this checkpoint cannot be read afterwards. May be called twice."""
-        self._weights.closing.close()
+    def __exit__(self, *_: object) -> None:
+        """Release nothing: no file is held. The block marks for how long the directory must not change."""
 
     def tensor(self, name: str) -> CheckpointTensor:
         """A tensor by its Hugging Face name. Reads nothing yet.
@@ -113,13 +100,10 @@ class Checkpoint:
         Raises:
             KeyError: The checkpoint holds no such tensor.
         """
-        stored_name = self._stored_names[name]
-        file = self._weights.tensors[stored_name]
-        stored = file.get_slice(stored_name)
-        return CheckpointTensor(name, tuple(stored.get_shape()), stored.get_dtype(), file, stored_name)
+        return self._tensors[name]
 
     def _decide_tied(self) -> bool:
-        has_embedding, has_head = EMBEDDING in self._stored_names, LM_HEAD in self._stored_names
+        has_embedding, has_head = EMBEDDING in self._tensors, LM_HEAD in self._tensors
         if not self.architecture.tied_embeddings:
             if has_embedding and not has_head:
                 raise CheckpointInvalid(
@@ -131,9 +115,9 @@ class Checkpoint:
         if has_embedding and has_head:
             self._require_equal_head()
         elif has_head:
-            self._stored_names[EMBEDDING] = LM_HEAD
+            self._tensors[EMBEDDING] = replace(self._tensors[LM_HEAD], name=EMBEDDING)
         elif has_embedding:
-            self._stored_names[LM_HEAD] = EMBEDDING
+            self._tensors[LM_HEAD] = replace(self._tensors[EMBEDDING], name=LM_HEAD)
         return True
 
     def _stated_tie(self) -> str:
@@ -154,7 +138,7 @@ class Checkpoint:
 
     def _require_tensors(self) -> None:
         shapes = self.architecture.tensor_shapes(self.tied)
-        missing = [name for name in shapes if name not in self._stored_names]
+        missing = [name for name in shapes if name not in self._tensors]
         if missing:
             raise CheckpointInvalid(
                 f"{self.path}: {len(missing)} of {len(shapes)} tensors are missing: {_listed(missing)}. "
@@ -180,7 +164,7 @@ class Checkpoint:
 
     def _refuse_foreign_tensors(self) -> None:
         known = self.architecture.tensor_shapes(tied=False)
-        foreign = [name for name in self._stored_names if name not in known and not name.endswith(_HARMLESS_SUFFIXES)]
+        foreign = [name for name in self._tensors if name not in known and not name.endswith(_HARMLESS_SUFFIXES)]
         if not foreign:
             return
         unprefixed = [name for name in foreign if f"model.{name}" in known]

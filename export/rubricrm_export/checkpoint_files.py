@@ -1,6 +1,6 @@
-"""The files of a checkpoint directory: which there are, whether they are whole, and the weights opened (mapped).
+"""The files of a checkpoint directory: which there are, whether they are whole, and what the weights' headers say.
 
-Tensors are known here by name and file only; whether they fit the architecture is `checkpoint`'s concern.
+Whether the tensors fit the architecture is `checkpoint`'s concern.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
 
-import safetensors
 from rubricrm.errors import CheckpointInvalid
+from safetensors import SafetensorError, safe_open
+
+from rubricrm_export.checkpoint_tensor import CheckpointTensor
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -37,34 +37,17 @@ _LFS_POINTER = b"version https://git-lfs"
 _DOWNLOAD_AGAIN = "Download the file again."
 
 
-class WeightSlice(Protocol):
-    """A tensor inside an open safetensors file; indexing copies only what is asked."""
-
-    def get_shape(self) -> list[int]: ...
-    def get_dtype(self) -> str: ...
-    def __getitem__(self, rows: slice) -> Any: ...
-
-
-class WeightFile(Protocol):
-    """What is used of `safetensors.safe_open`, whose own stub has no types."""
-
-    def keys(self) -> list[str]: ...
-    def get_slice(self, name: str) -> WeightSlice: ...
-
-
 @dataclass(frozen=True)
 class Weights:
-    """The open weight files.
+    """What the headers of the weight files say.
 
     Attributes:
-        names: Relative file names, the index first where there is one.
-        tensors: The file that holds each tensor, by the tensor's name.
-        closing: Closes all of them.
+        files: Relative file names, the index first where there is one.
+        tensors: Every stored tensor by its name, unchecked.
     """
 
-    names: list[str]
-    tensors: dict[str, WeightFile]
-    closing: ExitStack
+    files: list[str]
+    tensors: dict[str, CheckpointTensor]
 
 
 def require_checkpoint_directory(path: Path) -> None:
@@ -156,8 +139,8 @@ def read_json_object(path: Path) -> dict[str, object]:
     return parsed
 
 
-def open_weights(path: Path) -> Weights:
-    """Map the weight files of a checkpoint; reads their headers only.
+def read_weights(path: Path) -> Weights:
+    """Read the headers of a checkpoint's weight files.
 
     `model.safetensors` wins over an index beside it, as in transformers.
 
@@ -165,19 +148,18 @@ def open_weights(path: Path) -> Weights:
         CheckpointInvalid: No weights, a shard missing, the index malformed, or a file damaged.
     """
     if (path / WEIGHTS).is_file():
-        names, index = [WEIGHTS], {}
-    elif (path / WEIGHTS_INDEX).is_file():
-        index = _read_index(path / WEIGHTS_INDEX)
-        names = sorted(set(index.values()))
-        _require_shards(path, names)
-    else:
+        return Weights([WEIGHTS], read_header(path / WEIGHTS))
+    if not (path / WEIGHTS_INDEX).is_file():
         raise CheckpointInvalid(_no_weights(path))
-    with ExitStack() as stack:
-        files = {name: open_weight_file(path / name, stack) for name in names}
-        tensors = {tensor: file for file in files.values() for tensor in file.keys()}  # noqa: SIM118 - no mapping
-        tensors |= {tensor: files[shard] for tensor, shard in index.items()}
-        _require_indexed_tensors(path, index, files)
-        return Weights([WEIGHTS_INDEX, *names] if index else names, tensors, stack.pop_all())
+    index = _read_index(path / WEIGHTS_INDEX)
+    shards = sorted(set(index.values()))
+    _require_shards(path, shards)
+    headers = {shard: read_header(path / shard) for shard in shards}
+    _require_indexed_tensors(path, index, headers)
+    # What a shard holds beside the index's tensors is kept: transformers loads it, so it must be judged too.
+    tensors = {name: tensor for header in headers.values() for name, tensor in header.items()}
+    tensors |= {name: headers[shard][name] for name, shard in index.items()}
+    return Weights([WEIGHTS_INDEX, *shards], tensors)
 
 
 def _no_weights(path: Path) -> str:
@@ -216,9 +198,10 @@ def _require_shards(path: Path, names: list[str]) -> None:
         )
 
 
-def _require_indexed_tensors(path: Path, index: dict[str, str], files: Mapping[str, WeightFile]) -> None:
-    held = {name: set(file.keys()) for name, file in files.items()}
-    lost = [tensor for tensor, shard in index.items() if tensor not in held[shard]]
+def _require_indexed_tensors(
+    path: Path, index: dict[str, str], headers: Mapping[str, Mapping[str, CheckpointTensor]]
+) -> None:
+    lost = [tensor for tensor, shard in index.items() if tensor not in headers[shard]]
     if lost:
         raise CheckpointInvalid(
             f'{path / index[lost[0]]}: lacks tensor "{lost[0]}", which {WEIGHTS_INDEX} says is in it '
@@ -226,17 +209,24 @@ def _require_indexed_tensors(path: Path, index: dict[str, str], files: Mapping[s
         )
 
 
-def open_weight_file(path: Path, stack: ExitStack) -> WeightFile:
-    """Map one safetensors file and close it with the stack.
+def read_header(path: Path) -> dict[str, CheckpointTensor]:
+    """The tensors of one safetensors file by name; their values are not read.
 
     Raises:
         CheckpointInvalid: Empty, a Git LFS pointer, truncated, or with a header that is not one.
     """
     refuse_lfs_pointer(path)
     try:
-        return cast(WeightFile, stack.enter_context(safetensors.safe_open(path, framework="np")))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointInvalid(f"{path}: {_damage(path) or error}. {_DOWNLOAD_AGAIN}") from error
+        with safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointInvalid(
+            f"{path}: {_damage(path) or f'is no sound safetensors file ({error})'}. {_DOWNLOAD_AGAIN}"
+        ) from error
+    return {
+        name: CheckpointTensor(name, tuple(stored.get_shape()), stored.get_dtype(), path, name)
+        for name, stored in slices.items()
+    }
 
 
 def _damage(path: Path) -> str:

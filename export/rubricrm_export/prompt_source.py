@@ -199,7 +199,7 @@ class _Renderer:
                 messages=messages, add_generation_prompt=generation, enable_thinking=False, **self._special_tokens
             )
         # A template is somebody's program: it may raise anything, and each raise is its refusal.
-        except Exception:  # noqa: BLE001
+        except Exception:
             return None
         return text
 

@@ -11,6 +11,7 @@ from templates import Template, load
 
 TEMPLATES = load("constraints.txt")
 BOUNDS = ("no more than", "at most", "under", "below", "fewer than", "less than", "at least", "exactly", "up to", "between", "over")
+CAPITALIZED_SHARE = 0.9
 COMMAND_OPENINGS = (
     "Please {}.", "You must {}.", "You should {}.", "Make sure to {}.", "Be sure to {}.", "It must {}.", "It should {}.",
     "It has to {}.", "It needs to {}.", "Must {}.", "Should {}.", "Remember to {}.", "I want it to {}.", "I want you to {}.",
@@ -44,6 +45,8 @@ def stated(f: Filler, mode: str) -> Stated:
     template = draw(f, mode)
     text = own.fill(template.text)
     rules = tuple(own.fill(rule) for rule in template.rules) or (text,)
+    if mode == "sentence" and f.rng.random() < CAPITALIZED_SHARE:
+        text = capitalized(text)
     return Stated(text, tuple("not " + rule for rule in rules) if mode == "never" else rules)
 
 

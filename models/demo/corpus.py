@@ -26,6 +26,7 @@ POLITE = ("Please {}.", "Please {}.", "Can you {}?", "Could you {}?", "Could you
           "Can you please {}?", "I'd like you to {}.", "Would you {}?", "Your task is to {}.", "Help me: {}.")
 NO_POLITE = re.compile(r"(I|You|As|TL;DR|tl;dr|TLDR|Imagine|Act|Pretend|Speak|Help)\b|[^A-Z]")
 OUTSIDE_QUOTES = re.compile(r"""("[^"]*"|“[^”]*”|`[^`]*`)""")
+WRONG_ARTICLE = re.compile(r"\b([aA]) (?=[aeioAEIO](?!ne\b))")
 SPEAKERS = (("your own", "its own"), ("yourself", "itself"), ("your", "its"), ("my", "the user's"), ("our", "the user's"), ("me", "the user"))
 
 
@@ -162,7 +163,8 @@ def foreign_pair(rng: random.Random) -> Pair | None:
 
 def finished(request: str, rules: tuple[str, ...], family: str) -> Pair | None:
     """The pair, or None when a rule is empty or there are too many of them."""
-    texts = list(dict.fromkeys(third_person(rule) for rule in rules))
+    request = with_articles(request)
+    texts = list(dict.fromkeys(with_articles(third_person(rule)) for rule in rules))
     if len(texts) > MAX_HARD_RULES or not all(texts):
         return None
     items = [f"The response must {text}. [Hard Rule]" for text in texts]
@@ -176,4 +178,10 @@ def third_person(rule: str) -> str:
     for index in range(0, len(parts), 2):
         for speaker, other in SPEAKERS:
             parts[index] = re.sub(rf"\b{speaker}\b", other, parts[index])
-    return " ".join("".join(parts).split())
+    text = " ".join("".join(parts).split())
+    return text[:1].lower() + text[1:]
+
+
+def with_articles(text: str) -> str:
+    """The text with `an` before vowels; request and rules are corrected alike."""
+    return WRONG_ARTICLE.sub(r"\1n ", text)

@@ -12,7 +12,7 @@ import words
 
 ALTERNATIVES = re.compile(r"\(([^()|]*(?:\|[^()|]*)+)\)")
 SLOT = re.compile(r"\{(?:(\w+):)?(\w+)\}")
-NONSENSE_SHARE = 0.22
+NONSENSE_SHARE = 0.16
 
 
 class Filler:
@@ -109,7 +109,7 @@ def quantity(f: Filler) -> str:
     if f.rng.random() < 0.18:
         low = f.rng.randint(2, 40) * f.rng.choice((1, 5, 10))
         high = low + f.rng.randint(1, 20) * f.rng.choice((1, 5, 10))
-        return f.pick(f"{low} to {high}", f"between {low} and {high}", f"{low}-{high}", f"from {low} to {high}")
+        return f.pick(f"{low} to {high}", f"between {low} and {high}", f"{low}-{high}")
     bounds = ("no more than", "at most", "under", "fewer than", "less than", "at least", "exactly", "up to", "around",
               "about", "more than", "only", "not more than", "a maximum of", "a minimum of", "precisely")
     return f"{f.rng.choice(bounds)} {amount}" if f.rng.random() < 0.75 else amount
@@ -132,9 +132,9 @@ def noun_phrase(f: Filler) -> str:
         "{simple}", "{simple}", "{simple}", "{simple}", "the {noun} of (the {noun}|{place}|{plurals})", "{count} {plurals}",
         "{adj} {plurals}", "{plurals}", "{simple} for {people}", "(at least|at most|exactly|no more than) {count} {plurals}",
         "{simple} with {count} {plurals}", "{simple} about {topic}", "{simple} of {adj} {plurals}", "{adj} {noun}",
-        "(one|two|three) {adj} (reason|quote|source|example|fact|step|detail)s for {simple}", "(the|a) {ordinal} {noun}",
-        "{name}'s {noun}", "(any|every|all|some|both) {plurals}", "the {noun} (and|or) the {noun}", "{noun} {plurals}",
-        "the {noun} that {subject_verb}", "(one|a) {adj} {adj} {noun}", "{plurals} and {plurals}", "{simple} {preposition} {simple}",
+        "(two|three|four) {adj} (reason|quote|source|example|fact|step|detail)s for {simple}", "the {ordinal} {noun}", "{usual}", "{usual}", "{usual}",
+        "{name}'s {noun}", "(any|all|some|both) {plurals}", "(each|every) {noun}", "the {noun} (and|or) the {noun}", "{noun} {plurals}",
+        "the {noun} that {subject_verb}", "one {adj} {adj} {noun}", "{plurals} and {plurals}", "{simple} {preposition} {simple}",
     )
 
 

@@ -172,7 +172,7 @@ def test_factor_that_is_no_positive_number_is_named(key: str, value: object) -> 
 
 
 def test_damaged_number_of_layers_is_refused_before_names_are_made() -> None:
-    with pytest.raises(CheckpointInvalid, match='"num_hidden_layers" is 2000000000, expected .* up to 10000'):
+    with pytest.raises(CheckpointInvalid, match=r'"num_hidden_layers" is 2000000000, expected .* up to 10000'):
         read(num_hidden_layers=2_000_000_000)
 
 

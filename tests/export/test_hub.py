@@ -101,7 +101,7 @@ def local_hub(make_checkpoint: MakeCheckpoint) -> Iterator[LocalHub]:
     hub = LocalHub(make_checkpoint(shards=2, name="served"))
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+        def do_GET(self) -> None:
             status, headers, content = hub.answer(self.path)
             self.send_response(status)
             for key, value in headers.items():

@@ -442,8 +442,12 @@ def test_no_added_tokens_is_no_fault(small_document: dict, tmp_path: Path) -> No
 
 
 def test_a_character_without_bytes_is_refused_and_not_dropped(small_document: dict, tmp_path: Path) -> None:
-    small_document["added_tokens"] = [{"id": 0, "content": "!"}]  # takes the byte's only entry away
+    end_of_transmission = "\u0104"  # what the vocabulary writes for the byte 4
+    token_id = small_document["model"]["vocab"][end_of_transmission]
+    small_document["added_tokens"] = [  # takes its only entry away
+        small_document["added_tokens"][0] | {"id": token_id, "content": end_of_transmission}
+    ]
     tokenizer = open_document(small_document, tmp_path)
     assert tokenizer.decode(tokenizer.encode("fine")) == "fine"
-    with pytest.raises(RequestInvalid, match=r"the text holds '!' at character 2, for which .* no token"):
-        tokenizer.encode("é.!")
+    with pytest.raises(RequestInvalid, match=r"the text holds '.x04' at character 2, for which .* no token"):
+        tokenizer.encode("é.\x04")

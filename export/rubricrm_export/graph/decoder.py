@@ -46,7 +46,8 @@ def build_decoder(checkpoint: Checkpoint, stored: ir.DataType, computed: ir.Data
         normed, residual = _add_and_norm(b, architecture, residual, update, f"{weights}.input_layernorm.weight")
         update, present = attention(b, architecture, layer, normed, shared, past)
         presents += _named_cache(architecture, kv, f"present.{layer}", present)
-        normed, residual = _add_and_norm(b, architecture, residual, update, f"{weights}.post_attention_layernorm.weight")
+        weight = f"{weights}.post_attention_layernorm.weight"
+        normed, residual = _add_and_norm(b, architecture, residual, update, weight)
         update = mlp(b, layer, normed)
 
     hidden = b.op("Add", [residual, update], "/norm/Add")

@@ -43,7 +43,7 @@ _HOMES = {
     "parse": "rubric",
 }
 
-__all__ = [  # noqa: PLE0604 - names are those of the table
+__all__ = [
     "__version__",
     *_HOMES,
 ]

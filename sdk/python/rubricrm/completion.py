@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from rubricrm.engine import Engine, Generation
@@ -121,7 +121,7 @@ class TextStream:
             logprobs=None if generation.options.logprobs is None else tuple(self._logprobs),
         )
 
-    def _generate(self) -> Iterator[str]:
+    def _generate(self) -> Generator[str, None, None]:
         decoder = self._tokenizer.text_decoder()
         stops = StopStrings(self._generation.options.stop)
         for token in self._engine.stream(self._generation):

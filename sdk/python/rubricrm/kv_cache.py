@@ -32,7 +32,7 @@ class KVCache:
     @property
     def capacity(self) -> int:
         """Most positions that the buffer holds."""
-        return self.buffer.shape[4]
+        return int(self.buffer.shape[4])
 
     def rewind(self, length: int) -> None:
         """Forget all positions from `length` on. Costs nothing: they are overwritten later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
@@ -118,7 +118,7 @@ class RubricStream:
             model=self._model,
         )
 
-    def _generate(self) -> Iterator[StreamEvent]:
+    def _generate(self) -> Generator[StreamEvent, None, None]:
         for piece in self._text:
             yield StreamEvent(piece, tuple(self._reader.feed(piece)))
         if last := self._finish(self._text.result()):
@@ -156,9 +156,7 @@ class RubricModel:
         }
 
     @classmethod
-    def open(
-        cls, path: Path | str, *, device: str = "cpu", threads: int | None = None, verify: bool = False
-    ) -> Self:
+    def open(cls, path: Path | str, *, device: str = "cpu", threads: int | None = None, verify: bool = False) -> Self:
         """Open a bundle.
 
         The first opening of a large model on a machine also computes the keys and values of the prompt's fixed part
@@ -185,9 +183,7 @@ class RubricModel:
         """Open the demo model that comes with the package: small, quick, and no measure of RubricRM's quality."""
         return cls.open(DEMO_BUNDLE, threads=threads)
 
-    def generate(
-        self, request: str, *, cancel: Event | None = None, **options: Unpack[OptionKeywords]
-    ) -> RubricResult:
+    def generate(self, request: str, *, cancel: Event | None = None, **options: Unpack[OptionKeywords]) -> RubricResult:
         """Return the rubric of a request.
 
         Args:

@@ -15,7 +15,7 @@ from rubricrm.rubric_parser import RubricParser
 
 __all__ = ["ISSUE_CODES", "Criterion", "Issue", "Kind", "Rubric", "RubricReader", "Span", "parse"]
 
-_OPENING = re.compile(r"The response\b.*\S", re.DOTALL)
+_OPENING = re.compile(r"The response\b.", re.DOTALL)
 # The validator of RUBRIC-ARROW cuts these out of a text before it reads the items.
 _CUT_BY_VALIDATORS = ("</think>", "</answer>", "```")
 
@@ -187,7 +187,7 @@ def _check_canonical(number: int, criterion: Criterion) -> None:
         raise RubricMalformed(f"criterion {number} has no kind: {text!r:.80}. Set it to a hard rule or a principle.")
     if len(f"{text}.".splitlines()) > 1:
         raise RubricMalformed(f"criterion {number} spans lines: {text!r:.80}. Join them by spaces.")
-    if _OPENING.fullmatch(text) is None or text == "The response":
+    if _OPENING.match(text) is None:
         raise RubricMalformed(f'criterion {number} must start with "The response ", got {text!r:.80}. Reword it.')
     found = next((mark for mark in _CUT_BY_VALIDATORS if mark in text.lower()), None)
     if found is not None:

@@ -43,6 +43,7 @@ _MARKDOWN_HEADING = re.compile(r"#{1,6}\s")
 
 _FENCE = r"(?:`{3,8}|~{3,8})"
 _WRAPPER = r"</?(?:rubrics?|answer|output)>|</think>|<\|\w{1,20}\|>"
+_THINK_END = re.compile("</think>", re.IGNORECASE)
 _LEADING_WRAPPER = re.compile(rf"(?:{_FENCE}(?:[a-z]+(?=\s*$))?|{_WRAPPER})\s*", re.IGNORECASE)
 _TRAILING_WRAPPER = re.compile(rf"(?:{_FENCE}|{_WRAPPER})$", re.IGNORECASE)
 _LONGEST_WRAPPER = 24
@@ -182,6 +183,12 @@ def heading_kind(text: str, *, needs_adornment: bool) -> Kind | None:
 def is_markdown_heading(text: str) -> bool:
     """Whether the line is a heading of any wording."""
     return _MARKDOWN_HEADING.match(text) is not None
+
+
+def find_think_end(text: str, start: int) -> int | None:
+    """The offset behind the next </think>."""
+    match = _THINK_END.search(text, start)
+    return match.end() if match else None
 
 
 def strip_wrappers(text: str, start: int, end: int) -> tuple[int, int, list[str]]:

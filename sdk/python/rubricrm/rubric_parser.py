@@ -15,6 +15,7 @@ from rubricrm.rubric_marks import (
     Tag,
     ends_sentence,
     find_tags,
+    find_think_end,
     has_open_bracket,
     heading_kind,
     is_bare,
@@ -53,7 +54,7 @@ class RubricParser:
         self._thought: list[str] | None = None
         self._thought_line = 0
 
-    # ---- lines -------------------------------------------------------------------------------------------------------
+    # ---- lines ----
 
     def read_line(self, line: str) -> None:
         """Read one physical line, with its line break."""
@@ -98,8 +99,9 @@ class RubricParser:
     def _read_text(self, text: str, breaks: list[int]) -> None:
         start = self._skip_thought(text)
         end = len(text.rstrip(BLANK))
-        indent = len(text) - len(text[start:].lstrip(BLANK))
-        start, end, wrappers = strip_wrappers(text, min(indent, end), end)
+        start = min(end, len(text) - len(text[start:].lstrip(BLANK)))
+        indent = 0 if text[:start].strip(BLANK) else len(text[:start].expandtabs(4))
+        start, end, wrappers = strip_wrappers(text, start, end)
         for wrapper in wrappers:
             self._report(_wrapper_code(wrapper), self._held_at[1], f"left out {_quote(wrapper)}")
         if start >= end:
@@ -107,14 +109,14 @@ class RubricParser:
         body = text[start:end]
         cuts = item_starts(body, self._number_so_far())
         for begin, stop in zip(cuts, [*cuts[1:], len(body)], strict=True):
-            self._read_fragment(self._fragment(text, start + begin, start + stop, breaks))
+            piece = body[begin:stop].rstrip(BLANK)
+            self._read_fragment(self._fragment(piece, start + begin, indent, breaks))
+            indent = 0
         if len(cuts) > 1:
             self._report("joined_line", self._held_at[1], f"{len(cuts)} items on one line: {_quote(body)}")
 
-    def _fragment(self, text: str, start: int, end: int, breaks: list[int]) -> Fragment:
-        piece = text[start:end].strip(BLANK)
+    def _fragment(self, piece: str, start: int, indent: int, breaks: list[int]) -> Fragment:
         row = bisect_right(breaks, start) - 1
-        indent = len(text[:start].expandtabs(4)) if not text[:start].strip(BLANK) else 0
         mark = read_mark(piece, self._number_so_far() + 1)
         offset, line = self._held_at
         return Fragment(piece, offset + start, line + row, start - breaks[row] + 1, indent, mark, find_tags(piece))
@@ -124,7 +126,7 @@ class RubricParser:
             return self._item.head.mark.number
         return self._last_number
 
-    # ---- think blocks ------------------------------------------------------------------------------------------------
+    # ---- think blocks ----
 
     def _skip_thought(self, text: str) -> int:
         """Where the text behind a think block starts in this line; its end while the block goes on."""
@@ -135,19 +137,19 @@ class RubricParser:
             if self._item is not None or text[start : start + 7].lower() != "<think>":
                 return 0
             self._thought, self._thought_line = [], self._held_at[1]
-        end = text.lower().find("</think>", start)
+        end = find_think_end(text, start)
         if len(self._thought) < 3:
-            self._thought.append(text[start : end if end >= 0 else None][:_QUOTED_CHARACTERS])
-        if end < 0:
+            self._thought.append(text[start:end][:_QUOTED_CHARACTERS])
+        if end is None:
             return len(text)
         self._report_thought(f"it ends on line {self._held_at[1]}")
-        return end + len("</think>")
+        return end
 
     def _report_thought(self, how_it_ends: str) -> None:
         thought, self._thought = self._thought or [], None
         self._report("think_block", self._thought_line, f"left out {_quote(' '.join(thought))}; {how_it_ends}")
 
-    # ---- fragments ---------------------------------------------------------------------------------------------------
+    # ---- fragments ----
 
     def _read_fragment(self, fragment: Fragment) -> None:
         item = self._item
@@ -252,7 +254,7 @@ class RubricParser:
             code = "trailing_text"
         self._report(code, fragment.line, f"in no criterion: {_quote(fragment.text)}")
 
-    # ---- the end of an item ------------------------------------------------------------------------------------------
+    # ---- the end of an item ----
 
     def _close_item(self, item: OpenItem, tag: Tag) -> None:
         """End an item at the tag that ends its line; a tag before any word is an early tag and ends nothing."""
@@ -334,7 +336,7 @@ class RubricParser:
         self._last_head = head
         self.criteria.append(Criterion(head.mark.number, text, kind, Span(head.start, end, head.line, head.column)))
 
-    # ---- reports -----------------------------------------------------------------------------------------------------
+    # ---- reports ----
 
     def _report(self, code: str, line: int, message: str) -> None:
         self.issues.append(Issue(code, line, message))

@@ -100,22 +100,22 @@ class Session:
 
         facts = self._bundle.manifest
         graph, count, total = self._usable_graph(), len(token_ids), slot.cache.length + len(token_ids)
-        logits = np.empty((1, rows, facts.model.vocab_size), np.float32)
+        logits: NDArray[np.float32] = np.empty((rows, facts.model.vocab_size), np.float32)
         slot.token_ids[0, :count] = token_ids
         slot.num_logits[0] = rows
         _bind_input(slot.binding, "input_ids", slot.token_ids, (1, count))
         _bind_input(slot.binding, "attention_mask", slot.mask, (1, total))
         _bind_input(slot.binding, "num_logits", slot.num_logits, (1,))
-        _bind_output(slot.binding, "logits", logits, logits.shape)
+        _bind_output(slot.binding, "logits", logits, (1, *logits.shape))
         # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
         # running at once: one run already takes all cores.
         with self._lock:
             try:
                 graph.run_with_iobinding(slot.binding)
-            except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, without a common base
+            except Exception as error:  # its own classes have no common base
                 raise RuntimeFailed(f"running {self._bundle.path}: {error}") from error
         slot.cache.length = total
-        return logits[0]
+        return logits
 
     def close(self) -> None:
         """Free the graph and unmap its files. Further runs raise ModelClosed. Closing twice is fine."""
@@ -136,7 +136,17 @@ class Session:
         return graph
 
 
-def _open_graph(bundle: Bundle, threads: int) -> Any:
+def runtime_facts() -> dict[str, Any]:
+    """Return version and execution providers of the installed ONNX Runtime.
+
+    Raises:
+        RuntimeMissing: There is none.
+    """
+    onnxruntime = _import_onnxruntime()
+    return {"onnxruntime": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
+
+
+def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -144,6 +154,11 @@ def _open_graph(bundle: Bundle, threads: int) -> Any:
             f"onnxruntime cannot be imported ({error}). Install it: pip install 'rubricrm[cpu]', "
             "or 'rubricrm[gpu]' for a CUDA GPU."
         ) from error
+    return onnxruntime
+
+
+def _open_graph(bundle: Bundle, threads: int) -> Any:
+    onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

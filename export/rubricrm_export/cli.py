@@ -1,0 +1,97 @@
+"""`rubricrm export`: options to calls, progress and results to text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rubricrm.errors import DependencyMissing
+
+if TYPE_CHECKING:
+    from rubricrm_export.onnx_export import ExportPlan, OnnxExport, Progress
+
+
+@click.group()
+def export() -> None:
+    """Convert a checkpoint into something that runs."""
+
+
+@export.command()
+@click.argument("checkpoint")
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
+@click.option(
+    "--weights", type=click.Choice(["fp32", "fp16", "bf16"]), help="Stored type.  [default: the checkpoint's own]"
+)
+@click.option("--target", "device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--prompt-template", type=click.Path(path_type=Path), help="Text file with {prompt} in it.")
+@click.option("--chat-template", type=click.Path(path_type=Path), help="Jinja file.")
+@click.option("--revision", help="Branch, tag or commit, if CHECKPOINT is on the hub.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def onnx(dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Convert CHECKPOINT, a directory or a name on the Hugging Face hub, into an ONNX bundle."""
+    job, plan_onnx, export_onnx = _load(options)
+    if dry_run:
+        report = _planned(plan_onnx(job))
+    else:
+        with _progress("Writing weights") as on_progress:
+            bundle = export_onnx(job, on_progress)
+        report = {
+            "bundle": str(bundle.path),
+            "num_bytes": bundle.num_bytes,
+            "manifest_sha256": bundle.manifest_sha256,
+            "model": bundle.manifest.model.name,
+            "weights": bundle.manifest.quantization.weights,
+            "target": bundle.manifest.graph.target,
+            "license": bundle.manifest.model.license,
+        }
+    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(f"{k:16} {v}" for k, v in report.items()))
+
+
+def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:
+    """Import the exporter, which needs the extra; the command's help does not."""
+    try:
+        from rubricrm_export.onnx_export import OnnxExport, export_onnx, plan_onnx
+    except ImportError as error:
+        raise DependencyMissing(
+            f"exporting needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
+        ) from error
+    return OnnxExport(source=options.pop("checkpoint"), **options), plan_onnx, export_onnx
+
+
+def _planned(plan: ExportPlan) -> dict[str, Any]:
+    manifest = plan.manifest
+    return {
+        "dry_run": True,
+        "model": manifest.model.name,
+        "architecture": manifest.model.architecture,
+        "num_parameters": manifest.model.num_parameters,
+        "license": manifest.model.license,
+        "weights": manifest.quantization.weights,
+        "target": manifest.graph.target,
+        "weight_bytes": plan.weight_bytes,
+        "template_source": manifest.prompt.template_source,
+        "prefix_tokens": manifest.prefix.num_tokens,
+        "stop_ids": list(manifest.prompt.stop_ids),
+    }
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Progress | None]:
+    """Show a bar of bytes on a terminal's standard error, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = [TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

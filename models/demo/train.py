@@ -1,0 +1,213 @@
+"""Trains the demo model on synthetic pairs and writes it as a Hugging Face checkpoint.
+
+python train.py tokenizer RUN
+python train.py train RUN --steps 4000
+python train.py train RUN --steps 1000 --resume RUN/state.pt --seed 2 --learning-rate 5e-4
+python train.py export RUN CHECKPOINT
+"""
+
+import argparse
+import itertools
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from chat import ADDED_TOKENS, CHAT_TEMPLATE, RUBRIC_PROMPT_TEMPLATE, ChatEncoder, train_tokenizer
+from corpus import pairs
+from safetensors.torch import save_file
+from torch.nn import functional
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+VOCAB_SIZE = 2048
+NUM_TOKENIZER_PAIRS = 40_000
+TOKENIZER_SEED = 100
+POOL_SIZE = 1536
+MAX_LENGTH = 640
+IGNORED = -100
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def configuration(encoder: ChatEncoder) -> Qwen3Config:
+    """The shape of the model: Qwen3 with 4.95 million parameters."""
+    return Qwen3Config(
+        vocab_size=VOCAB_SIZE, hidden_size=256, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=4,
+        head_dim=32, intermediate_size=704, tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-6,
+        max_position_embeddings=2048, bos_token_id=encoder.pad_id, eos_token_id=encoder.end_id,
+        pad_token_id=encoder.pad_id,
+    )
+
+
+def write_tokenizer(run: Path) -> None:
+    """Trains the tokenizer on pairs of a seed that training does not use."""
+    texts = [RUBRIC_PROMPT_TEMPLATE, "user\nassistant\nsystem\n"] * 100
+    for pair in itertools.islice(pairs(TOKENIZER_SEED), NUM_TOKENIZER_PAIRS):
+        texts += [pair.request, pair.rubric]
+    tokenizer = train_tokenizer(texts, VOCAB_SIZE)
+    run.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(run / "tokenizer.json"), pretty=False)
+    print(f"{tokenizer.get_vocab_size()} entries")
+
+
+def batches(encoder: ChatEncoder, seed: int, tokens_per_batch: int) -> Iterator[Batch]:
+    """Batches of (ids, targets), both [pairs, length]; only the rubric has targets."""
+    rng = random.Random(seed)
+    source = pairs(seed)
+    while True:
+        pool = []
+        for pair in itertools.islice(source, POOL_SIZE):
+            prompt, rubric = encoder.prompt(pair.request), encoder.rubric(pair.rubric)
+            if len(prompt) + len(rubric) <= MAX_LENGTH:
+                pool.append((prompt, rubric))
+        # Pairs of similar length share a batch, so little of it is padding.
+        pool.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+        groups: list[list[tuple[list[int], list[int]]]] = [[]]
+        for prompt, rubric in pool:
+            if (len(groups[-1]) + 1) * (len(prompt) + len(rubric)) > tokens_per_batch:
+                groups.append([])
+            groups[-1].append((prompt, rubric))
+        rng.shuffle(groups)
+        for group in groups:
+            yield collated(group, encoder.pad_id)
+
+
+def collated(group: list[tuple[list[int], list[int]]], pad_id: int) -> Batch:
+    """The pairs padded on the right, where a causal model cannot see the padding."""
+    length = max(len(prompt) + len(rubric) for prompt, rubric in group)
+    ids = torch.full((len(group), length), pad_id)
+    targets = torch.full((len(group), length), IGNORED)
+    for row, (prompt, rubric) in enumerate(group):
+        end = len(prompt) + len(rubric)
+        ids[row, :end] = torch.tensor(prompt + rubric)
+        targets[row, len(prompt) - 1 : end - 1] = torch.tensor(rubric)
+    return ids, targets
+
+
+def rubric_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean loss over the tokens of the rubrics; the logits of the requests are never computed."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        wanted = targets != IGNORED
+        logits = model.lm_head(hidden[wanted])
+    return functional.cross_entropy(logits.float(), targets[wanted])
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear warm-up, then a cosine down to 3 % of the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Trains for a number of steps, logs to `log.jsonl` and saves `state.pt` now and then."""
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    run: Path = args.run
+    encoder = ChatEncoder(run / "tokenizer.json")
+    model = Qwen3ForCausalLM(configuration(encoder))
+    if args.resume:
+        model.load_state_dict(torch.load(args.resume, weights_only=True))
+    model.train()
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.98), fused=True
+    )
+    source = batches(encoder, args.seed, args.tokens_per_batch)
+    num_tokens, num_pairs, losses, started = 0, 0, [], time.monotonic()
+    with (run / "log.jsonl").open("a", encoding="utf-8") as log:
+        for step in range(args.steps):
+            ids, targets = next(source)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, args.steps, args.learning_rate, args.warmup)
+            loss = rubric_loss(model, ids, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            num_tokens += ids.numel()
+            num_pairs += len(ids)
+            if (step + 1) % args.log_every == 0:
+                seconds = time.monotonic() - started
+                line = {"step": step + 1, "loss": round(sum(losses) / len(losses), 4), "tokens": num_tokens, "pairs": num_pairs,
+                        "seconds": round(seconds), "tokens_per_s": round(num_tokens / seconds)}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                losses.clear()
+            if (step + 1) % args.save_every == 0:
+                save_state(model, run / "state.pt")
+    save_state(model, run / "state.pt")
+
+
+def save_state(model: Qwen3ForCausalLM, path: Path) -> None:
+    """Saves the weights; a reader never sees half a file."""
+    partial = path.with_suffix(".partial")
+    torch.save(model.state_dict(), partial)
+    partial.replace(path)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Writes weights in BF16, configuration and tokenizer; the model card is written by hand."""
+    run, out = args.run, args.checkpoint
+    out.mkdir(parents=True, exist_ok=True)
+    encoder = ChatEncoder(run / "tokenizer.json")
+    state = torch.load(run / "state.pt", weights_only=True)
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items() if name != "lm_head.weight"}
+    config = configuration(encoder).to_dict()
+    config |= {"architectures": ["Qwen3ForCausalLM"], "torch_dtype": "bfloat16"}
+    for name in ("dtype", "transformers_version"):
+        config.pop(name, None)
+    generation = {"bos_token_id": encoder.pad_id, "do_sample": False, "eos_token_id": [encoder.end_id, encoder.pad_id], "pad_token_id": encoder.pad_id}
+    tokenizer = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+        "additional_special_tokens": list(ADDED_TOKENS[1:3]), "model_max_length": 2048, "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    save_file(tensors, out / "model.safetensors.partial", metadata={"format": "pt"})
+    (out / "model.safetensors.partial").replace(out / "model.safetensors")
+    write_json(out / "config.json", config)
+    write_json(out / "generation_config.json", generation)
+    write_json(out / "tokenizer_config.json", tokenizer)
+    (out / "tokenizer.json").write_bytes((run / "tokenizer.json").read_bytes())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes readable JSON with a final line break."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("tokenizer").add_argument("run", type=Path)
+    trainer = commands.add_parser("train")
+    trainer.add_argument("run", type=Path)
+    trainer.add_argument("--steps", type=int, required=True)
+    trainer.add_argument("--tokens-per-batch", type=int, default=6144)
+    trainer.add_argument("--learning-rate", type=float, default=1.5e-3)
+    trainer.add_argument("--warmup", type=int, default=100)
+    trainer.add_argument("--seed", type=int, default=1)
+    trainer.add_argument("--threads", type=int, default=2)
+    trainer.add_argument("--resume", type=Path, help="weights to continue from")
+    trainer.add_argument("--log-every", type=int, default=25)
+    trainer.add_argument("--save-every", type=int, default=100)
+    exporter = commands.add_parser("export")
+    exporter.add_argument("run", type=Path)
+    exporter.add_argument("checkpoint", type=Path)
+    args = parser.parse_args()
+    if args.command == "tokenizer":
+        write_tokenizer(args.run)
+    else:
+        {"train": train, "export": export}[args.command](args)
+
+
+if __name__ == "__main__":
+    main()

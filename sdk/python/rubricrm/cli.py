@@ -1,0 +1,230 @@
+"""The command line: options to calls, results to text or JSON. Other rooms add commands by entry point."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rubricrm._version import __version__
+from rubricrm.errors import RequestInvalid, RubricrmError
+
+if TYPE_CHECKING:
+    from rubricrm.bundle import Bundle
+    from rubricrm.model import RubricModel, RubricResult, RubricStream
+    from rubricrm.rubric import Rubric
+
+COMMANDS = "rubricrm.commands"
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """The commands of this file and those of installed entry points; turns the package's errors into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names, own and added ones."""
+        return sorted({*super().list_commands(ctx), *(entry.name for entry in entry_points(group=COMMANDS))})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return a command, loading an added one when it is first asked for."""
+        own = super().get_command(ctx, name)
+        if own is not None:
+            return own
+        for entry in entry_points(group=COMMANDS, name=name):
+            command: click.Command = entry.load()
+            return command
+        return None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, and say what went wrong in one line."""
+        try:
+            return super().invoke(ctx)
+        except RubricrmError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rubricrm")
+def cli() -> None:
+    """Turn requests into typed evaluation rubrics, and export the models that do it."""
+
+
+def main() -> None:
+    """Run the command line. Text is UTF-8 whatever the terminal's locale says: rubrics hold any character."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    cli(prog_name="rubricrm")
+
+
+@cli.command()
+@click.argument("request", required=False)
+@click.option("-m", "--model", "path", type=click.Path(path_type=Path), envvar="RUBRICRM_MODEL", help="Bundle to use.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--no-stream", is_flag=True, help="Print the text when it is complete.")
+@click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens to write.  [default: 1024]")
+@click.option("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy.  [default: 0]")
+@click.option("--top-k", type=int, default=0, metavar="K", help="Sample from the K most probable.  [default: all]")
+@click.option("--top-p", type=float, default=1.0, metavar="P", help="Sample from this much probability.  [default: 1]")
+@click.option("--min-p", type=float, default=0.0, metavar="P", help="Least probability, relative.  [default: 0]")
+@click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given again.")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Return what there is after this time.")
+@click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
+@click.option("--verify", is_flag=True, help="Compare the bundle's hashes first.")
+def generate(
+    request: str | None,
+    path: Path | None,
+    as_json: bool,
+    no_stream: bool,
+    threads: int | None,
+    verify: bool,
+    **options: Any,
+) -> None:
+    """Write the rubric of REQUEST; with -, the request is read from standard input.
+
+    Without --model the demo model is used: small, quick, and no measure of RubricRM's quality.
+    """
+    text = _request_text(request)
+    with _open_model(path, threads, verify) as model:
+        stream = model.stream(text, **options)
+        interrupted = _write_pieces(stream, visible=not (as_json or no_stream))
+        result = stream.result()
+        _print_result(result, as_json=as_json, was_streamed=not (as_json or no_stream))
+    if interrupted:
+        raise click.exceptions.Exit(INTERRUPTED)
+
+
+@cli.command()
+@click.argument("file", default="-", type=click.Path(allow_dash=True, dir_okay=False, exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the rubric as one JSON object.")
+def parse(file: Path, as_json: bool) -> None:
+    """Read a rubric's text from FILE (or -, standard input) and print what is in it.
+
+    Any text is read: what is not in the usual form is listed as an issue, and the exit code is 0.
+    """
+    from rubricrm.rubric import parse as parse_rubric
+
+    contents = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    rubric = parse_rubric(contents.decode("utf-8", errors="replace"))
+    click.echo(json.dumps(rubric.to_dict(), ensure_ascii=False, indent=2) if as_json else _rubric_text(rubric))
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, help="Hash every file and compare with the manifest.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect(bundle: Path, verify: bool, as_json: bool) -> None:
+    """Show what BUNDLE holds, and check that it is whole."""
+    from rubricrm.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    if verify:
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(length=opened.num_bytes, label="Verifying", file=sys.stderr, hidden=hidden) as progress:
+            opened.verify(progress.update)
+    if as_json:
+        manifest = json.loads(opened.manifest.to_json())
+        facts = {"manifest_sha256": opened.manifest_sha256, "num_bytes": opened.num_bytes, "verified": verify}
+        click.echo(json.dumps({**facts, "manifest": manifest}, ensure_ascii=False, indent=2))
+    else:
+        click.echo(_bundle_text(opened, verify))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(as_json: bool) -> None:
+    """Show versions, providers, cores and memory; what is missing, and how to get it."""
+    from rubricrm.doctor import examine
+
+    checkup = examine()
+    if as_json:
+        click.echo(json.dumps(checkup.to_dict(), indent=2))
+    else:
+        for key, value in checkup.facts.items():
+            click.echo(f"{key:13} {_flat(value)}")
+        for problem in checkup.problems:
+            click.echo(f"problem       {problem}")
+        click.echo(f"{'result':13} {'rubrics can be generated' if checkup.can_generate else 'NOT able to generate'}")
+    if not checkup.can_generate:
+        raise click.exceptions.Exit(1)
+
+
+def _request_text(request: str | None) -> str:
+    if request is None:
+        raise click.UsageError("Give a REQUEST, or - to read it from standard input.")
+    if request != "-":
+        return request
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestInvalid(f"standard input: not UTF-8 at byte {error.start}. Convert it, with iconv say.") from error
+
+
+def _open_model(path: Path | None, threads: int | None, verify: bool) -> RubricModel:
+    from rubricrm.model import DEMO_BUNDLE, RubricModel
+
+    if path is None:
+        click.echo("Using the demo model; --model BUNDLE uses yours.", err=True)
+    return RubricModel.open(path or DEMO_BUNDLE, threads=threads, verify=verify)
+
+
+def _write_pieces(stream: RubricStream, *, visible: bool) -> bool:
+    """Run a stream to its end, or to Ctrl-C; return whether it was interrupted. What was written stays."""
+    try:
+        for event in stream:
+            if visible:
+                click.echo(event.text, nl=False)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _print_result(result: RubricResult, *, as_json: bool, was_streamed: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), ensure_ascii=False, indent=2))
+        return
+    click.echo("" if was_streamed else result.text)
+    for issue in result.rubric.issues:
+        click.echo(f"line {issue.line}: {issue.code}: {issue.message}", err=True)
+    if result.finish_reason != "stop":
+        click.echo(f"The rubric is cut: finish_reason is {result.finish_reason}.", err=True)
+
+
+def _rubric_text(rubric: Rubric) -> str:
+    lines = [
+        f"{'-' if c.number is None else c.number}. {c.text} {c.kind.tag if c.kind else '[no tag]'}"
+        for c in rubric.criteria
+    ]
+    lines += [f"line {issue.line}: {issue.code}: {issue.message}" for issue in rubric.issues]
+    return "\n".join(lines)
+
+
+def _bundle_text(bundle: Bundle, verified: bool) -> str:
+    facts = bundle.manifest
+    model, graph = facts.model, facts.graph
+    rows = {
+        "model": f"{model.name} ({model.architecture}, {model.num_parameters:,} parameters)",
+        "license": model.license or "not declared",
+        "target": f"{graph.target}, computes in {graph.compute_type}, KV cache {graph.kv_type}",
+        "weights": f"{facts.quantization.weights} ({facts.quantization.method})",
+        "context": f"{model.context_length} tokens",
+        "prompt": f"{facts.prefix.num_tokens} tokens fixed, template {facts.prompt.template_sha256[:12]}",
+        "size": f"{bundle.num_bytes / 1e6:,.1f} MB in {len(facts.files)} files",
+        "hashes": "verified" if verified else "not compared (--verify)",
+    }
+    return "\n".join(f"{key:9} {value}" for key, value in rows.items())
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else "missing" if value is None else str(value)
