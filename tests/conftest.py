@@ -1,6 +1,7 @@
 """Tiny checkpoints in Hugging Face's layout, made here: seeded, numpy only, a few dozen kilobytes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from rubricrm_export.onnx_export import OnnxExport, export_onnx
 from safetensors.numpy import save_file
 
 Tensors = dict[str, np.ndarray]
@@ -182,42 +184,71 @@ def write_weights(path: Path, tensors: Tensors, shards: int) -> None:
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def write_checkpoint(
+    path: Path,
+    architecture: str = "Qwen3ForCausalLM",
+    *,
+    dtype: str = "BF16",
+    shards: int = 1,
+    without: tuple[str, ...] = (),
+    change: Callable[[Tensors], object] = lambda _: None,
+    **config_keys: Any,
+) -> Path:
+    """Write a checkpoint and return its directory.
+
+    Args:
+        path: The directory to make.
+        architecture: "Qwen3ForCausalLM" or "LlamaForCausalLM".
+        dtype: "BF16", "F16", "F32" or "F64".
+        shards: Number of weight files.
+        without: Keys that the config lacks.
+        change: Edits the dictionary of tensors before it is written.
+        **config_keys: Any key of the config by name; the tensors follow.
+    """
+    path.mkdir()
+    config = CONFIGS[architecture] | config_keys
+    tensors = random_tensors(config, NUMPY_TYPES[dtype])
+    change(tensors)
+    write_weights(path, tensors, shards)
+    config = {key: value for key, value in config.items() if key not in without}
+    chat = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHAT_TEMPLATE}
+    generation = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [2, 0]}
+    for file, content in (
+        ("config.json", config),
+        ("generation_config.json", generation),
+        ("tokenizer.json", byte_level_tokenizer()),
+        ("tokenizer_config.json", chat),
+    ):
+        (path / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    (path / "README.md").write_text(CARD, encoding="utf-8")
+    return path
+
+
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
-    """A function that writes a checkpoint and returns its directory.
+    """Return `write_checkpoint`, with `name` for the directory's name in place of its path."""
 
-    Its arguments: the architecture's name; dtype ("BF16", "F16", "F32", "F64"); the number of shards; `without`, keys
-    that the config lacks; `change`, which edits the dictionary of tensors before it is written; `name`, the
-    directory's; and any key of the config by name. The tensors follow the changed config.
-    """
-
-    def make(
-        architecture: str = "Qwen3ForCausalLM",
-        *,
-        dtype: str = "BF16",
-        shards: int = 1,
-        without: tuple[str, ...] = (),
-        change: Callable[[Tensors], object] = lambda _: None,
-        name: str = "checkpoint",
-        **config_keys: Any,
-    ) -> Path:
-        path = tmp_path / name
-        path.mkdir()
-        config = CONFIGS[architecture] | config_keys
-        tensors = random_tensors(config, NUMPY_TYPES[dtype])
-        change(tensors)
-        write_weights(path, tensors, shards)
-        config = {key: value for key, value in config.items() if key not in without}
-        chat = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHAT_TEMPLATE}
-        generation = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [2, 0]}
-        for file, content in (
-            ("config.json", config),
-            ("generation_config.json", generation),
-            ("tokenizer.json", byte_level_tokenizer()),
-            ("tokenizer_config.json", chat),
-        ):
-            (path / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        (path / "README.md").write_text(CARD, encoding="utf-8")
-        return path
+    def make(architecture: str = "Qwen3ForCausalLM", *, name: str = "checkpoint", **options: Any) -> Path:
+        return write_checkpoint(tmp_path / name, architecture, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of random weights, for reading only: 2 layers, 261 tokens and 11 rows of padding, context 2048."""
+    directory = tmp_path_factory.mktemp("tiny")
+    checkpoint = write_checkpoint(directory / "checkpoint")
+    return export_onnx(OnnxExport(str(checkpoint), directory / "bundle")).path
+
+
+@pytest.fixture
+def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle, to damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test out of the user's cache."""
+    monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

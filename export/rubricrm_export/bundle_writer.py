@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,9 @@ _WRITING = "writing"
 _REPLACED = "replaced"
 # Graph, tokenizer and manifest beside the weights, generously.
 _SPARE_BYTES = 32 << 20
+# Of renameat2(2): paths relative to the working directory; both must exist and are swapped.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def check_target(target: Path, *, force: bool) -> None:
@@ -24,10 +29,17 @@ def check_target(target: Path, *, force: bool) -> None:
 
     Raises:
         TargetExists: It exists and `force` is not given; or it is not a bundle, which is never replaced.
+        ExportFailed: It cannot be looked at: a name too long, a directory without rights.
     """
-    if not target.exists() and not target.is_symlink():
+    try:
+        exists, is_bundle = target.exists(), (target / MANIFEST_NAME).is_file()
+    except OSError as error:
+        raise ExportFailed(f"{target}: cannot be written ({error.strerror}). Choose another path.") from error
+    if target.is_symlink():
+        raise TargetExists(f"{target}: is a link, which is never replaced. Pass the path that it leads to.")
+    if not exists:
         return
-    if not (target / MANIFEST_NAME).is_file():
+    if not is_bundle:
         raise TargetExists(f"{target}: exists and is not a bundle: it is never replaced. Choose another path.")
     if not force:
         raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
@@ -52,21 +64,25 @@ def check_space(target: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def bundle_directory(target: Path) -> Iterator[Path]:
+def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
     """Yield an empty sibling of `target`; it becomes `target` if the block ends well, and vanishes if it does not.
 
     What a killed export left beside the target is removed first. A kill leaves the old bundle or none, and at most
     one hidden sibling.
 
     Raises:
+        TargetExists: As `check_target`: somebody wrote there while the block ran.
         ExportFailed: The disk is full or the directory cannot be written.
     """
-    _remove_leftovers(target)
+    target = target.resolve()  # "." has no name that a sibling could be called after
+    _remove_leftovers(target, _WRITING)
     directory = _sibling(target, _WRITING)
     try:
         directory.mkdir()
         yield directory
+        check_target(target, force=force)
         _publish(directory, target)
+        _remove_leftovers(target, _REPLACED)
     except OSError as error:
         raise _export_failed(target, error) from error
     finally:
@@ -99,25 +115,41 @@ def _sibling(target: Path, state: str) -> Path:
 
 
 def _publish(directory: Path, target: Path) -> None:
+    """Put `directory` in the target's place; what stood there is then in `directory`, or gone."""
     if not target.exists():
         directory.rename(target)
-        return
-    replaced = _sibling(target, _REPLACED)
-    target.rename(replaced)
+    elif not _exchange(directory, target):
+        _replace(directory, target)
+
+
+def _exchange(left: Path, right: Path) -> bool:
+    """Swap two directories in one step, so that no kill falls in between; return whether the system could."""
     try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    status: int = renameat2(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE)
+    return status == 0
+
+
+def _replace(directory: Path, target: Path) -> None:
+    """Move the target aside first. A kill between the two steps leaves the old bundle under its hidden name."""
+    replaced = _sibling(target, _REPLACED)
+    try:
+        target.rename(replaced)
         directory.rename(target)
-    except OSError:
-        replaced.rename(target)
+    except BaseException:  # Ctrl-C too
+        if not target.exists():
+            replaced.rename(target)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _remove_leftovers(target: Path) -> None:
-    for state in (_WRITING, _REPLACED):
-        for path in target.parent.glob(f".{target.name}.{state}-*"):
-            process = path.name.rpartition("-")[2]
-            if process.isdigit() and not _is_running(int(process)):
-                shutil.rmtree(path, ignore_errors=True)
+def _remove_leftovers(target: Path, state: str) -> None:
+    for path in target.parent.glob(f".{glob.escape(target.name)}.{state}-*"):
+        process = path.name.rpartition("-")[2]
+        if process.isdecimal() and not _is_running(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_running(process: int) -> bool:
@@ -125,7 +157,7 @@ def _is_running(process: int) -> bool:
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

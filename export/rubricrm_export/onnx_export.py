@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,8 +14,9 @@ import onnx
 import onnx_ir as ir
 from rubricrm._version import __version__
 from rubricrm.bundle import Bundle
-from rubricrm.errors import CheckpointInvalid, ExportFailed, OptionInvalid
+from rubricrm.errors import CheckpointInvalid, ExportFailed, OptionInvalid, PromptTemplateInvalid
 from rubricrm.manifest import (
+    REQUEST_FIELD,
     FileFacts,
     GenerationFacts,
     GraphFacts,
@@ -47,8 +49,8 @@ from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.hub import ResolvedCheckpoint, resolve_checkpoint
 from rubricrm_export.prompt_source import (
     TOKENIZER_CONFIG,
+    read_card_field,
     read_chat,
-    read_license,
     read_prompt_template,
     template_sha256,
 )
@@ -156,7 +158,7 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
     with Checkpoint.open(resolved.path) as checkpoint:
         plan = _plan(job, resolved, checkpoint)
         check_space(job.target, plan.weight_bytes)
-        with bundle_directory(job.target) as directory:
+        with bundle_directory(job.target, force=job.force) as directory:
             _write_graph(checkpoint, plan, directory, on_progress)
             _write_companions(checkpoint, job, plan, directory)
             _write_prefix_and_manifest(checkpoint, plan, directory)
@@ -172,15 +174,21 @@ def _plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpoint)
             f"{architecture.vocab_size}. Tokenizer and config are of different models."
         )
     prompt = _prompt_facts(job, checkpoint, tokenizer)
+    num_fixed = len(Prompt(prompt, tokenizer).fixed_prefix())
+    if num_fixed >= architecture.context_length:
+        raise PromptTemplateInvalid(
+            f"{prompt.template_source}: {num_fixed} tokens stand before {REQUEST_FIELD}, the model's context holds "
+            f"{architecture.context_length}: no request fits. Pass another template: --prompt-template FILE."
+        )
     weights = job.weights or _CHECKPOINT_WEIGHTS[checkpoint.tensor("model.norm.weight").dtype]
     computed = _computed_type(weights, job.device)
     num_parameters = architecture.num_parameters(checkpoint.tied)
     kv_type = _TYPE_NAMES[computed]
     manifest = Manifest(
         model=ModelFacts(
-            name=resolved.repo or resolved.path.resolve().name,
+            name=resolved.repo or read_card_field(checkpoint.path, "model_name") or resolved.path.resolve().name,
             architecture=architecture.name,
-            license=read_license(checkpoint.path),
+            license=read_card_field(checkpoint.path, "license"),
             num_parameters=num_parameters,
             hidden_size=architecture.hidden_size,
             intermediate_size=architecture.intermediate_size,
@@ -195,7 +203,7 @@ def _plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpoint)
         quantization=QuantizationFacts(weights, activations="none", kv_cache=kv_type, method="none"),
         tokenizer=TokenizerFacts(TOKENIZER_FILE, tokenizer.num_tokens),
         prompt=prompt,
-        prefix=PrefixFacts(len(Prompt(prompt, tokenizer).fixed_prefix()), file=None),
+        prefix=PrefixFacts(num_fixed, file=None),
         generation=GenerationFacts(min(MAX_NEW_TOKENS, architecture.context_length)),
         files={},
         provenance=ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), _tools(), job.command),
@@ -209,7 +217,7 @@ def _prompt_facts(job: OnnxExport, checkpoint: Checkpoint, tokenizer: Tokenizer)
         template=template,
         template_sha256=template_sha256(template),
         template_source=source,
-        chat=read_chat(checkpoint.path, job.chat_template),
+        chat=read_chat(checkpoint.path, job.chat_template, tokenizer.added_tokens),
         stop_ids=read_stop_ids(checkpoint.path, checkpoint.config, checkpoint.generation_config, tokenizer),
     )
 
@@ -295,5 +303,7 @@ def _write_prefix_and_manifest(checkpoint: Checkpoint, plan: ExportPlan, directo
     session = Session(bundle)
     compute_prefix(session, prompt.fixed_prefix()).save(directory / PREFIX_FILE)
     session.close()
+    # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
+    shutil.copymode(directory / GRAPH_FILE, directory / PREFIX_FILE)
     prefix = replace(manifest.prefix, file=PREFIX_FILE)
     write_manifest(directory, replace(manifest, prefix=prefix, files=describe_files(directory)))

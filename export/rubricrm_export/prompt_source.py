@@ -10,12 +10,16 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from string import Formatter
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rubricrm.errors import PromptTemplateInvalid
 from rubricrm.manifest import REQUEST_FIELD, ChatFacts, RoleFacts
 
@@ -26,7 +30,8 @@ CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 _CODE_BLOCK = re.compile(r"^```[ \t]*(?:python|py)[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL | re.IGNORECASE)
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*$", re.MULTILINE | re.DOTALL)
-_LICENSE = re.compile(r"^license:[ \t]*['\"]?([^'\"#\n]*?)['\"]?[ \t]*(?:#.*)?$", re.MULTILINE)
+_FIELD = r"^{}:[ \t]*['\"]?([^'\"#\n]*?)['\"]?[ \t]*(?:#.*)?$"
+_ASSIGNMENT = re.compile(rf"^[ \t]*{VARIABLE}[ \t]*(?::[^=\n]*)?[-+*/%|&^@<>]*=(?!=)", re.MULTILINE)
 # Letters only: no chat template trims, escapes or branches on them.
 _MARKS = ("QXSYSTEMXQ", "QXUSERONEXQ", "QXASSISTANTXQ", "QXUSERTWOXQ")
 
@@ -59,40 +64,48 @@ def template_sha256(template: str) -> str:
     return hashlib.sha256(template.encode()).hexdigest()
 
 
-def read_license(checkpoint: Path) -> str | None:
-    """Return the license that the model card declares, None where it declares none."""
+def read_card_field(checkpoint: Path, field: str) -> str | None:
+    """Return a one-line field of the model card's front matter ("license", "model_name"), None if not declared."""
     card = checkpoint / CARD
     front = _FRONT_MATTER.match(_read_text(card)) if card.is_file() else None
-    match = _LICENSE.search(front.group(1)) if front else None
+    match = re.search(_FIELD.format(field), front.group(1), re.MULTILINE) if front else None
     return match.group(1) or None if match else None
 
 
-def read_chat(checkpoint: Path, template_file: Path | None) -> ChatFacts:
+def read_chat(checkpoint: Path, template_file: Path | None, control_tokens: Collection[str]) -> ChatFacts:
     """Return the chat template in pieces, thinking switched off.
 
-    A role is left out if the template refuses it or does not place it piece by piece.
+    A role is left out if the template refuses it or does not place it piece by piece. No piece begins or ends inside
+    one of `control_tokens`, the texts of the tokenizer's added tokens.
 
     Raises:
         PromptTemplateInvalid: None was found, it fails, or it does not place a user's message.
     """
     source, where = _chat_source(checkpoint, template_file)
     render = _Renderer(source, where, _special_tokens(checkpoint))
-    return _pieces(render, where)
+    return _pieces(render, where, control_tokens)
 
 
 def _assignments(card: str, path: Path) -> Iterator[str]:
-    for block in _CODE_BLOCK.findall(card.replace("\r\n", "\n")):
-        if VARIABLE not in block:
+    for block in _CODE_BLOCK.findall(card):
+        # Other blocks are often sketches, and no Python.
+        if not _ASSIGNMENT.search(block):
             continue
         try:
-            statements = ast.parse(block).body
-        except (SyntaxError, ValueError, RecursionError) as error:
-            raise _unusable(path, f"the block that names {VARIABLE} is not valid Python ({error})") from error
-        for statement in statements:
-            if isinstance(statement, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == VARIABLE for target in statement.targets
-            ):
-                yield _literal(statement.value, path)
+            tree = ast.parse(block)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise _unusable(path, f"the block that assigns {VARIABLE} is not valid Python ({error})") from error
+        for node in ast.walk(tree):
+            if isinstance(node, ast.AugAssign) and _is_variable(node.target):
+                raise _unusable(path, f"{VARIABLE} is changed in place, not assigned a literal")
+            if isinstance(node, ast.Assign) and any(map(_is_variable, node.targets)):
+                yield _literal(node.value, path)
+            if isinstance(node, ast.AnnAssign) and node.value and _is_variable(node.target):
+                yield _literal(node.value, path)
+
+
+def _is_variable(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) and target.id == VARIABLE
 
 
 def _literal(value: ast.expr, path: Path) -> str:
@@ -123,12 +136,22 @@ def _checked_template(template: str, where: str) -> str:
     text = "".join(literal + (REQUEST_FIELD if name is not None else "") for literal, name, _, _ in pieces)
     if text.count(REQUEST_FIELD) != 1:
         raise PromptTemplateInvalid(f"{where}: the literal text {REQUEST_FIELD} stands in it too. Reword the template.")
+    return _storable(text, where)
+
+
+def _storable(text: str, where: str) -> str:
+    """Return the text itself, once it is known that UTF-8 can hold it: an escape in a literal may name a surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        surrogate = f"U+{ord(text[error.start]):04X}"
+        raise PromptTemplateInvalid(f"{where}: holds the lone surrogate {surrogate}. Remove it.") from None
     return text
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # an editor's byte order mark is no part of a prompt
     except (OSError, UnicodeDecodeError) as error:
         raise PromptTemplateInvalid(f"{path}: cannot be read as UTF-8 text ({error}). Check the file.") from error
 
@@ -139,7 +162,9 @@ def _tokenizer_config(checkpoint: Path) -> Mapping[str, Any]:
         config = json.loads(path.read_bytes()) if path.is_file() else {}
     except (ValueError, RecursionError) as error:
         raise PromptTemplateInvalid(f"{path}: not JSON ({error}). Download the file again.") from error
-    return config if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        raise PromptTemplateInvalid(f"{path}: a JSON {type(config).__name__}, expected an object. Download it again.")
+    return config
 
 
 def _special_tokens(checkpoint: Path) -> dict[str, str]:
@@ -160,7 +185,8 @@ def _chat_source(checkpoint: Path, template_file: Path | None) -> tuple[str, str
     path = checkpoint / TOKENIZER_CONFIG
     template = _tokenizer_config(checkpoint).get("chat_template")
     if isinstance(template, list):  # several named ones: [{"name": "default", "template": "..."}]
-        template = next((t.get("template") for t in template if t.get("name") == "default"), None)
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
     if not isinstance(template, str):
         raise PromptTemplateInvalid(
             f"{checkpoint}: neither {CHAT_TEMPLATE_FILE} nor a chat_template in {TOKENIZER_CONFIG}. "
@@ -169,25 +195,31 @@ def _chat_source(checkpoint: Path, template_file: Path | None) -> tuple[str, str
     return template, str(path)
 
 
+class _GenerationBlock(Extension):
+    """`{% generation %}`, with which templates mark the model's own text for training; it prints what is in it."""
+
+    tags: ClassVar[set[str]] = {"generation"}  # type: ignore[misc]
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 class _Renderer:
-    """The template, compiled as Hugging Face compiles it."""
+    """The template, compiled as Hugging Face compiles it. `refusal` is what the last failed call said."""
 
     def __init__(self, source: str, where: str, special_tokens: Mapping[str, str]) -> None:
-        from jinja2 import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        def raise_exception(message: str) -> NoReturn:
-            raise TemplateError(message)
-
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension, _GenerationBlock]
         )
-        environment.globals["raise_exception"] = raise_exception
-        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+        environment.globals["raise_exception"] = _raise_exception
+        environment.filters["tojson"] = _to_json
         try:
             self._template = environment.from_string(source)
-        except TemplateError as error:
+        # The compiler also computes constant expressions, which may fail in any way.
+        except Exception as error:
             raise PromptTemplateInvalid(f"{where}: not a valid jinja template ({error}).") from error
+        self.refusal = ""
         self._special_tokens = special_tokens
 
     def __call__(self, roles: str, *, generation: bool = False) -> str | None:
@@ -196,21 +228,36 @@ class _Renderer:
         messages = [{"role": names[role], "content": mark} for role, mark in _marked(roles)]
         try:
             text: str = self._template.render(
-                messages=messages, add_generation_prompt=generation, enable_thinking=False, **self._special_tokens
+                messages=messages,
+                tools=None,  # defined and None, as Hugging Face renders a conversation without
+                documents=None,
+                add_generation_prompt=generation,
+                enable_thinking=False,
+                **self._special_tokens,
             )
         # A template is somebody's program: it may raise anything, and each raise is its refusal.
-        except Exception:
+        except Exception as error:
+            self.refusal = f" ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             return None
         return text
 
 
-def _pieces(render: _Renderer, where: str) -> ChatFacts:
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _to_json(value: object, **options: Any) -> str:
+    return json.dumps(value, **{"ensure_ascii": False, **options})
+
+
+def _pieces(render: _Renderer, where: str, control_tokens: Collection[str]) -> ChatFacts:
     alone, prompted = render("u"), render("u", generation=True)
     if alone is None or prompted is None or alone.count(_MARKS[1]) != 1 or not prompted.startswith(alone):
         raise PromptTemplateInvalid(
-            f"{where}: the chat template does not place a single user message, followed by the model's turn. "
-            "Pass another: --chat-template FILE."
+            f"{where}: the chat template does not place a single user message, followed by the model's turn"
+            f"{render.refusal}. Pass another: --chat-template FILE."
         )
+    _storable(prompted, where)
     generation = prompted.removeprefix(alone)
     before, after = alone.split(_MARKS[1])
     chat = ChatFacts("", None, RoleFacts(before, after), None, generation)
@@ -219,7 +266,7 @@ def _pieces(render: _Renderer, where: str) -> ChatFacts:
         head, rest = with_system.removesuffix(_MARKS[1] + after).split(_MARKS[0])
         # What stands before the user's message in both conversations is its own, unless a default system message
         # ended there: then the end of that message is common too.
-        shared = _common_suffix(before, rest).removeprefix(after)
+        shared = _common_suffix(before, rest, control_tokens).removeprefix(after)
         system = RoleFacts(head, rest.removesuffix(shared))
         chat = ChatFacts(before.removesuffix(shared), system, RoleFacts(shared, after), None, generation)
     chat = replace(chat, assistant=_assistant(render, chat))
@@ -258,7 +305,18 @@ def _marked(roles: str) -> list[tuple[str, str]]:
     return [(role, next(marks[role])) for role in roles]
 
 
-def _common_suffix(left: str, right: str) -> str:
-    length = next((n for n, (a, b) in enumerate(zip(left[::-1], right[::-1], strict=False)) if a != b), None)
-    length = min(len(left), len(right)) if length is None else length
+def _common_suffix(left: str, right: str, control_tokens: Collection[str]) -> str:
+    """Return the longest common suffix that begins inside no control token: `<|bos|>x` and `<|end|>x` share `|>x`."""
+    length = min(len(left), len(right))
+    length = next((n for n in range(length) if left[-1 - n] != right[-1 - n]), length)
+    forbidden = _inside(left, control_tokens) | _inside(right, control_tokens)
+    while length in forbidden:
+        length -= 1
     return left[len(left) - length :]
+
+
+def _inside(text: str, control_tokens: Collection[str]) -> set[int]:
+    """Return the positions, counted from the end, that lie inside a control token."""
+    tokens = "|".join(re.escape(token) for token in sorted(control_tokens, key=len, reverse=True))
+    found = re.finditer(tokens, text) if tokens else ()
+    return {len(text) - position for match in found for position in range(match.start() + 1, match.end())}

@@ -15,8 +15,8 @@ from tokenizers.trainers import BpeTrainer
 
 # The request comes last, so its tokens do not depend on the text around it.
 RUBRIC_PROMPT_TEMPLATE = (
-    "Write a rubric for the request: one numbered criterion per line, "
-    "marked [Hard Rule] if the request states it and [Principle] if not.\n\n"
+    "Write a rubric for the request, one numbered criterion per line, "
+    "each marked [Hard Rule] or [Principle].\n\n"
     "Request:\n{prompt}"
 )
 ADDED_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")

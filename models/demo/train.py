@@ -1,15 +1,14 @@
 """Trains the demo model on synthetic pairs and writes it as a Hugging Face checkpoint.
 
 python train.py tokenizer RUN
-python train.py train RUN --steps 4000
-python train.py train RUN --steps 1000 --resume RUN/state.pt --seed 2 --learning-rate 5e-4
+python train.py train RUN --steps 2000
+python train.py train RUN --steps 1000 --decay-steps 1000 --resume RUN/state.pt --seed 2
 python train.py export RUN CHECKPOINT
 """
 
 import argparse
 import itertools
 import json
-import math
 import random
 import time
 from collections.abc import Iterator
@@ -33,9 +32,9 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def configuration(encoder: ChatEncoder) -> Qwen3Config:
-    """The shape of the model: Qwen3 with 4.95 million parameters."""
+    """The shape of the model: Qwen3 with 4.25 million parameters."""
     return Qwen3Config(
-        vocab_size=VOCAB_SIZE, hidden_size=256, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=4,
+        vocab_size=VOCAB_SIZE, hidden_size=256, num_hidden_layers=5, num_attention_heads=8, num_key_value_heads=4,
         head_dim=32, intermediate_size=704, tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-6,
         max_position_embeddings=2048, bos_token_id=encoder.pad_id, eos_token_id=encoder.end_id,
         pad_token_id=encoder.pad_id,
@@ -44,7 +43,7 @@ def configuration(encoder: ChatEncoder) -> Qwen3Config:
 
 def write_tokenizer(run: Path) -> None:
     """Trains the tokenizer on pairs of a seed that training does not use."""
-    texts = [RUBRIC_PROMPT_TEMPLATE, "user\nassistant\nsystem\n"] * 100
+    texts = [RUBRIC_PROMPT_TEMPLATE, "user\nassistant\n"] * 2000
     for pair in itertools.islice(pairs(TOKENIZER_SEED), NUM_TOKENIZER_PAIRS):
         texts += [pair.request, pair.rubric]
     tokenizer = train_tokenizer(texts, VOCAB_SIZE)
@@ -96,12 +95,11 @@ def rubric_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, targets: torch.Tenso
     return functional.cross_entropy(logits.float(), targets[wanted])
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Linear warm-up, then a cosine down to 3 % of the peak."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * progress)))
+def learning_rate(step: int, args: argparse.Namespace) -> float:
+    """Linear warm-up, the peak, then a linear decay to 3 % of it over the last `decay_steps`."""
+    warm = min(1.0, (step + 1) / max(1, args.warmup))
+    left = min(1.0, (args.steps - step) / max(1, args.decay_steps))
+    return float(args.learning_rate * warm * (0.03 + 0.97 * left))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -111,21 +109,23 @@ def train(args: argparse.Namespace) -> None:
     run: Path = args.run
     encoder = ChatEncoder(run / "tokenizer.json")
     model = Qwen3ForCausalLM(configuration(encoder))
-    if args.resume:
-        model.load_state_dict(torch.load(args.resume, weights_only=True))
-    model.train()
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.98), fused=True
     )
+    if args.resume:
+        saved = torch.load(args.resume, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+    model.train()
     source = batches(encoder, args.seed, args.tokens_per_batch)
     num_tokens, num_pairs, losses, started = 0, 0, [], time.monotonic()
     with (run / "log.jsonl").open("a", encoding="utf-8") as log:
         for step in range(args.steps):
             ids, targets = next(source)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, args.steps, args.learning_rate, args.warmup)
+                group["lr"] = learning_rate(step, args)
             loss = rubric_loss(model, ids, targets)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -142,14 +142,14 @@ def train(args: argparse.Namespace) -> None:
                 log.flush()
                 losses.clear()
             if (step + 1) % args.save_every == 0:
-                save_state(model, run / "state.pt")
-    save_state(model, run / "state.pt")
+                save_state(model, optimizer, step + 1, run / "state.pt")
+    save_state(model, optimizer, args.steps, run / "state.pt")
 
 
-def save_state(model: Qwen3ForCausalLM, path: Path) -> None:
-    """Saves the weights; a reader never sees half a file."""
+def save_state(model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
+    """Saves what a later stage needs to go on; a reader never sees half a file."""
     partial = path.with_suffix(".partial")
-    torch.save(model.state_dict(), partial)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
     partial.replace(path)
 
 
@@ -158,7 +158,7 @@ def export(args: argparse.Namespace) -> None:
     run, out = args.run, args.checkpoint
     out.mkdir(parents=True, exist_ok=True)
     encoder = ChatEncoder(run / "tokenizer.json")
-    state = torch.load(run / "state.pt", weights_only=True)
+    state = torch.load(run / "state.pt", weights_only=True)["model"]
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items() if name != "lm_head.weight"}
     config = configuration(encoder).to_dict()
     config |= {"architectures": ["Qwen3ForCausalLM"], "torch_dtype": "bfloat16"}
@@ -193,6 +193,7 @@ def main() -> None:
     trainer.add_argument("--steps", type=int, required=True)
     trainer.add_argument("--tokens-per-batch", type=int, default=6144)
     trainer.add_argument("--learning-rate", type=float, default=1.5e-3)
+    trainer.add_argument("--decay-steps", type=int, default=0)
     trainer.add_argument("--warmup", type=int, default=100)
     trainer.add_argument("--seed", type=int, default=1)
     trainer.add_argument("--threads", type=int, default=2)

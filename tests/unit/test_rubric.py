@@ -147,8 +147,11 @@ def test_no_text_is_lost(text: str) -> None:
             expected = f"{criterion.number}. {criterion.text} {TAGS[criterion.kind]}"
             assert text[criterion.span.start : criterion.span.end].split() == expected.split()
         accounted.update(lines)
-    blank = {number for number, line in enumerate(text.splitlines(), 1) if not line.strip()}
-    assert accounted | blank == accounted | set(range(1, len(text.splitlines()) + 1))
+    for number, line in enumerate(text.splitlines(), 1):
+        goes_on = number - 1 in accounted and line.startswith("Rule]")  # a tag that wraps: one line to the parser
+        if goes_on or not line.strip():
+            accounted.add(number)
+    assert accounted >= set(range(1, len(text.splitlines()) + 1))
 
 
 # ---- well-formed items in any style ----

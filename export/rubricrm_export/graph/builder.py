@@ -50,12 +50,15 @@ def _convert(block: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
         return np.ascontiguousarray(block)
     with np.errstate(over="ignore"):
         # Through float32: ml_dtypes has no direct cast between the two 16-bit types.
-        converted = np.ascontiguousarray(block.astype(np.float32).astype(dtype))
-    if dtype == np.float16 and np.isinf(converted).any() and np.isfinite(block.astype(np.float32)).all():
-        raise CheckpointUnsupported(
-            f"{name}: holds {np.abs(block.astype(np.float32)).max():.4g}, beyond 65504, the largest FP16 number. "
-            "Export with --weights bf16 or fp32."
-        )
+        exact = block.astype(np.float32)
+        converted = np.ascontiguousarray(exact.astype(dtype))
+    if dtype == np.float16:
+        lost = exact[np.isinf(converted) & np.isfinite(exact)]
+        if lost.size:
+            raise CheckpointUnsupported(
+                f"{name}: holds {lost[np.abs(lost).argmax()]:.6g}, beyond 65504, the largest FP16 number. "
+                "Export with --weights bf16 or fp32."
+            )
     return converted
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, Self, get_args, get_origin, get_type_hints
 
 from rubricrm.errors import BundleInvalid, BundleVersionUnsupported
 
@@ -24,7 +25,7 @@ REQUEST_FIELD = "{prompt}"
 FLOAT_TYPES = ("float32", "float16", "bfloat16")
 TARGETS = ("cpu", "cuda")
 # File names are plain: no separator, no leading dot, nothing that a file system reads in its own way.
-FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -186,8 +187,8 @@ class Manifest:
             BundleVersionUnsupported: Another format version.
         """
         try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            document = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise BundleInvalid(f"{where}: not JSON ({error}). Export the bundle again.") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise BundleInvalid(f'{where}: "format" is not "{FORMAT}": this is no manifest of a rubricrm bundle.')
@@ -201,6 +202,10 @@ class Manifest:
         manifest: Self = _read(document, cls, where, "")
         _check(manifest, where)
         return manifest
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _read(value: Any, kind: Any, where: str, key: str) -> Any:
@@ -271,7 +276,10 @@ def _check(manifest: Manifest, where: str) -> None:
     require(all(0 <= i < limit for i in prompt.stop_ids), "prompt.stop_ids", prompt.stop_ids, f"ids below {limit}")
     length, context = manifest.prefix.num_tokens, manifest.model.context_length
     require(0 <= length < context, "prefix.num_tokens", length, f"0 to below model.context_length {context}")
-    require(manifest.generation.max_new_tokens > 0, "generation.max_new_tokens", 0, "a positive number")
+    most = manifest.generation.max_new_tokens
+    require(most > 0, "generation.max_new_tokens", most, "a positive number")
+    for name, figure in (manifest.quality or {}).items():
+        require(math.isfinite(figure), f"quality.{name}", figure, "a finite number")
 
 
 def _named_files(manifest: Manifest) -> list[tuple[str, str]]:

@@ -17,13 +17,13 @@ BLANK = (
 )
 
 _TAG = re.compile(
-    r"(?P<before>[*_]{0,3})[\[［【]\s*(?:[*_]{1,3}\s*)?(?P<name>hard[\s_-]*rules?|principles?)\s*"
-    r"(?:[*_]{1,3}\s*)?[\]］】](?P<after>[*_]{0,3})",
+    r"(?P<before>[*_`]{0,3})\\?[\[［【]\s*(?:[*_]{1,3}\s*)?(?P<name>hard[\s_-]*rules?|principles?)\s*"
+    r"(?:[*_]{1,3}\s*)?\\?[\]］】](?P<after>[*_`]{0,3})",
     re.IGNORECASE,
 )
-_TAG_TAIL = re.compile(r"\s*[.,;:。．]*\s*")
-_OPENING_QUOTE = re.compile(r"""(?:^|[\s(（])["'`]$|[“‘«「『„]$""")
-_CLOSING_QUOTES = "\"'`”’»」』"
+_TAG_TAIL = re.compile(r"\s*[.,;:|/。．]*\s*")
+_OPENING_QUOTE = re.compile(r"""(?:^|[\s(（])["']$|[“‘«「『„]$""")
+_CLOSING_QUOTES = "\"'”’»」』"
 
 _NUMBER = re.compile(
     r"(?P<lead>(?:[-*+•‣◦▪●>]\s+|\#{1,6}\s+)?(?P<bold>[*_]{0,3})[(（]?)(?P<digits>\d{1,9})"
@@ -87,17 +87,20 @@ def find_tags(text: str) -> list[Tag]:
     """The tags of a line, in order. A tag in quotes is text that speaks about tags."""
     if len(text) < _SHORTEST_TAG:
         return []
-    return [_tag(match) for match in _TAG.finditer(text) if not _is_quoted(text, match.start(), match.end())]
+    return [_tag(match) for match in _TAG.finditer(text) if not _is_quoted(text, match)]
 
 
 def _tag(match: re.Match[str]) -> Tag:
     kind = Kind.HARD_RULE if match["name"][0] in "hH" else Kind.PRINCIPLE
-    dangling = match["after"] if not match["before"] else ""
+    dangling = "" if match["before"] else match["after"].strip("`")
     return Tag(match.start(), match.end(), kind, match.group(), dangling)
 
 
-def _is_quoted(text: str, start: int, end: int) -> bool:
-    after = text[end : end + 1]
+def _is_quoted(text: str, match: re.Match[str]) -> bool:
+    start, after = match.start(), text[match.end() : match.end() + 1]
+    if "`" in match["before"] + match["after"]:
+        # In backticks a tag is quoted inside a sentence, and set as code behind one.
+        return not ends_sentence(text, start)
     return (after != "" and after in _CLOSING_QUOTES) or bool(_OPENING_QUOTE.search(text[max(0, start - 2) : start]))
 
 
@@ -109,7 +112,7 @@ def is_bare(text: str, tag: Tag) -> bool:
 def is_last(text: str, tag: Tag) -> bool:
     """Whether nothing but punctuation follows the tag."""
     rest = text[tag.end : tag.end + 16]
-    return len(rest) < 16 and not rest.strip(BLANK + ".,;:*_。．")
+    return len(rest) < 16 and not rest.strip(BLANK + ".,;:|/*_。．")
 
 
 def is_tag_split(before: str, after: str) -> bool:
@@ -137,7 +140,7 @@ def without_cut_tag(text: str) -> str:
     begun = text[bracket + 1 :].lower()
     if bracket < 0 or not ("hard rule".startswith(begun) or "principle".startswith(begun)):
         return text
-    return text[:bracket].rstrip(BLANK + "*_")
+    return text[:bracket].rstrip(BLANK + "*_`\\")
 
 
 def read_mark(text: str, expected: int, start: int = 0) -> Mark:

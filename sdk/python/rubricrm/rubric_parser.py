@@ -2,6 +2,18 @@
 
 An item is open from its number until its tag ends a line, or until the next item starts. The parser never looks ahead:
 what a line means follows from it and the lines before, so a stream gives the same criteria as the whole text.
+
+What a text leaves open is read like this:
+
+- A number inside an open item starts the next item if it is the next one and the item is complete or "The response"
+  follows; another number, or one indented by two columns or more, belongs to a list inside the item.
+- Behind a tag, a number needs two of three to start an item at once: to be the next, to stand at the items' indent, to
+  be followed by "The response". With less it needs a tag of its own, else it is a list that belongs to no item.
+- A line without number or bullet is an item if it has a tag and starts with "The response" or, where no item has a
+  number, a full stop before its tag. Without a tag it is preamble or trailing text.
+- A tag in quotes is text. Of several tags the one at the end of the item counts, else the first.
+- A heading that names a kind gives it to the items below that have no tag.
+- What <think> opens and nothing closes is no rubric: a model cut while it thinks has not answered.
 """
 
 from __future__ import annotations
@@ -188,7 +200,7 @@ class RubricParser:
             return True
         if fragment.says_response:
             return not fragment.text.endswith((":", "："))
-        # Without number and "The response", only a tag behind a full stop makes an item, and only where no item has
+        # Without number or "The response", only a tag behind a full stop makes an item, and only where no item has
         # a number: "Each line ends with [Hard Rule] or [Principle]" is a remark.
         tag = fragment.closing_tag
         return tag is not None and not self._numbers and ends_sentence(fragment.text, tag.start)

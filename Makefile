@@ -1,0 +1,53 @@
+# make demo   from nothing to the rubric of a request
+# make test   lint, types and tests, as CI runs them
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
+
+.PHONY: demo test lint test-fast test-slow test-reference demo-bundle clean
+
+demo: .venv/installed-demo
+	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
+	$(BIN)/rubricrm generate -m build/demo-bundle "$(REQUEST)"
+
+test: lint test-fast
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-fast: .venv/installed-test
+	$(BIN)/python -m pytest -q
+
+test-slow: .venv/installed-test
+	$(BIN)/python -m pytest -q -m "slow and not reference"
+
+# Against torch, transformers and onnxruntime-genai.
+test-reference: .venv/installed-reference
+	$(BIN)/python -m pytest -q -m reference
+
+# The bundle that ships inside the package: run after the demo checkpoint or the graph changed, and commit it.
+demo-bundle: .venv/installed-demo
+	$(BIN)/rubricrm export onnx models/demo/checkpoint -o sdk/python/rubricrm/demo_bundle --force
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv .venv
+
+.venv/installed-demo: .venv/bin/python pyproject.toml
+	$(PIP) install -e '.[cpu,export]'
+	touch $@
+
+.venv/installed-test: .venv/installed-demo
+	$(PIP) install -e '.[cpu,export,dev]'
+	touch $@
+
+.venv/installed-reference: .venv/installed-test
+	$(PIP) install -e '.[cpu,export,dev,reference]'
+	touch $@
