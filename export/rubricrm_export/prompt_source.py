@@ -185,8 +185,8 @@ def _chat_source(checkpoint: Path, template_file: Path | None) -> tuple[str, str
     path = checkpoint / TOKENIZER_CONFIG
     template = _tokenizer_config(checkpoint).get("chat_template")
     if isinstance(template, list):  # several named ones: [{"name": "default", "template": "..."}]
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
+        named = (t for t in template if isinstance(t, dict) and t.get("name") == "default")
+        template = next(named, {}).get("template")
     if not isinstance(template, str):
         raise PromptTemplateInvalid(
             f"{checkpoint}: neither {CHAT_TEMPLATE_FILE} nor a chat_template in {TOKENIZER_CONFIG}. "

@@ -198,8 +198,9 @@ def test_quality_is_a_finite_number(document: Document, value: float) -> None:
     failure(changed(document, ("quality",), {"kl": value}))
 
 
-def test_quality_too_large_for_a_float_is_refused(document: Document) -> None:
-    text = json.dumps(changed(document, ("quality",), {"kl": 12345})).replace("12345", "1e999")
+@pytest.mark.parametrize("number", ["1e999", "1" + "0" * 400], ids=["fraction", "whole"])
+def test_quality_too_large_for_a_float_is_refused(document: Document, number: str) -> None:
+    text = json.dumps(changed(document, ("quality",), {"kl": 12345})).replace("12345", number)
     with pytest.raises(BundleInvalid, match='"quality.kl"'):
         Manifest.from_json(text, WHERE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,7 +69,10 @@ class Bundle:
             BundleInvalid: A file's contents changed.
         """
         for name, expected in self.manifest.files.items():
-            digest = file_sha256(self.file(name), on_progress)
+            try:
+                digest = file_sha256(self.file(name), on_progress)
+            except OSError as error:
+                raise BundleInvalid(f"{self.file(name)}: cannot be read ({error}). Copy the bundle again.") from error
             if digest != expected.sha256:
                 raise BundleInvalid(
                     f"{self.file(name)}: SHA-256 is {digest}, the manifest says {expected.sha256}: "
@@ -80,7 +84,7 @@ class Bundle:
             _check_file(self.file(name), expected)
         known = {MANIFEST_NAME, *self.manifest.files}
         # Hidden names are the file manager's business (.DS_Store), and nothing reads them.
-        extra = sorted(p.name for p in self.path.iterdir() if p.name not in known and not p.name.startswith("."))
+        extra = sorted(p.name for p in _entries(self.path) if p.name not in known and not p.name.startswith("."))
         if extra:
             raise BundleInvalid(
                 f"{self.path}: holds {', '.join(extra[:3])}, which the manifest does not list. "
@@ -99,25 +103,42 @@ def file_sha256(path: Path, on_progress: Callable[[int], None] | None = None) ->
     return digest.hexdigest()
 
 
+def _entries(path: Path) -> list[Path]:
+    try:
+        return list(path.iterdir())
+    except OSError as error:
+        raise BundleInvalid(f"{path}: cannot be listed ({error}). Change the directory's permissions.") from error
+
+
 def _read_manifest(path: Path) -> str:
     manifest = path / MANIFEST_NAME
-    if not path.exists():
+    try:
+        exists, is_directory, has_manifest = path.exists(), path.is_dir(), manifest.is_file()
+    except OSError as error:  # a name that is too long, a parent that may not be searched
+        raise BundleNotFound(f"{path}: cannot be opened ({error}). Give a bundle's directory.") from error
+    if not exists:
         raise BundleNotFound(f"{path}: no such directory. Give a bundle made by `rubricrm export onnx`.")
-    if not path.is_dir():
+    if not is_directory:
         raise BundleNotFound(f"{path}: is a file, expected a bundle's directory.")
-    if not manifest.is_file():
+    if not has_manifest:
         hint = "This is a Hugging Face checkpoint: export it first with `rubricrm export onnx`."
         remedy = hint if (path / "config.json").exists() else "Give a bundle made by `rubricrm export onnx`."
         raise BundleNotFound(f"{path}: no {MANIFEST_NAME} in it. {remedy}")
+    _check_link(manifest)
     try:
         return manifest.read_text("utf-8")
     except (UnicodeDecodeError, OSError) as error:
         raise BundleInvalid(f"{manifest}: cannot be read ({error}). Copy or export the bundle again.") from error
 
 
+def _check_link(path: Path) -> None:
+    target = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
+    if path.is_symlink() and target.parent != path.parent.resolve():
+        raise BundleInvalid(f"{path}: is a link that leaves the bundle (to {target}). Copy the file instead.")
+
+
 def _check_file(path: Path, expected: FileFacts) -> None:
-    if path.is_symlink() and path.resolve().parent != path.parent.resolve():
-        raise BundleInvalid(f"{path}: is a link that leaves the bundle (to {path.resolve()}). Copy the file instead.")
+    _check_link(path)
     if not path.is_file():
         raise BundleInvalid(f"{path}: is missing, the manifest lists it. Copy or export the bundle again.")
     size = path.stat().st_size

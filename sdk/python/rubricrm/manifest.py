@@ -220,7 +220,7 @@ def _read(value: Any, kind: Any, where: str, key: str) -> Any:
         return {name: _read(item, get_args(kind)[1], where, f"{key}.{name}") for name, item in items.items()}
     if type(None) in get_args(kind):
         return None if value is None else _read(value, get_args(kind)[0], where, key)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= 2**53:  # beyond, a float is another number
         return float(value)
     return _expect(value, kind, where, key)
 

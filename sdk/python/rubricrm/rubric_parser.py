@@ -325,7 +325,7 @@ class RubricParser:
             self._report("missing_tag", head.line, f"expected [Hard Rule] or [Principle] behind {_quote(head.text)}")
         elif item.has_words:
             self._report("tag_style", head.line, f"kind taken from the heading above: {_quote(head.text)}")
-        if item.has_words:
+        if item.has_words and any(texts):
             self._add(item, texts, self._heading, last.end)
         else:
             self._end_empty(item)
