@@ -1,8 +1,14 @@
 """Tiny checkpoints in Hugging Face's layout, made here: seeded, numpy only, a few dozen kilobytes."""
 
+import hashlib
 import json
+import re
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +258,82 @@ def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test out of the user's cache."""
     monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@dataclass
+class LocalHub:
+    """The few endpoints of the Hugging Face hub that a snapshot needs, over a directory, with one repository."""
+
+    folder: Path
+    repo: str
+    commit: str
+    requests: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        self.requests.append(path)
+        if path.startswith("/api/models/"):
+            return self._answer_api(path.removeprefix("/api/models/"))
+        repo, _, rest = path.lstrip("/").partition("/resolve/")
+        commit, _, name = rest.partition("/")
+        if repo != self.repo or commit != self.commit:
+            return 404, {"X-Error-Code": "EntryNotFound"}, b""
+        content = (self.folder / name).read_bytes()
+        return 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": self.commit}, content
+
+    def _answer_api(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        # Since its version 1 the client asks for the revision first, then for the files.
+        repo, endpoint, revision = re.fullmatch(r"(.*?)(?:/(revision|tree)/([^?]*)(?:\?.*)?)?", path).groups()  # type: ignore[union-attr]
+        if repo == "some-org/gated":
+            return 403, {"X-Error-Code": "GatedRepo"}, b""
+        if repo == "some-org/broken":
+            return 500, {}, b""
+        if repo != self.repo:
+            return 401, {"X-Error-Code": "RepoNotFound"}, b""
+        if revision not in ("main", "v1", self.commit):
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+        files = sorted(file for file in self.folder.rglob("*") if file.is_file())
+        names = [file.relative_to(self.folder).as_posix() for file in files]
+        if endpoint == "tree":
+            entries = [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": "0" * 40}
+                for name, file in zip(names, files, strict=True)
+            ]
+            return 200, {"Content-Type": "application/json"}, json.dumps(entries).encode()
+        described = {"id": self.repo, "sha": self.commit, "siblings": [{"rfilename": name} for name in names]}
+        return 200, {"Content-Type": "application/json"}, json.dumps(described).encode()
+
+
+@pytest.fixture
+def serve_hub() -> Iterator[Callable[[Path, str, str], LocalHub]]:
+    """A function that serves a directory as a repository of a hub on this machine, until the test ends."""
+    with ExitStack() as servers:
+
+        def serve(folder: Path, repo: str, commit: str) -> LocalHub:
+            hub = LocalHub(folder, repo, commit)
+
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    status, headers, content = hub.answer(self.path)
+                    self.send_response(status)
+                    for key, value in headers.items():
+                        self.send_header(key, value)
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    if self.command == "GET":
+                        self.wfile.write(content)
+
+                do_HEAD = do_GET  # noqa: N815 - the name is http.server's
+
+                def log_message(self, *_: object) -> None:
+                    """Keep the test's output clean."""
+
+            server = servers.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            hub.url = f"http://127.0.0.1:{server.server_port}"
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            servers.callback(thread.join)
+            servers.callback(server.shutdown)
+            return hub
+
+        yield serve

@@ -43,6 +43,9 @@ def check_target(target: Path, *, force: bool) -> None:
         raise TargetExists(f"{target}: exists and is not a bundle: it is never replaced. Choose another path.")
     if not force:
         raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
+    here = Path.cwd()
+    if target.resolve() in (here, *here.parents):
+        raise TargetExists(f"{target}: is in use as the working directory. Run the command from another directory.")
 
 
 def check_space(target: Path, num_bytes: int) -> None:
@@ -74,7 +77,7 @@ def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
         TargetExists: As `check_target`: somebody wrote there while the block ran.
         ExportFailed: The disk is full or the directory cannot be written.
     """
-    target = target.resolve()  # "." has no name that a sibling could be called after
+    target = target.resolve()  # a path that ends in .. has no name that a sibling could be called after
     _remove_leftovers(target, _WRITING)
     directory = _sibling(target, _WRITING)
     try:

@@ -236,19 +236,26 @@ def _write_graph(checkpoint: Checkpoint, plan: ExportPlan, directory: Path, on_p
     types = {name: dtype for dtype, name in _TYPE_NAMES.items()}
     stored = WEIGHT_TYPES[plan.manifest.quantization.weights]
     model = build_decoder(checkpoint, stored, types[graph.compute_type], types[graph.kv_type])
-    ir.save(
-        model,
-        directory / GRAPH_FILE,
-        external_data=DATA_FILE,
-        size_threshold_bytes=_EXTERNAL_BYTES,
-        alignment=_PAGE_BYTES,
-        align_threshold=_PAGE_BYTES,
-        callback=_written(plan.weight_bytes, on_progress),
-    )
+    try:
+        ir.save(
+            model,
+            directory / GRAPH_FILE,
+            external_data=DATA_FILE,
+            size_threshold_bytes=_EXTERNAL_BYTES,
+            alignment=_PAGE_BYTES,
+            align_threshold=_PAGE_BYTES,
+            callback=_written(plan.weight_bytes, on_progress),
+        )
+    except ir.serde.SerdeError as error:  # around whatever a small weight's conversion raised
+        raise _root_cause(error) from error
     try:
         onnx.checker.check_model(directory / GRAPH_FILE)
     except onnx.checker.ValidationError as error:
         raise ExportFailed(f"the graph does not pass the ONNX checker: {error}. Please report this.") from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _root_cause(error.__cause__)
 
 
 def _written(total: int, on_progress: Progress | None) -> Callable[[ir.TensorProtocol, object], None]:

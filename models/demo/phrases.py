@@ -157,7 +157,7 @@ def clause(f: Filler) -> str:
     """A statement that a text may have to mention."""
     return f.pick(
         "{simple} (is|was) {adj}", "the {noun} (is|was) {adj} and {adj}", "the {noun} {subject_verb}", "{plurals} are {adj}",
-        "(we|they) {verb} {plurals}", "this is the {ordinal} {noun}", "{name} {story_verb} {simple}", "the {noun} starts at {clock}",
+        "(we|they) {verb} {plurals}", "it is the {ordinal} {noun}", "{name} {story_verb} {simple}", "the {noun} starts at {clock}",
         "the {noun} (costs|cost) {number} (euros|dollars|pounds)", "the {noun} will be {adj} (by|until|on) {day}", "{place} is {adj}",
         "the {noun} has been {adj} for {count} (days|weeks|months|years)", "there (is|was) {simple}", "no {noun} is {adj}",
     )

@@ -1,15 +1,11 @@
 """Resolving a checkpoint: local paths, and the real hub client against a server on this machine."""
 
-import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,67 +58,9 @@ def test_missing_client_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 # --- the real client
 
 
-@dataclass
-class LocalHub:
-    """The few endpoints of the hub that a snapshot needs, over a directory."""
-
-    folder: Path
-    requests: list[str] = field(default_factory=list)
-    url: str = ""
-
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        self.requests.append(path)
-        if path.startswith("/api/models/"):
-            return self._answer_api(path.removeprefix("/api/models/"))
-        repo, _, rest = path.lstrip("/").partition("/resolve/")
-        commit, _, name = rest.partition("/")
-        if repo != REPO or commit != COMMIT:
-            return 404, {"X-Error-Code": "EntryNotFound"}, b""
-        content = (self.folder / name).read_bytes()
-        return 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}, content
-
-    def _answer_api(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        repo, _, revision = path.partition("/revision/")
-        if repo == "some-org/gated":
-            return 403, {"X-Error-Code": "GatedRepo"}, b""
-        if repo == "some-org/broken":
-            return 500, {}, b""
-        if repo != REPO:
-            return 401, {"X-Error-Code": "RepoNotFound"}, b""
-        if revision not in ("main", "v1", COMMIT):
-            return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-        names = sorted(file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file())
-        described = {"id": REPO, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
-        return 200, {"Content-Type": "application/json"}, json.dumps(described).encode()
-
-
 @pytest.fixture
-def local_hub(make_checkpoint: MakeCheckpoint) -> Iterator[LocalHub]:
-    hub = LocalHub(make_checkpoint(shards=2, name="served"))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, content = hub.answer(self.path)
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        do_HEAD = do_GET  # noqa: N815 - the name is http.server's
-
-        def log_message(self, *_: object) -> None:
-            """Keep the test's output clean."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield hub
-        server.shutdown()
-        thread.join()
+def local_hub(make_checkpoint: MakeCheckpoint, serve_hub: Callable[..., Any]) -> Any:
+    return serve_hub(make_checkpoint(shards=2, name="served"), REPO, COMMIT)
 
 
 CLIENT = """
@@ -166,7 +104,7 @@ def resolve_in_client(home: Path, url: str, *asked: tuple[str, str | None], **en
     return answers
 
 
-def test_download_resolves_the_commit_and_takes_only_the_checkpoint(local_hub: LocalHub, tmp_path: Path) -> None:
+def test_download_resolves_the_commit_and_takes_only_the_checkpoint(local_hub: Any, tmp_path: Path) -> None:
     (local_hub.folder / "pytorch_model.bin").write_bytes(b"pickled")
     (local_hub.folder / "consolidated.safetensors").write_bytes(b"the same weights in another layout")
     (local_hub.folder / "onnx").mkdir()
@@ -186,7 +124,7 @@ def test_download_resolves_the_commit_and_takes_only_the_checkpoint(local_hub: L
     assert cached == main
 
 
-def test_refusals_of_the_hub_say_what_to_do(local_hub: LocalHub, tmp_path: Path) -> None:
+def test_refusals_of_the_hub_say_what_to_do(local_hub: Any, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     answers = resolve_in_client(
@@ -216,7 +154,7 @@ def test_unreachable_hub(tmp_path: Path) -> None:
     assert "download the checkpoint elsewhere and pass its directory" in answer["error"]
 
 
-def test_empty_repository(local_hub: LocalHub, tmp_path: Path) -> None:
+def test_empty_repository(local_hub: Any, tmp_path: Path) -> None:
     for file in local_hub.folder.iterdir():
         file.rename(file.with_suffix(".txt"))
     home = tmp_path / "home"

@@ -42,7 +42,6 @@ def checkpoint(path: Path, readme: str | None = None, **tokenizer_config: Any) -
         ),
         pytest.param(card('RUBRIC_PROMPT_TEMPLATE = """A\nB {prompt}"""'), "A\nB {prompt}", id="triple quotes"),
         pytest.param(card('RUBRIC_PROMPT_TEMPLATE: str = "{prompt}!"'), "{prompt}!", id="annotated"),
-        pytest.param(card('OTHER = RUBRIC_PROMPT_TEMPLATE = "{prompt}!"'), "{prompt}!", id="two names"),
         pytest.param(card('if True:\n    RUBRIC_PROMPT_TEMPLATE = "{prompt}!"'), "{prompt}!", id="indented"),
         pytest.param(
             card("import os\nos.abort()", 'x = 1\nRUBRIC_PROMPT_TEMPLATE = "{prompt}!"', "!pip install x"),
@@ -437,11 +436,9 @@ def test_no_piece_cuts_a_control_token(tmp_path: Path, name: str) -> None:
 
 
 def test_thinking_is_off(tmp_path: Path) -> None:
-    template = CHATML.replace(
-        "{% if enable_thinking is defined and enable_thinking is false %}", "{% if enable_thinking %}"
-    )
+    asked = CHATML.replace("enable_thinking is defined and enable_thinking is false", "enable_thinking")
     assert chat_of(tmp_path, CHATML).generation == THINKING_OFF
-    assert "think" not in chat_of(tmp_path, template).generation
+    assert "think" not in chat_of(tmp_path, asked).generation
 
 
 @pytest.mark.parametrize("bos", ["<|bos|>", {"__type": "AddedToken", "content": "<|bos|>"}], ids=["string", "object"])
@@ -527,7 +524,7 @@ def test_earlier_answer_that_the_template_drops(tmp_path: Path) -> None:
         pytest.param("{{ add_generation_prompt }}" + CHATML, "does not place", id="beginning depends on the end"),
         pytest.param("{% for m in messages %}", "not a valid jinja template", id="syntax"),
         pytest.param("{{ 1 / 0 }}" + CHATML, "ZeroDivisionError", id="fails"),
-        pytest.param(CHATML + "\ud800", "lone surrogate U+D800", id="lone surrogate"),
+        pytest.param("\ud800" + CHATML, "lone surrogate U+D800", id="lone surrogate"),
     ],
 )
 def test_unusable_chat_template(tmp_path: Path, template: str, words: str) -> None:

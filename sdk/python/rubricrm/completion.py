@@ -135,7 +135,10 @@ class TextStream:
                 return
         # A character that the end of the completion cut in half is dropped, unless the model itself wrote it so.
         rest = decoder.finish() if self._generation.finish_reason == "stop" else ""
-        if piece := stops.push(rest) + stops.finish():
+        piece = stops.push(rest) + stops.finish()
+        if stops.found is not None:
+            self._generation.finish("stop")
+        if piece:
             yield piece
 
     def _end(self) -> None:

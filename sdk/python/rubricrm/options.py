@@ -84,7 +84,8 @@ def _check_number(name: str, value: object, is_optional: bool) -> None:
     if value is None and is_optional:
         return
     kinds: tuple[type, ...] = (int,) if name in _INTEGER_OPTIONS else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):  # type: ignore[arg-type]
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not math.isfinite(value)):
         expected = "an integer" if kinds == (int,) else "a finite number"
         raise OptionInvalid(f"{name} must be {expected}, got {value!r}.")
 

@@ -46,11 +46,14 @@ class Prompt:
             OptionInvalid: No message, an unknown role, one that the chat template cannot place, or a wrong order.
             RequestInvalid: A message is blank, or holds NUL or a lone surrogate.
         """
+        for index, message in enumerate(messages):
+            if not isinstance(message, Mapping):
+                raise OptionInvalid(f"messages[{index}]: got {message!r:.40}, expected an object with role and content.")
         if not messages or messages[-1].get("role") != "user":
             raise OptionInvalid("messages: the last message must have the role user. Add the user's message.")
         split = self._tokenizer.split_control
         segments: list[Segment] = []
-        if messages[0]["role"] != "system":
+        if messages[0].get("role") != "system":
             segments += split(self._chat.opening)
         for index, message in enumerate(messages):
             role, content = self._role(index, message), message.get("content")
@@ -68,7 +71,7 @@ class Prompt:
     def _role(self, index: int, message: Mapping[str, str]) -> RoleFacts:
         role = message.get("role")
         pieces = {"system": self._chat.system, "user": self._chat.user, "assistant": self._chat.assistant}
-        if role not in pieces:
+        if not isinstance(role, str) or role not in pieces:
             raise OptionInvalid(f"messages[{index}].role: got {role!r}, expected one of {', '.join(pieces)}.")
         if role == "system" and index > 0:
             raise OptionInvalid(f"messages[{index}].role: system may only come first. Move it to the front.")
@@ -86,6 +89,8 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 
 def check_text(text: str, name: str) -> None:
     """Raise RequestInvalid for text that no model should get: blank, or with NUL or lone surrogates."""
+    if not isinstance(text, str):
+        raise RequestInvalid(f"{name}: got {text!r:.40}, expected a string.")
     if not text.strip():
         raise RequestInvalid(f"{name}: is empty or only whitespace. Say what the response should do.")
     position = _first(text, "\0")

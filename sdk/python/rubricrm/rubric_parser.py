@@ -342,6 +342,7 @@ class RubricParser:
             text = text.replace(markup, "", 1).strip(BLANK)
         self._report_number(head)
         if not text:
+            self._report("empty_item", head.line, f"an item without text: {_quote(head.text)}")
             return
         if not opens_as_response(text):
             self._report("not_the_response", head.line, f'expected "The response ...", got {_quote(text)}')

@@ -2,8 +2,9 @@
 
 One uniform number is drawn per token: number n (from 0) of seed s is SplitMix64's output n, its upper 53 bits times
 2^-53 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). Logits become float64 and are
-divided by the temperature; filters apply in the order top_k, top_p, min_p, each on what the one before left; the
-probabilities are normalized again; the token is the first one, in the order of ids, at which the running sum of
+divided by the temperature; filters apply in the order top_k, top_p, min_p, each on what the one before left (top_p
+removes a token where the running sum before it, from the most probable token on, has reached that part of the whole);
+the probabilities are normalized again; the token is the first one, in the order of ids, at which the running sum of
 probabilities exceeds the uniform number.
 """
 
@@ -64,9 +65,9 @@ def probabilities(logits: NDArray[np.float32], options: GenerationOptions) -> ND
         order = np.argsort(-kept, kind="stable")
         if options.top_k:
             kept[order[options.top_k :]] = 0
-        total = kept.sum()
-        before = np.cumsum(kept[order]) - kept[order]
-        kept[order[before >= options.top_p * total]] = 0
+        if options.top_p < 1:
+            running = np.cumsum(kept[order])
+            kept[order[1:][running[:-1] >= options.top_p * running[-1]]] = 0
     kept[kept < options.min_p * kept.max()] = 0
     normalized: NDArray[np.float64] = kept / kept.sum()
     return normalized

@@ -74,6 +74,7 @@ class Session:
         facts = self._bundle.manifest
         cache = KVCache(facts.model, facts.graph.kv_type, num_positions)
         slot = Slot(cache, self._usable_graph().io_binding(), self.max_rows)
+        _bind_input(slot.binding, "num_logits", slot.num_logits, (1,))
         for layer in range(facts.model.num_layers):
             for half, name in enumerate(("key", "value")):
                 buffer = cache.buffer[layer, half]
@@ -105,7 +106,6 @@ class Session:
         slot.num_logits[0] = rows
         _bind_input(slot.binding, "input_ids", slot.token_ids, (1, count))
         _bind_input(slot.binding, "attention_mask", slot.mask, (1, total))
-        _bind_input(slot.binding, "num_logits", slot.num_logits, (1,))
         _bind_output(slot.binding, "logits", logits, (1, *logits.shape))
         # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
         # running at once: one run already takes all cores.
@@ -175,8 +175,14 @@ def _open_graph(bundle: Bundle, threads: int) -> Any:
 
 
 def _bind_input(binding: Any, name: str, array: NDArray[Any], shape: Sequence[int]) -> None:
-    binding.bind_input(name, "cpu", 0, array.dtype.type, tuple(shape), array.ctypes.data)
+    binding.bind_input(name, "cpu", 0, array.dtype.type, tuple(shape), _address(array))
 
 
 def _bind_output(binding: Any, name: str, array: NDArray[Any], shape: Sequence[int]) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype.type, tuple(shape), array.ctypes.data)
+    binding.bind_output(name, "cpu", 0, array.dtype.type, tuple(shape), _address(array))
+
+
+def _address(array: NDArray[Any]) -> int:
+    # array.ctypes.data gives the same and takes 10 microseconds, a tenth of a small model's step.
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -1,0 +1,65 @@
+"""The demo model: its shipped bundle is a fresh export, and it writes rubrics."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rubricrm import RubricModel
+from rubricrm.bundle import Bundle
+from rubricrm.model import DEMO_BUNDLE
+from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = ROOT / "models/demo/checkpoint"
+REQUESTS = ROOT / "../shared/data/requests.jsonl"
+ITEM = re.compile(r"(\d+)\. The response\b.+ \[(Hard Rule|Principle)\]")
+
+
+def test_the_shipped_bundle_equals_a_fresh_export(tmp_path: Path) -> None:
+    fresh = export_onnx(OnnxExport(str(CHECKPOINT), tmp_path / "bundle"))
+    shipped = Bundle.open(DEMO_BUNDLE, verify=True)
+    # Keys and values are computed: another processor may round them differently.
+    ours, theirs = (load_file(bundle.file("prefix.safetensors")) for bundle in (fresh, shipped))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        np.testing.assert_allclose(tensor, theirs[name], rtol=1e-3, atol=1e-3)
+    assert stable_part(fresh) == stable_part(shipped)
+
+
+def stable_part(bundle: Bundle) -> dict[str, object]:
+    manifest: dict[str, object] = json.loads(bundle.manifest.to_json())
+    files, provenance = manifest["files"], manifest["provenance"]
+    assert isinstance(files, dict)
+    assert isinstance(provenance, dict)
+    del files["prefix.safetensors"], provenance["tools"]
+    return manifest
+
+
+def test_the_demo_is_small() -> None:
+    assert Bundle.open(DEMO_BUNDLE).num_bytes < 17e6
+    assert (CHECKPOINT / "model.safetensors").stat().st_size < 20e6
+
+
+def test_it_writes_what_was_asked_as_hard_rules() -> None:
+    with RubricModel.demo() as model:
+        result = model.generate('Write a short poem about a lighthouse. Use at most 60 words and avoid the word "sea".')
+    assert result.finish_reason == "stop"
+    assert result.rubric.issues == ()
+    rules = " ".join(rule.text for rule in result.rubric.hard_rules)
+    assert "60 words" in rules
+    assert '"sea"' in rules
+    assert result.rubric.principles
+
+
+@pytest.mark.skipif(not REQUESTS.exists(), reason=f"{REQUESTS.name} does not lie beside the checkout")
+def test_every_rubric_of_foreign_requests_is_well_formed() -> None:
+    requests = [json.loads(line)["request"] for line in REQUESTS.read_text("utf-8").splitlines()]
+    with RubricModel.demo() as model:
+        for request in requests:
+            result = model.generate(request, max_new_tokens=512)
+            assert result.finish_reason == "stop", request
+            assert result.rubric.issues == (), request
+            assert all(ITEM.fullmatch(line) for line in result.text.splitlines()), request

@@ -1,0 +1,76 @@
+"""Every command and example of the README is run, in its order."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+REPO = re.findall(r"rubricrm export onnx (\S+/\S+)", README)[0]
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+
+
+def run(command: str, cwd: Path, **env: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=cwd,
+        env=os.environ | {"PATH": path} | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_commands(make_checkpoint: Callable[..., Path], serve_hub: Callable[..., Any], tmp_path: Path) -> None:
+    hub = serve_hub(make_checkpoint(), REPO, "0123456789abcdef0123456789abcdef01234567")
+    env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    env |= {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    work = tmp_path / "work"
+    work.mkdir()
+    commands = [line for block in blocks("bash") for line in block.splitlines() if line]
+    assert len(commands) >= 8
+    for command in commands:
+        if command.startswith("make "):
+            # The targets themselves run in CI; here they must exist.
+            run(f"{command} --dry-run", ROOT)
+        elif command.startswith("pip install "):
+            check_extras(command)
+        else:
+            assert run(command, work, **env), command
+
+
+def check_extras(command: str) -> None:
+    """Installing again what runs this test would prove nothing; the names of the extras must be real ones."""
+    (target,) = shlex.split(command)[2:]
+    asked = re.fullmatch(r"\.\[([a-z,]+)\]", target)
+    assert asked is not None, command
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert set(asked[1].split(",")) <= set(extras)
+
+
+@pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[0])
+def test_python_example(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(source, "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_documents_that_are_linked_exist() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"

@@ -1,0 +1,116 @@
+"""Options of a generation: greedy by default, and each one checked by name."""
+
+import math
+
+import pytest
+from rubricrm.errors import OptionInvalid
+from rubricrm.options import MAX_LOGPROBS, GenerationOptions, OptionKeywords
+
+INTEGERS = ("max_new_tokens", "top_k", "seed", "logprobs")
+FRACTIONS = ("temperature", "top_p", "min_p", "timeout_s")
+OPTIONAL = ("max_new_tokens", "seed", "logprobs", "timeout_s")
+
+
+def test_the_defaults_decode_greedily() -> None:
+    options = GenerationOptions()
+    assert options.is_greedy
+    assert options == GenerationOptions(
+        max_new_tokens=None, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, stop=(), logprobs=None
+    )
+
+
+def test_every_option_has_its_keyword() -> None:
+    assert list(OptionKeywords.__annotations__) == list(GenerationOptions.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("temperature", [0.001, 0.7, 1, 100])
+def test_any_other_temperature_samples(temperature: float) -> None:
+    assert not GenerationOptions(temperature=temperature).is_greedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_new_tokens", 1),
+        ("max_new_tokens", 10**30),
+        ("temperature", 0),
+        ("temperature", 0.0),
+        ("top_k", 0),
+        ("top_k", 10**9),
+        ("top_p", 1),
+        ("top_p", 1e-9),
+        ("min_p", 0),
+        ("min_p", 1),
+        ("seed", 0),
+        ("seed", 2**64 - 1),
+        ("stop", []),
+        ("stop", ["a", "\n\n"]),
+        ("stop", ("a",)),
+        ("logprobs", 0),
+        ("logprobs", MAX_LOGPROBS),
+        ("timeout_s", 1e-9),
+        ("timeout_s", 5),
+        *((name, None) for name in OPTIONAL),
+    ],
+    ids=str,
+)
+def test_the_ends_of_each_range_are_accepted(name: str, value: object) -> None:
+    assert getattr(GenerationOptions(**{name: value}), name) == value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("max_new_tokens", 0, "at least 1"),
+        ("max_new_tokens", -5, "at least 1"),
+        ("temperature", -0.1, r"0 \(greedy\) or in \[0.001, 100\]"),
+        ("temperature", 0.0009, r"0 \(greedy\) or in \[0.001, 100\]"),
+        ("temperature", 100.1, r"0 \(greedy\) or in \[0.001, 100\]"),
+        ("top_k", -1, "at least 0"),
+        ("top_p", 0, r"in \(0, 1\]"),
+        ("top_p", 1.5, r"in \(0, 1\]"),
+        ("top_p", -0.5, r"in \(0, 1\]"),
+        ("min_p", -0.1, r"in \[0, 1\]"),
+        ("min_p", 1.1, r"in \[0, 1\]"),
+        ("seed", -1, r"from 0 to 2\^64 - 1"),
+        ("seed", 2**64, r"from 0 to 2\^64 - 1"),
+        ("seed", 10**400, r"from 0 to 2\^64 - 1"),
+        ("logprobs", -1, f"0 to {MAX_LOGPROBS}"),
+        ("logprobs", MAX_LOGPROBS + 1, f"0 to {MAX_LOGPROBS}"),
+        ("timeout_s", 0, "greater than 0"),
+        ("timeout_s", -1.0, "greater than 0"),
+        ("stop", "text", "a list of strings that are not empty"),
+        ("stop", b"bytes", "a list of strings that are not empty"),
+        ("stop", [""], "a list of strings that are not empty"),
+        ("stop", ["a", ""], "a list of strings that are not empty"),
+        ("stop", [1], "a list of strings that are not empty"),
+        ("stop", None, "a list of strings that are not empty"),
+        ("stop", {"a"}, "a list of strings that are not empty"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: object, expected: str) -> None:
+    with pytest.raises(OptionInvalid, match=f"{name} must be {expected}, got ") as caught:
+        GenerationOptions(**{name: value})  # type: ignore[arg-type]
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*INTEGERS, *FRACTIONS])
+@pytest.mark.parametrize(
+    "value", [True, False, math.nan, math.inf, -math.inf, "1", b"1", [], 1j, object()], ids=lambda v: type(v).__name__
+)
+def test_a_value_of_another_type_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(OptionInvalid, match=f"{name} must be (an integer|a finite number), got "):
+        GenerationOptions(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_a_fraction_is_no_integer(name: str) -> None:
+    with pytest.raises(OptionInvalid, match=f"{name} must be an integer, got 1.0"):
+        GenerationOptions(**{name: 1.0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted({*INTEGERS, *FRACTIONS} - {*OPTIONAL}))
+def test_none_is_refused_where_it_has_no_meaning(name: str) -> None:
+    with pytest.raises(OptionInvalid, match=f"{name} must be"):
+        GenerationOptions(**{name: None})  # type: ignore[arg-type]

@@ -1,0 +1,254 @@
+"""Sampling, against slow references: another language must be able to repeat every choice."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rubricrm.options import GenerationOptions
+from rubricrm.sampling import choose, logprobs, probabilities, uniform
+
+Row = NDArray[np.float32]
+
+# The first outputs for this seed in the reference implementation, as published with the generator's ports.
+PUBLISHED_SEED = 1234567
+PUBLISHED = (
+    6457827717110365317,
+    3203168211198807973,
+    9817491932198370423,
+    4593380528125082431,
+    16408922859458223821,
+)
+
+
+def split_mix_64(seed: int, num_outputs: int) -> list[int]:
+    """SplitMix64 step by step, as its authors' C code does it."""
+    mask = 0xFFFFFFFFFFFFFFFF
+    state, outputs = seed & mask, []
+    for _ in range(num_outputs):
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        z = state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        outputs.append(z ^ (z >> 31))
+    return outputs
+
+
+def row(*logits: float) -> Row:
+    return np.array(logits, np.float32)
+
+
+# ---- uniform numbers ----
+
+
+def test_the_reference_of_these_tests_gives_the_published_numbers() -> None:
+    assert split_mix_64(PUBLISHED_SEED, 5) == list(PUBLISHED)
+
+
+@pytest.mark.parametrize("seed", [PUBLISHED_SEED, 0, 1, 2**63, 2**64 - 1])
+def test_uniform_numbers_are_the_upper_bits_of_split_mix_64(seed: int) -> None:
+    expected = [(output >> 11) / 2**53 for output in split_mix_64(seed, 50)]
+    assert [uniform(seed, index) for index in range(50)] == expected
+
+
+def test_golden_uniform_numbers() -> None:
+    assert [uniform(PUBLISHED_SEED, index) for index in range(5)] == [(x >> 11) * 2.0**-53 for x in PUBLISHED]
+    assert uniform(0, 0) == (0xE220A8397B1DCDAF >> 11) * 2.0**-53
+
+
+@given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 100_000))
+def test_a_uniform_number_is_at_least_0_and_below_1(seed: int, index: int) -> None:
+    assert 0 <= uniform(seed, index) < 1
+
+
+# ---- the distribution ----
+
+
+def reference_probabilities(
+    logits: Sequence[float], temperature: float, top_k: int, top_p: float, min_p: float
+) -> list[float]:
+    """Word for word what the options say, one token after another."""
+    highest = max(logits)
+    weights = [math.exp((logit - highest) / temperature) for logit in logits]
+    kept = {token: weight / math.fsum(weights) for token, weight in enumerate(weights)}
+    by_probability = sorted(kept, key=lambda token: (-kept[token], token))
+    if top_k:
+        by_probability = by_probability[:top_k]
+    if top_p < 1:
+        whole = math.fsum(kept[token] for token in by_probability)
+        held, fewest = 0.0, []
+        for token in by_probability:
+            assume(abs(held - top_p * whole) > 1e-9)  # there, the last bit of a sum decides
+            if held >= top_p * whole:
+                break
+            fewest.append(token)
+            held += kept[token]
+        by_probability = fewest
+    least = min_p * kept[by_probability[0]]
+    assume(all(abs(kept[token] - least) > 1e-12 or min_p in (0, 1) for token in by_probability))
+    remaining = {token: kept[token] for token in by_probability if kept[token] >= least}
+    total = math.fsum(remaining.values())
+    return [remaining.get(token, 0.0) / total for token in range(len(logits))]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    logits=st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=1, max_size=12),
+    temperature=st.sampled_from([0.1, 0.5, 0.7, 1.0, 1.3, 10.0]),
+    top_k=st.integers(0, 14),
+    top_p=st.sampled_from([1e-6, 0.1, 0.5, 0.9, 0.95, 1.0]) | st.floats(0.01, 1),
+    min_p=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+)
+def test_the_distribution_is_that_of_the_reference(
+    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    expected = reference_probabilities(logits, temperature, top_k, top_p, min_p)
+    options = GenerationOptions(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    got = probabilities(row(*logits), options)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-300)
+    assert (got > 0).tolist() == [value > 0 for value in expected]
+
+
+def test_the_logits_are_not_changed() -> None:
+    logits = row(1, 2, 3)
+    probabilities(logits, GenerationOptions(temperature=0.5, top_k=2, top_p=0.5, min_p=0.1))
+    choose(logits, GenerationOptions(), 0, 0)
+    logprobs(logits, 0, 2)
+    assert logits.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"top_k": 1}, [2]),
+        ({"top_k": 2}, [1, 2]),
+        ({"top_k": 9}, [0, 1, 2, 3, 4]),
+        ({"top_p": 1e-9}, [2]),
+        ({"min_p": 1.0}, [2]),
+        ({"top_k": 3, "top_p": 1.0}, [1, 2, 3]),
+    ],
+    ids=str,
+)
+def test_each_filter_keeps_the_most_probable(options: dict[str, float], kept: list[int]) -> None:
+    # Of the three equal tokens, those with lower ids are kept.
+    logits = row(0, 1, 2, 1, 1)
+    assert np.flatnonzero(probabilities(logits, GenerationOptions(temperature=1, **options))).tolist() == kept  # type: ignore[arg-type]
+
+
+def test_of_equal_tokens_the_lower_ids_are_kept() -> None:
+    logits = row(*[0.5] * 8)
+    for options in (GenerationOptions(temperature=1, top_k=3), GenerationOptions(temperature=1, top_p=0.3)):
+        assert np.flatnonzero(probabilities(logits, options)).tolist() == [0, 1, 2]
+
+
+def test_top_p_1_keeps_even_the_least_probable() -> None:
+    logits = row(0, -60, -90)
+    assert np.flatnonzero(probabilities(logits, GenerationOptions(temperature=1, top_k=2))).tolist() == [0, 1]
+
+
+EXTREME = {
+    "huge": row(1e30, -1e30, 0),
+    "all-huge": row(1e30, 1e30),
+    "all-tiny": row(-1e30, -1e30),
+    "largest": row(float(np.finfo(np.float32).max), float(np.finfo(np.float32).min)),
+    "minus-infinity": row(-math.inf, 0, -math.inf, 1),
+    "single": row(-1e30),
+    "denormal": row(1e-45, 0, -1e-45),
+}
+
+
+@pytest.mark.parametrize("logits", EXTREME.values(), ids=EXTREME)
+@pytest.mark.parametrize("temperature", [0.001, 1.0, 100.0])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 1}, {"top_p": 0.5}, {"min_p": 0.5}], ids=str)
+def test_extreme_logits_give_a_distribution_and_no_warning(
+    logits: Row, temperature: float, filters: dict[str, float]
+) -> None:
+    options = GenerationOptions(temperature=temperature, **filters)  # type: ignore[arg-type]
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
+        got = probabilities(logits, options)
+        token = choose(logits, options, 5, 0)
+        scores = logprobs(logits, token, 2)
+    assert np.isfinite(got).all()
+    assert got.sum() == pytest.approx(1, abs=1e-12)
+    assert got[token] > 0
+    assert not math.isnan(scores.logprob)
+    assert not any(math.isnan(score) for _, score in scores.top)
+
+
+# ---- the choice ----
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    logits=st.lists(st.integers(-20, 20).map(lambda n: n / 4), min_size=1, max_size=10),
+    seed=st.integers(0, 2**64 - 1),
+    index=st.integers(0, 1000),
+)
+def test_the_choice_is_the_first_token_at_which_the_running_sum_exceeds_the_uniform_number(
+    logits: list[float], seed: int, index: int
+) -> None:
+    options = GenerationOptions(temperature=0.8, top_k=6, top_p=0.9)
+    kept = probabilities(row(*logits), options).tolist()
+    point = (split_mix_64(seed, index + 1)[index] >> 11) / 2**53
+    running, expected = 0.0, max(token for token, value in enumerate(kept) if value > 0)
+    for token, value in enumerate(kept):
+        running += value
+        if running > point:
+            expected = token
+            break
+    assert choose(row(*logits), options, seed, index) == expected
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
+def test_tokens_are_chosen_as_often_as_they_are_probable(seed: int) -> None:
+    logits, options, num_draws = row(0, 1, 2, -1e30, 1.5), GenerationOptions(temperature=1.2), 20_000
+    counts = np.bincount([choose(logits, options, seed, index) for index in range(num_draws)], minlength=5)
+    expected = probabilities(logits, options) * num_draws
+    assert counts[3] == 0
+    # Five standard deviations; the draws are fixed by the seed.
+    assert (abs(counts - expected) <= 5 * np.sqrt(expected + 1e-9)).all()
+
+
+def test_seeds_and_positions_draw_different_numbers() -> None:
+    numbers = {uniform(seed, index) for seed in range(30) for index in range(30)}
+    # The stream of one seed is the one of another, further on; but not for seeds this near.
+    assert len(numbers) == 900
+
+
+@pytest.mark.parametrize(
+    ("logits", "token"),
+    [(row(1, 3, 3, 2), 1), (row(0, 0, 0), 0), (row(-math.inf, -1e30, -1e30), 1), (row(1e30, 1e30), 0)],
+    ids=["highest", "all-equal", "minus-infinity", "huge"],
+)
+def test_greedy_takes_the_highest_and_of_equals_the_lower_id(logits: Row, token: int) -> None:
+    for seed in (0, 7):
+        assert choose(logits, GenerationOptions(top_k=3, top_p=0.1, min_p=0.5), seed, 0) == token
+
+
+# ---- log-probabilities ----
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    logits=st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12),
+    num_top=st.integers(0, 14),
+    choice=st.integers(0, 11),
+)
+def test_logprobs_are_the_log_softmax_of_the_whole_row(logits: list[float], num_top: int, choice: int) -> None:
+    token_id = choice % len(logits)
+    total = math.log(math.fsum(math.exp(logit) for logit in logits))
+    expected = [logit - total for logit in logits]
+    got = logprobs(row(*logits), token_id, num_top)
+    assert got.token_id == token_id
+    assert got.logprob == pytest.approx(expected[token_id], abs=1e-9)
+    assert [score for _, score in got.top] == pytest.approx(sorted(expected, reverse=True)[:num_top], abs=1e-9)
+    assert all(score == pytest.approx(expected[token], abs=1e-9) for token, score in got.top)
+    assert len({token for token, _ in got.top}) == min(num_top, len(logits))
+
+
+def test_equally_probable_alternatives_are_listed_by_id() -> None:
+    assert [token for token, _ in logprobs(row(1, 2, 1, 2, 1), 0, 4).top] == [1, 3, 0, 2]
