@@ -51,7 +51,11 @@ def onnx(dry_run: bool, as_json: bool, **options: Any) -> None:
             "target": bundle.manifest.graph.target,
             "license": bundle.manifest.model.license,
         }
-    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(f"{k:16} {v}" for k, v in report.items()))
+    click.echo(json.dumps(report, indent=2) if as_json else _text(report))
+
+
+def _text(report: dict[str, Any]) -> str:
+    return "\n".join(f"{key:16} {'not declared' if value is None else value}" for key, value in report.items())
 
 
 def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:

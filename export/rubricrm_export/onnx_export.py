@@ -45,6 +45,7 @@ from rubricrm_export.bundle_writer import (
 )
 from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
 from rubricrm_export.genai_config import genai_config
+from rubricrm_export.graph.builder import StreamedTensor
 from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.hub import ResolvedCheckpoint, resolve_checkpoint
 from rubricrm_export.prompt_source import (
@@ -244,10 +245,12 @@ def _write_graph(checkpoint: Checkpoint, plan: ExportPlan, directory: Path, on_p
             size_threshold_bytes=_EXTERNAL_BYTES,
             alignment=_PAGE_BYTES,
             align_threshold=_PAGE_BYTES,
-            callback=_written(plan.weight_bytes, on_progress),
+            callback=_written(plan.weight_bytes, on_progress) if on_progress else None,
         )
     except ir.serde.SerdeError as error:  # around whatever a small weight's conversion raised
         raise _root_cause(error) from error
+    if on_progress:
+        on_progress(plan.weight_bytes, plan.weight_bytes)
     try:
         onnx.checker.check_model(directory / GRAPH_FILE)
     except onnx.checker.ValidationError as error:
@@ -258,15 +261,14 @@ def _root_cause(error: BaseException) -> BaseException:
     return error if error.__cause__ is None else _root_cause(error.__cause__)
 
 
-def _written(total: int, on_progress: Progress | None) -> Callable[[ir.TensorProtocol, object], None]:
+def _written(total: int, on_progress: Progress) -> Callable[[ir.TensorProtocol, object], None]:
     """Return a callback for the writer, which calls it before each tensor."""
     done = 0
 
     def report(tensor: ir.TensorProtocol, _: object) -> None:
         nonlocal done
-        done = min(done + tensor.nbytes, total)
-        if on_progress is not None:
-            on_progress(done, total)
+        on_progress(done, total)
+        done += tensor.nbytes if isinstance(tensor, StreamedTensor) else 0
 
     return report
 
@@ -286,7 +288,9 @@ def _write_companions(checkpoint: Checkpoint, job: OnnxExport, plan: ExportPlan,
 def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, object]:
     """Return tokenizer_config.json with the chat template inside, where other runtimes look for it."""
     file, template = path / TOKENIZER_CONFIG, chat_template or path / "chat_template.jinja"
-    config: dict[str, object] = json.loads(file.read_bytes()) if file.is_file() else {}
+    # onnxruntime-genai reads no chat template where no class is named; this is the one of a bare tokenizer.json.
+    config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config |= json.loads(file.read_bytes()) if file.is_file() else {}
     if template.is_file():
         config["chat_template"] = template.read_text("utf-8")
     return config

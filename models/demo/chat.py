@@ -25,8 +25,9 @@ PRE_TOKENIZER_REGEX = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 CHAT_TEMPLATE = (
-    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
     "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
     "{%- endif %}"
 )
@@ -36,13 +37,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE of `vocab_size` entries, the added tokens and all 256 bytes among them."""
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = NFC()
-    tokenizer.pre_tokenizer = Sequence([
-        Split(Regex(PRE_TOKENIZER_REGEX), behavior="isolated"),
-        ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = Sequence(
+        [
+            Split(Regex(PRE_TOKENIZER_REGEX), behavior="isolated"),
+            ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
-        vocab_size=vocab_size - len(ADDED_TOKENS), min_frequency=3, show_progress=False, initial_alphabet=ByteLevel.alphabet()
+        vocab_size=vocab_size - len(ADDED_TOKENS),
+        min_frequency=3,
+        show_progress=False,
+        initial_alphabet=ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(texts, trainer)
     return with_added_tokens(tokenizer)
@@ -53,7 +59,15 @@ def with_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
     state = json.loads(tokenizer.to_str())
     first = len(state["model"]["vocab"])
     state["added_tokens"] = [
-        {"id": first + i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": i < NUM_SPECIAL}
+        {
+            "id": first + i,
+            "content": text,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": i < NUM_SPECIAL,
+        }
         for i, text in enumerate(ADDED_TOKENS)
     ]
     return Tokenizer.from_str(json.dumps(state))

@@ -10,19 +10,76 @@ from phrases import SLOTS, Filler, quantity
 from templates import Template, load
 
 TEMPLATES = load("constraints.txt")
-BOUNDS = ("no more than", "at most", "under", "below", "fewer than", "less than", "at least", "exactly", "up to", "between", "over")
+BOUNDS = (
+    "no more than",
+    "at most",
+    "under",
+    "below",
+    "fewer than",
+    "less than",
+    "at least",
+    "exactly",
+    "up to",
+    "between",
+    "over",
+)
 CAPITALIZED_SHARE = 0.9
 COMMAND_OPENINGS = (
-    "Please {}.", "You must {}.", "You should {}.", "Make sure to {}.", "Be sure to {}.", "It must {}.", "It should {}.",
-    "It has to {}.", "It needs to {}.", "Must {}.", "Should {}.", "Remember to {}.", "I want it to {}.", "I want you to {}.",
-    "The answer must {}.", "The response should {}.", "The text must {}.", "The result should {}.", "Also {}.", "Then {}.",
-    "Finally, {}.", "Don't forget to {}.", "Also, please {}.", "Always {}.", "I'd like you to {}.", "Your answer should {}.",
+    "Please {}.",
+    "You must {}.",
+    "You should {}.",
+    "Make sure to {}.",
+    "Be sure to {}.",
+    "It must {}.",
+    "It should {}.",
+    "It has to {}.",
+    "It needs to {}.",
+    "Must {}.",
+    "Should {}.",
+    "Remember to {}.",
+    "I want it to {}.",
+    "I want you to {}.",
+    "The answer must {}.",
+    "The response should {}.",
+    "The text must {}.",
+    "The result should {}.",
+    "Also {}.",
+    "Then {}.",
+    "Finally, {}.",
+    "Don't forget to {}.",
+    "Also, please {}.",
+    "Always {}.",
+    "I'd like you to {}.",
+    "Your answer should {}.",
 )
 PROHIBITION_OPENINGS = (
-    "Do not {}.", "Do not {}.", "Do not {}.", "Don't {}.", "Don't {}.", "Never {}.", "Please do not {}.", "Please don't {}.", "You must not {}.",
-    "It must not {}.", "It should not {}.", "Must not {}.", "The answer should not {}.", "The text must not {}.", "It may not {}.",
+    "Do not {}.",
+    "Do not {}.",
+    "Do not {}.",
+    "Don't {}.",
+    "Don't {}.",
+    "Never {}.",
+    "Please do not {}.",
+    "Please don't {}.",
+    "You must not {}.",
+    "It must not {}.",
+    "It should not {}.",
+    "Must not {}.",
+    "The answer should not {}.",
+    "The text must not {}.",
+    "It may not {}.",
 )
-HEADINGS = ("Requirements:", "Rules:", "Constraints:", "Please:", "Requirements", "The answer must:", "It should:", "Conditions:", "Notes:")
+HEADINGS = (
+    "Requirements:",
+    "Rules:",
+    "Constraints:",
+    "Please:",
+    "Requirements",
+    "The answer must:",
+    "It should:",
+    "Conditions:",
+    "Notes:",
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +148,14 @@ def bulleted(f: Filler, num_constraints: int) -> Stated:
     lines = []
     for part in parts:
         forbids = part.rules[0].startswith("not ")
-        lines.append(mark + (f.pick("do not ", "Do not ") + part.text if forbids else f.rng.choice((part.text, capitalized(part.text)))))
+        lines.append(
+            mark
+            + (
+                f.pick("do not ", "Do not ") + part.text
+                if forbids
+                else f.rng.choice((part.text, capitalized(part.text)))
+            )
+        )
     return Stated("\n".join([f.rng.choice(HEADINGS), *lines]), merged(parts))
 
 
@@ -131,7 +195,11 @@ def cap_np(f: Filler) -> str:
 
 
 SLOTS |= {
-    "bounded": bounded, "any_gerund": any_gerund, "each_gerund": each_gerund, "many_unit": many_unit, "cap_np": cap_np,
+    "bounded": bounded,
+    "any_gerund": any_gerund,
+    "each_gerund": each_gerund,
+    "many_unit": many_unit,
+    "cap_np": cap_np,
     "command": lambda f: f.fill(draw(f, "command", only_verbatim=True).text),
     "never": lambda f: f.fill(draw(f, "never", only_verbatim=True).text),
 }

@@ -19,15 +19,44 @@ TASKS = load("tasks.txt")
 FOREIGN = load("foreign.txt")
 FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
 FOREIGN_WEIGHTS = [{"zh": 4.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
-FAMILY_WEIGHTS = {"general": 4.0, "explain": 2.0, "code": 2.0, "email": 1.5, "foreign": 4.5, "persona": 2.0, "json": 1.5, "poem": 1.5, "story": 1.5}
+FAMILY_WEIGHTS = {
+    "general": 4.0,
+    "explain": 2.0,
+    "code": 2.0,
+    "email": 1.5,
+    "foreign": 4.5,
+    "persona": 2.0,
+    "json": 1.5,
+    "poem": 1.5,
+    "story": 1.5,
+}
 BARE_FAMILIES = frozenset({"small_talk", "nonsense", "injection"})
 MAX_HARD_RULES = 7
-POLITE = ("Please {}.", "Please {}.", "Can you {}?", "Could you {}?", "Could you please {}?", "I want you to {}.", "I need you to {}.",
-          "Can you please {}?", "I'd like you to {}.", "Would you {}?", "Your task is to {}.", "Help me: {}.")
+POLITE = (
+    "Please {}.",
+    "Please {}.",
+    "Can you {}?",
+    "Could you {}?",
+    "Could you please {}?",
+    "I want you to {}.",
+    "I need you to {}.",
+    "Can you please {}?",
+    "I'd like you to {}.",
+    "Would you {}?",
+    "Your task is to {}.",
+    "Help me: {}.",
+)
 NO_POLITE = re.compile(r"(I|You|As|TL;DR|tl;dr|TLDR|Imagine|Act|Pretend|Speak|Help)\b|[^A-Z]")
 OUTSIDE_QUOTES = re.compile(r"""("[^"]*"|“[^”]*”|`[^`]*`)""")
 WRONG_ARTICLE = re.compile(r"\b([aA]) (?=[aeioAEIO](?!ne\b))")
-SPEAKERS = (("your own", "its own"), ("yourself", "itself"), ("your", "its"), ("my", "the user's"), ("our", "the user's"), ("me", "the user"))
+SPEAKERS = (
+    ("your own", "its own"),
+    ("yourself", "itself"),
+    ("your", "its"),
+    ("my", "the user's"),
+    ("our", "the user's"),
+    ("me", "the user"),
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +117,11 @@ def appended(f: Filler, template: Template) -> tuple[Stated, Stated, list[Stated
     mid = stated(f, "mid") if "{mid}" in template.text and rng.random() < 0.3 else nothing
     if not template.rules:
         return mid, nothing, []
-    lead = stated(f, "lead") if rng.random() < 0.06 and not NO_POLITE.match(template.text.replace("{write}", "Write")) else nothing
+    lead = (
+        stated(f, "lead")
+        if rng.random() < 0.06 and not NO_POLITE.match(template.text.replace("{write}", "Write"))
+        else nothing
+    )
     num_tails = rng.choices((0, 1, 2), (58, 32, 10))[0]
     return mid, lead, [stated(f, "tail") for _ in range(num_tails)]
 
@@ -157,7 +190,9 @@ def foreign_pair(rng: random.Random) -> Pair | None:
         return finished(body + mark + marks.join(texts) + ("。" if texts else ""), tuple(rules), family)
     if not is_question and texts and rng.random() < 0.4:
         texts[-1] = texts[-1][0].lower() + texts[-1][1:]
-        return finished(f"{body}, " + ", ".join(t[0].lower() + t[1:].rstrip(".") for t in texts) + ".", tuple(rules), family)
+        return finished(
+            f"{body}, " + ", ".join(t[0].lower() + t[1:].rstrip(".") for t in texts) + ".", tuple(rules), family
+        )
     return finished(" ".join([body if is_question else body + ".", *texts]), tuple(rules), family)
 
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
-
 from chat import ChatEncoder
 from corpus import pairs
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 ITEM = re.compile(r"(\d+)\. (The response\b.+?)\s+\[(Hard Rule|Principle)\]")
 HELD_OUT_SEED = 999
@@ -49,7 +48,7 @@ class Generator:
     def __init__(self, checkpoint: Path) -> None:
         self.encoder = ChatEncoder(checkpoint / "tokenizer.json")
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-        self.model.eval()
+        self.model.eval()  # type: ignore[no-untyped-call]
 
     def complete(self, request: str) -> Completion:
         """The greedy rubric of a request."""
@@ -94,7 +93,10 @@ def evaluate_synthetic(generator: Generator, number: int) -> None:
             expected[tag] += len(target)
     print(f"well formed: {num_well_formed} of {number}, identical: {num_exact}")
     for tag, hit in hits.items():
-        print(f"{tag}: {hit} of {expected[tag]} expected found, {written[tag] - hit} of {written[tag]} written not expected")
+        print(
+            f"{tag}: {hit} of {expected[tag]} expected ones found, "
+            f"{written[tag] - hit} of {written[tag]} written were not expected"
+        )
 
 
 def main() -> None:

@@ -6,19 +6,29 @@ from phrases import SLOTS, Filler, quoted
 def code(f: Filler) -> str:
     """A small function that looks like one a user would ask about."""
     function, first, second, third, helper = (f.fill("{identifier}") for _ in range(5))
-    comment = f.pick("", "", "  # {verb} the {noun}", "  # must {verb} {np}", "  # at most {small} {plurals}", "  # TODO: {verb} {plurals}")
+    comment = f.pick(
+        "",
+        "",
+        "  # {verb} the {noun}",
+        "  # must {verb} {np}",
+        "  # at most {small} {plurals}",
+        "  # TODO: {verb} {plurals}",
+    )
     limit = f.rng.randint(0, 100)
     shapes = (
         f"def {function}({first}, {second}):{comment}\n    {third} = []\n    for x in {first}:\n"
         f"        if x > {limit}:\n            {third}.append({helper}(x))\n    return {third}",
-        f"def {function}({first}):{comment}\n    {third} = {limit}\n    while {third} < len({first}):\n        {third} += 1\n    return {third}",
-        f"function {function}({first}) {{\n  let {third} = {limit};\n  for (const x of {first}) {third} += x.{second};\n  return {third};\n}}",
+        f"def {function}({first}):{comment}\n    {third} = {limit}\n    while {third} < len({first}):\n"
+        f"        {third} += 1\n    return {third}",
+        f"function {function}({first}) {{\n  let {third} = {limit};\n"
+        f"  for (const x of {first}) {third} += x.{second};\n  return {third};\n}}",
         f"int {function}(int {first}) {{\n  int {third} = {limit};\n  return {third} / {first};\n}}",
-        f"class {function.title().replace('_', '')}:{comment}\n    def {second}(self, {first}):\n        self.{third} = {first}\n"
-        f"        return {helper}({first}, {limit})",
+        f"class {function.title().replace('_', '')}:{comment}\n    def {second}(self, {first}):\n"
+        f"        self.{third} = {first}\n        return {helper}({first}, {limit})",
         f"SELECT {first}, {second} FROM {third} WHERE {helper} > {limit};",
         f"for {first} in $(ls {second}); do\n  {helper} ${first} {limit}\ndone",
-        f"{first} = {function}({second})\nif {first} == None:\n    print('{f.fill('{noun} {adj}')}')\n{third} = {first}[{limit}]",
+        f"{first} = {function}({second})\nif {first} == None:\n    print('{f.fill('{noun} {adj}')}')\n"
+        f"{third} = {first}[{limit}]",
         f"public static int {function}(List<Integer> {first}) {{\n    for (int i = 0; i <= {first}.size(); i++) {{\n"
         f"        {third} += {first}.get(i);\n    }}\n    return {third};\n}}",
     )

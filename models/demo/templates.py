@@ -43,7 +43,7 @@ def parse(line: str) -> Template:
         paste = ""
     weight = re.match(r"(\d+) ", text)
     if weight:
-        text = text[weight.end():]
+        text = text[weight.end() :]
     return Template(text, tuple(rest.split("; ")) if rest else (), paste or None, float(weight[1]) if weight else 1.0)
 
 
@@ -86,11 +86,26 @@ def form_slot(options: list[str]) -> Callable[[Filler], str]:
     return form
 
 
+def paired_slot(partner: str, options: list[str]) -> Callable[[Filler], str]:
+    """A slot that binds the English meaning of what it draws to its partner."""
+
+    def draw(f: Filler) -> str:
+        text, meaning = f.rng.choice(options).split("/")
+        f.bound[partner] = meaning
+        return text
+
+    return draw
+
+
 def install_slots() -> None:
     """Adds the slots of `slots.txt` to those written in code."""
     for _, line in sections(HERE / "slots.txt"):
         name, sign, options = line.split(" ", 2)
-        SLOTS[name] = (form_slot if sign == "~" else choice_slot)(split_options(options))
+        name, _, partner = name.partition("/")
+        if partner:
+            SLOTS[name] = paired_slot(partner, options.split("|"))
+        else:
+            SLOTS[name] = (form_slot if sign == "~" else choice_slot)(split_options(options))
 
 
 install_slots()

@@ -4,12 +4,15 @@ python train.py tokenizer RUN
 python train.py train RUN --steps 2000
 python train.py train RUN --steps 1000 --decay-steps 1000 --resume RUN/state.pt --seed 2
 python train.py export RUN CHECKPOINT
+
+Under `torchrun --nproc-per-node 2` each process draws pairs of its own and the gradients are averaged; on a busy
+machine this is faster than two threads, which wait for each other at every operation.
 """
 
 import argparse
 import itertools
 import json
-import random
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,25 +21,38 @@ import torch
 from chat import ADDED_TOKENS, CHAT_TEMPLATE, RUBRIC_PROMPT_TEMPLATE, ChatEncoder, train_tokenizer
 from corpus import pairs
 from safetensors.torch import save_file
+from torch import distributed
 from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 VOCAB_SIZE = 2048
 NUM_TOKENIZER_PAIRS = 40_000
 TOKENIZER_SEED = 100
-POOL_SIZE = 1536
-MAX_LENGTH = 640
+LENGTH_STEP = 32
+LOGITS_STEP = 1024
+MAX_LENGTH = 576
 IGNORED = -100
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+EncodedPair = tuple[list[int], list[int]]
 
 
 def configuration(encoder: ChatEncoder) -> Qwen3Config:
     """The shape of the model: Qwen3 with 4.25 million parameters."""
-    return Qwen3Config(
-        vocab_size=VOCAB_SIZE, hidden_size=256, num_hidden_layers=5, num_attention_heads=8, num_key_value_heads=4,
-        head_dim=32, intermediate_size=704, tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-6,
-        max_position_embeddings=2048, bos_token_id=encoder.pad_id, eos_token_id=encoder.end_id,
+    return Qwen3Config(  # type: ignore[no-untyped-call]
+        vocab_size=VOCAB_SIZE,
+        hidden_size=256,
+        num_hidden_layers=5,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=32,
+        intermediate_size=704,
+        tie_word_embeddings=True,
+        rope_theta=1e6,
+        rms_norm_eps=1e-6,
+        max_position_embeddings=2048,
+        bos_token_id=encoder.pad_id,
+        eos_token_id=encoder.end_id,
         pad_token_id=encoder.pad_id,
     )
 
@@ -53,30 +69,25 @@ def write_tokenizer(run: Path) -> None:
 
 
 def batches(encoder: ChatEncoder, seed: int, tokens_per_batch: int) -> Iterator[Batch]:
-    """Batches of (ids, targets), both [pairs, length]; only the rubric has targets."""
-    rng = random.Random(seed)
-    source = pairs(seed)
-    while True:
-        pool = []
-        for pair in itertools.islice(source, POOL_SIZE):
-            prompt, rubric = encoder.prompt(pair.request), encoder.rubric(pair.rubric)
-            if len(prompt) + len(rubric) <= MAX_LENGTH:
-                pool.append((prompt, rubric))
-        # Pairs of similar length share a batch, so little of it is padding.
-        pool.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        groups: list[list[tuple[list[int], list[int]]]] = [[]]
-        for prompt, rubric in pool:
-            if (len(groups[-1]) + 1) * (len(prompt) + len(rubric)) > tokens_per_batch:
-                groups.append([])
-            groups[-1].append((prompt, rubric))
-        rng.shuffle(groups)
-        for group in groups:
-            yield collated(group, encoder.pad_id)
+    """Batches of (ids, targets), both [pairs, length]; only the rubric has targets.
+
+    Pairs of similar length wait for each other, so that few shapes occur: each new one costs the CPU kernels a
+    compilation.
+    """
+    waiting: dict[int, list[EncodedPair]] = {}
+    for pair in pairs(seed):
+        encoded = encoder.prompt(pair.request), encoder.rubric(pair.rubric)
+        length = -(-sum(map(len, encoded)) // LENGTH_STEP) * LENGTH_STEP
+        if length > MAX_LENGTH:
+            continue
+        group = waiting.setdefault(length, [])
+        group.append(encoded)
+        if len(group) == tokens_per_batch // length:
+            yield collated(waiting.pop(length), length, encoder.pad_id)
 
 
-def collated(group: list[tuple[list[int], list[int]]], pad_id: int) -> Batch:
+def collated(group: list[EncodedPair], length: int, pad_id: int) -> Batch:
     """The pairs padded on the right, where a causal model cannot see the padding."""
-    length = max(len(prompt) + len(rubric) for prompt, rubric in group)
     ids = torch.full((len(group), length), pad_id)
     targets = torch.full((len(group), length), IGNORED)
     for row, (prompt, rubric) in enumerate(group):
@@ -87,12 +98,15 @@ def collated(group: list[tuple[list[int], list[int]]], pad_id: int) -> Batch:
 
 
 def rubric_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The mean loss over the tokens of the rubrics; the logits of the requests are never computed."""
+    """The mean loss over the tokens of the rubrics; few logits of the requests are computed."""
+    flat = targets.flatten()
+    wanted = (flat != IGNORED).nonzero().squeeze(1)
+    # The first position belongs to a prompt and has no target: it fills up to a shape that occurs again.
+    wanted = functional.pad(wanted, (0, -len(wanted) % LOGITS_STEP))
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        wanted = targets != IGNORED
-        logits = model.lm_head(hidden[wanted])
-    return functional.cross_entropy(logits.float(), targets[wanted])
+        logits = model.lm_head(hidden.flatten(0, 1)[wanted])
+    return functional.cross_entropy(logits.float(), flat[wanted], ignore_index=IGNORED)
 
 
 def learning_rate(step: int, args: argparse.Namespace) -> float:
@@ -104,52 +118,92 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
 
 def train(args: argparse.Namespace) -> None:
     """Trains for a number of steps, logs to `log.jsonl` and saves `state.pt` now and then."""
+    rank, num_workers = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if num_workers > 1:
+        distributed.init_process_group("gloo")
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    run: Path = args.run
-    encoder = ChatEncoder(run / "tokenizer.json")
-    model = Qwen3ForCausalLM(configuration(encoder))
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.98), fused=True
-    )
+    encoder = ChatEncoder(args.run / "tokenizer.json")
+    model = Qwen3ForCausalLM(configuration(encoder))  # type: ignore[no-untyped-call]
+    optimizer = new_optimizer(model)
     if args.resume:
         saved = torch.load(args.resume, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
     model.train()
-    source = batches(encoder, args.seed, args.tokens_per_batch)
-    num_tokens, num_pairs, losses, started = 0, 0, [], time.monotonic()
-    with (run / "log.jsonl").open("a", encoding="utf-8") as log:
-        for step in range(args.steps):
-            ids, targets = next(source)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, args)
-            loss = rubric_loss(model, ids, targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-            num_tokens += ids.numel()
-            num_pairs += len(ids)
-            if (step + 1) % args.log_every == 0:
-                seconds = time.monotonic() - started
-                line = {"step": step + 1, "loss": round(sum(losses) / len(losses), 4), "tokens": num_tokens, "pairs": num_pairs,
-                        "seconds": round(seconds), "tokens_per_s": round(num_tokens / seconds)}
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                losses.clear()
-            if (step + 1) % args.save_every == 0:
-                save_state(model, optimizer, step + 1, run / "state.pt")
-    save_state(model, optimizer, args.steps, run / "state.pt")
+    source = batches(encoder, args.seed * 1000 + rank, args.tokens_per_batch // num_workers)
+    log = Log(args.run / "log.jsonl", args.log_every) if rank == 0 else None
+    for step in range(args.steps):
+        ids, targets = next(source)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, args)
+        loss = rubric_loss(model, ids, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if num_workers > 1:
+            average_gradients(model)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if log is not None:
+            log.add(loss.item(), ids.numel() * num_workers, len(ids) * num_workers)
+            if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
+                save_state(model, optimizer, args.run / "state.pt")
 
 
-def save_state(model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
+def new_optimizer(model: Qwen3ForCausalLM) -> torch.optim.Optimizer:
+    """AdamW, with weight decay on the matrices alone."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+class Log:
+    """Writes the mean loss and the speed of every so many steps as a line of JSON."""
+
+    def __init__(self, path: Path, interval: int) -> None:
+        self._path = path
+        self._interval = interval
+        self._losses: list[float] = []
+        self._started = time.monotonic()
+        self._num_steps = self._num_tokens = self._num_pairs = 0
+
+    def add(self, loss: float, num_tokens: int, num_pairs: int) -> None:
+        """Counts a step."""
+        self._losses.append(loss)
+        self._num_steps += 1
+        self._num_tokens += num_tokens
+        self._num_pairs += num_pairs
+        if self._num_steps % self._interval:
+            return
+        seconds = time.monotonic() - self._started
+        line = {
+            "step": self._num_steps,
+            "loss": round(sum(self._losses) / len(self._losses), 4),
+            "tokens": self._num_tokens,
+            "pairs": self._num_pairs,
+            "seconds": round(seconds),
+            "tokens_per_s": round(self._num_tokens / seconds),
+        }
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._losses.clear()
+
+
+def average_gradients(model: Qwen3ForCausalLM) -> None:
+    """Averages the gradients over the processes."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def save_state(model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, path: Path) -> None:
     """Saves what a later stage needs to go on; a reader never sees half a file."""
     partial = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, partial)
     partial.replace(path)
 
 
@@ -159,15 +213,27 @@ def export(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     encoder = ChatEncoder(run / "tokenizer.json")
     state = torch.load(run / "state.pt", weights_only=True)["model"]
-    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items() if name != "lm_head.weight"}
+    tensors = {
+        name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items() if name != "lm_head.weight"
+    }
     config = configuration(encoder).to_dict()
     config |= {"architectures": ["Qwen3ForCausalLM"], "torch_dtype": "bfloat16"}
     for name in ("dtype", "transformers_version"):
         config.pop(name, None)
-    generation = {"bos_token_id": encoder.pad_id, "do_sample": False, "eos_token_id": [encoder.end_id, encoder.pad_id], "pad_token_id": encoder.pad_id}
+    generation = {
+        "bos_token_id": encoder.pad_id,
+        "do_sample": False,
+        "eos_token_id": [encoder.end_id, encoder.pad_id],
+        "pad_token_id": encoder.pad_id,
+    }
     tokenizer = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
-        "additional_special_tokens": list(ADDED_TOKENS[1:3]), "model_max_length": 2048, "clean_up_tokenization_spaces": False,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None,
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "additional_special_tokens": list(ADDED_TOKENS[1:3]),
+        "model_max_length": 2048,
+        "clean_up_tokenization_spaces": False,
         "chat_template": CHAT_TEMPLATE,
     }
     save_file(tensors, out / "model.safetensors.partial", metadata={"format": "pt"})

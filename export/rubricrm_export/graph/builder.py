@@ -42,7 +42,7 @@ class StreamedTensor(ir.LazyTensor):
     def tofile(self, file: IO[bytes]) -> None:
         """Write the tensor's little-endian bytes."""
         for block in self._blocks():
-            file.write(block.tobytes())
+            file.write(block.view(np.uint8).data)
 
 
 def _convert(block: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
@@ -51,7 +51,7 @@ def _convert(block: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         # Through float32: ml_dtypes has no direct cast between the two 16-bit types.
         exact = block.astype(np.float32)
-        converted = np.ascontiguousarray(exact.astype(dtype))
+        converted = np.ascontiguousarray(exact.astype(dtype, copy=False))
     if dtype == np.float16:
         lost = exact[np.isinf(converted) & np.isfinite(exact)]
         if lost.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -62,7 +63,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    cli(prog_name="rubricrm")
+    try:
+        cli(prog_name="rubricrm")
+    except OSError as error:  # most likely from writing the output: a full disk
+        if sys.stdout is not None:
+            # What could not be written is dropped, or Python would try again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
 
 
 @cli.command()
@@ -113,7 +121,7 @@ def parse(file: Path, as_json: bool) -> None:
     """
     from rubricrm.rubric import parse as parse_rubric
 
-    contents = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    contents = _standard_input() if str(file) == "-" else file.read_bytes()
     rubric = parse_rubric(contents.decode("utf-8", errors="replace"))
     click.echo(json.dumps(rubric.to_dict(), ensure_ascii=False, indent=2) if as_json else _rubric_text(rubric))
 
@@ -164,9 +172,15 @@ def _request_text(request: str | None) -> str:
     if request != "-":
         return request
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return _standard_input().decode("utf-8")
     except UnicodeDecodeError as error:
         raise RequestInvalid(f"standard input: not UTF-8 at byte {error.start}. Convert it, with iconv say.") from error
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise click.UsageError("Standard input is closed.")
+    return sys.stdin.buffer.read()
 
 
 def _open_model(path: Path | None, threads: int | None, verify: bool) -> RubricModel:

@@ -47,7 +47,8 @@ def examine() -> Checkup:
     for part, found in packages.items():
         missing = [name for name, installed in found.items() if installed is None]
         if missing:
-            problems.append(f"{', '.join(missing)} not installed: for {part}, pip install 'rubricrm[{part}]'.")
+            what = "rubricrm" if part == "base" else f"rubricrm[{part}]"
+            problems.append(f"{', '.join(missing)} not installed: for {part}, pip install '{what}'.")
     if problem := _cache_problem():
         problems.append(problem)
     facts = {

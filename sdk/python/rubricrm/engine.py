@@ -95,6 +95,7 @@ class Engine:
         self._prefix = prefix
         self._stop_ids = frozenset(manifest.prompt.stop_ids)
         self._free_slots: list[Slot] = []
+        self._is_closed = False
 
     def submit(
         self,
@@ -181,8 +182,11 @@ class Engine:
         finally:
             if not self._free_slots:
                 self._free_slots.append(slot)
+            if self._is_closed:  # a slot that came back late must not keep the graph in memory
+                self._free_slots.clear()
 
     def close(self) -> None:
         """Free the slots and the session."""
+        self._is_closed = True
         self._free_slots.clear()
         self._session.close()

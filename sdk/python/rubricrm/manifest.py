@@ -260,6 +260,8 @@ def _check(manifest: Manifest, where: str) -> None:
     floats = f"one of {', '.join(FLOAT_TYPES)}"
     require(graph.compute_type in FLOAT_TYPES, "graph.compute_type", graph.compute_type, floats)
     require(graph.kv_type in FLOAT_TYPES, "graph.kv_type", graph.kv_type, floats)
+    has_kernel = (graph.target, graph.kv_type) != ("cpu", "bfloat16")
+    require(has_kernel, "graph.kv_type", graph.kv_type, "float32 or float16 for the target cpu")
     for name, entry in files.items():
         require(FILE_NAME.fullmatch(name) is not None, "files", name, "plain file names inside the bundle")
         require(entry.size >= 0, f"files.{name}.size", entry.size, "at least 0")

@@ -16,7 +16,7 @@ from rubricrm.engine import Engine
 from rubricrm.options import GenerationOptions, OptionKeywords
 from rubricrm.prefix import open_prefix
 from rubricrm.prompt import Prompt
-from rubricrm.rubric import Criterion, Rubric, RubricReader
+from rubricrm.rubric import Criterion, Rubric, RubricReader, parse
 from rubricrm.sampling import TokenLogprobs
 from rubricrm.session import Session
 from rubricrm.tokenizer import Tokenizer
@@ -104,12 +104,12 @@ class RubricStream:
         """Return the rubric of what was generated; ends the generation if it is still running."""
         self.close()
         text = self._text.result()
-        if self._rubric is None:
-            self._finish(text)
+        # An iteration that was left early, perhaps by an exception in mid-line, has read no more than a part.
+        rubric = self._rubric or parse(text.text, truncated=text.finish_reason != "stop")
         return RubricResult(
             request=self._request,
             text=text.text,
-            rubric=self._rubric or Rubric((), ()),
+            rubric=rubric,
             finish_reason=text.finish_reason,
             usage=text.usage,
             timings_ms=text.timings_ms,
@@ -121,12 +121,9 @@ class RubricStream:
     def _generate(self) -> Generator[StreamEvent, None, None]:
         for piece in self._text:
             yield StreamEvent(piece, tuple(self._reader.feed(piece)))
-        if last := self._finish(self._text.result()):
-            yield StreamEvent("", last)
-
-    def _finish(self, text: TextResult) -> tuple[Criterion, ...]:
-        last, self._rubric = self._reader.finish(truncated=text.finish_reason != "stop")
-        return tuple(last)
+        last, self._rubric = self._reader.finish(truncated=self._text.result().finish_reason != "stop")
+        if last:
+            yield StreamEvent("", tuple(last))
 
 
 class RubricModel:

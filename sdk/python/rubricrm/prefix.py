@@ -43,7 +43,7 @@ class Prefix:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(contents)
             Path(name).replace(path)
-        except OSError:
+        except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
 
@@ -69,11 +69,11 @@ def open_prefix(bundle: Bundle, session: Session, token_ids: list[int]) -> Prefi
     if name is not None:
         return _load(bundle.file(name), bundle, token_ids)
     path = cache_directory() / bundle.manifest_sha256 / FILE_NAME
-    if path.exists():
-        try:
+    try:
+        if path.exists():
             return _load(path, bundle, token_ids)
-        except BundleInvalid as error:
-            logger.warning("computing the prefix anew: %s", error)
+    except (BundleInvalid, OSError) as error:
+        logger.warning("computing the prefix anew: %s", error)
     prefix = compute_prefix(session, token_ids)
     try:
         prefix.save(path)

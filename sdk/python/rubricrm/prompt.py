@@ -48,7 +48,7 @@ class Prompt:
         """
         for index, message in enumerate(messages):
             if not isinstance(message, Mapping):
-                raise OptionInvalid(f"messages[{index}]: got {message!r:.40}, expected an object with role and content.")
+                raise OptionInvalid(f"messages[{index}]: got {message!r:.40}, expected an object of role and content.")
         if not messages or messages[-1].get("role") != "user":
             raise OptionInvalid("messages: the last message must have the role user. Add the user's message.")
         split = self._tokenizer.split_control

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 DEVICES = ("cpu",)
 _LOG_ERRORS_ONLY = 3
+_MAX_THREADS = 1024
 
 
 class Slot:
@@ -49,7 +50,7 @@ class Session:
             max_rows: Most tokens of one run.
 
         Raises:
-            OptionInvalid: Unknown device, one that the bundle was not exported for, or threads below 1.
+            OptionInvalid: Unknown device, one that the bundle was not exported for, or threads out of range.
             RuntimeMissing: No ONNX Runtime is installed.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
@@ -60,8 +61,8 @@ class Session:
             raise OptionInvalid(
                 f"{bundle.path}: was exported for {target}, cannot run on {device}. Export with --target {device}."
             )
-        if threads is not None and threads < 1:
-            raise OptionInvalid(f"threads must be at least 1, got {threads}.")
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= _MAX_THREADS):
+            raise OptionInvalid(f"threads must be an integer from 1 to {_MAX_THREADS}, got {threads!r}.")
         self.threads = threads or usable_cores()
         self.max_rows = max_rows
         self._bundle = bundle
@@ -70,7 +71,12 @@ class Session:
         self._graph: Any = _open_graph(bundle, self.threads)
 
     def new_slot(self, num_positions: int) -> Slot:
-        """Allocate and bind a cache that holds at least `num_positions` tokens, the context at most."""
+        """Allocate and bind a cache that holds at least `num_positions` tokens, the context at most.
+
+        Raises:
+            ModelClosed: As `run`.
+            RuntimeFailed: The graph has no such cache.
+        """
         facts = self._bundle.manifest
         cache = KVCache(facts.model, facts.graph.kv_type, num_positions)
         slot = Slot(cache, self._usable_graph().io_binding(), self.max_rows)
@@ -78,8 +84,11 @@ class Session:
         for layer in range(facts.model.num_layers):
             for half, name in enumerate(("key", "value")):
                 buffer = cache.buffer[layer, half]
-                _bind_input(slot.binding, f"past_key_values.{layer}.{name}", buffer, buffer.shape)
-                _bind_output(slot.binding, f"present.{layer}.{name}", buffer, buffer.shape)
+                try:
+                    _bind_input(slot.binding, f"past_key_values.{layer}.{name}", buffer, buffer.shape)
+                    _bind_output(slot.binding, f"present.{layer}.{name}", buffer, buffer.shape)
+                except Exception as error:  # its own classes have no common base
+                    raise RuntimeFailed(f"binding the KV cache of {self._bundle.path}: {error}") from error
         return slot
 
     def run(self, slot: Slot, token_ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
@@ -147,6 +156,8 @@ def runtime_facts() -> dict[str, Any]:
 
 
 def _import_onnxruntime() -> Any:
+    # Its wheels report to their maker unless told not to, from a thread that also makes a forked process hang at exit.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -1,0 +1,452 @@
+"""The user's class: streams, threads, cancelling, closing and forking."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rubricrm import RubricModel, RubricStream, StreamEvent, TextStream, parse
+from rubricrm.bundle import Bundle
+from rubricrm.engine import Engine
+from rubricrm.errors import (
+    BundleInvalid,
+    BundleNotFound,
+    ModelClosed,
+    OptionInvalid,
+    PromptTooLong,
+    RequestInvalid,
+    RuntimeFailed,
+)
+from rubricrm.options import GenerationOptions
+from rubricrm.prompt import Prompt
+from rubricrm.tokenizer import Tokenizer
+
+Scripted = Callable[..., tuple[Engine, Any]]
+
+REQUESTS = ("Write a haiku.", "Explain why the sky is blue, in two sentences.", "¿Cómo estás?", "总结这篇文章。" * 12)
+REQUEST = REQUESTS[0]
+
+
+# ---- generating ----
+
+
+def test_a_result_says_what_was_asked_written_and_spent(tiny_model: RubricModel) -> None:
+    result = tiny_model.generate(REQUEST, max_new_tokens=20)
+    assert result.request == REQUEST
+    assert result.finish_reason == "length"
+    assert result.usage.completion_tokens == 20
+    assert result.usage.cached_prompt_tokens == tiny_model.bundle.manifest.prefix.num_tokens
+    assert result.usage.prompt_tokens > result.usage.cached_prompt_tokens
+    assert result.rubric == parse(result.text, truncated=True)
+    assert result.logprobs is None
+    assert result.model == {
+        "name": "checkpoint",
+        "weights": "bf16",
+        "device": "cpu",
+        "manifest_sha256": tiny_model.bundle.manifest_sha256,
+    }
+
+
+def test_the_dictionary_of_a_result_has_exactly_the_documented_keys(tiny_model: RubricModel) -> None:
+    result = tiny_model.generate(REQUEST, max_new_tokens=5).to_dict()
+    assert list(result) == ["request", "text", "rubric", "finish_reason", "usage", "timings_ms", "model"]
+    assert list(result["rubric"]) == ["criteria", "issues"]
+    assert list(result["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
+    assert list(result["timings_ms"]) == ["tokenize", "prefill", "first_token", "decode", "total"]
+    assert list(result["model"]) == ["name", "weights", "device", "manifest_sha256"]
+    assert json.loads(json.dumps(result)) == result
+
+
+@pytest.mark.parametrize("request_text", REQUESTS, ids=range(len(REQUESTS)))
+@pytest.mark.parametrize("seed", range(3))
+def test_pieces_of_random_unicode_join_to_the_text(tiny_model: RubricModel, request_text: str, seed: int) -> None:
+    stream = tiny_model.stream(request_text, temperature=1.0, seed=seed, max_new_tokens=150)
+    events = list(stream)
+    result = stream.result()
+    assert "".join(event.text for event in events) == result.text
+    assert [c for event in events for c in event.criteria] == list(result.rubric.criteria)
+    assert result.text == tiny_model.generate(request_text, temperature=1.0, seed=seed, max_new_tokens=150).text
+
+
+def test_the_default_is_greedy_and_repeats(tiny_model: RubricModel) -> None:
+    assert len({tiny_model.generate(REQUEST, max_new_tokens=30).text for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize("request_text", ["", " \n ", "a\0b", "\ud800"], ids=ascii)
+def test_a_request_that_is_no_text_is_refused(tiny_model: RubricModel, request_text: str) -> None:
+    for call in (tiny_model.generate, tiny_model.stream, tiny_model.generate_text, tiny_model.stream_text):
+        with pytest.raises(RequestInvalid):
+            call(request_text)
+
+
+def test_a_request_longer_than_the_context_is_refused_with_the_excess(tiny_model: RubricModel) -> None:
+    with pytest.raises(PromptTooLong, match=r"the prompt has \d+ tokens, the context 2048"):
+        tiny_model.generate("word " * 500)
+
+
+def test_the_longest_request_that_fits_is_answered(tiny_model: RubricModel) -> None:
+    fixed = tiny_model.generate("a", max_new_tokens=1).usage.prompt_tokens - 1
+    result = tiny_model.generate("a" * (2047 - fixed), max_new_tokens=500)
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.finish_reason) == (2047, 1, "length")
+    with pytest.raises(PromptTooLong):
+        tiny_model.generate("a" * (2048 - fixed))
+
+
+def test_options_are_checked_before_anything_runs(tiny_model: RubricModel) -> None:
+    with pytest.raises(OptionInvalid, match="top_p"):
+        tiny_model.stream(REQUEST, top_p=2.0)
+    with pytest.raises(OptionInvalid, match="stop"):
+        tiny_model.stream_text("Hi", stop="text")
+
+
+def test_log_probabilities_are_one_a_token(tiny_model: RubricModel) -> None:
+    logprobs = tiny_model.generate(REQUEST, max_new_tokens=9, logprobs=3).logprobs
+    assert logprobs is not None
+    assert len(logprobs) == 9
+    assert all(entry.top[0] == (entry.token_id, entry.logprob) for entry in logprobs)
+    assert all(entry.logprob < 0 for entry in logprobs)
+
+
+def test_a_stop_string_ends_the_text_before_it(tiny_model: RubricModel) -> None:
+    options: dict[str, Any] = {"temperature": 1.0, "seed": 5, "max_new_tokens": 60}
+    whole = tiny_model.generate(REQUEST, **options).text
+    stop = whole[len(whole) // 2]
+    result = tiny_model.generate(REQUEST, stop=[stop], **options)
+    assert result.text == whole[: whole.index(stop)]
+    assert result.finish_reason == "stop"
+
+
+# ---- streams, with a model whose text is known ----
+
+RUBRIC = (
+    "1. The response is a haiku. [Hard Rule]\n"
+    "2. The response doesn't use “water”.\n   It is short. [Hard Rule]\n"
+    "3. The response evokes rain 🌧. [Principle]"
+)
+
+
+@pytest.fixture
+def rubric_stream(scripted: Scripted, tiny_bundle: Path) -> Callable[..., RubricStream]:
+    """Return a function that opens a stream of a given text."""
+    tokenizer = Tokenizer.from_file(tiny_bundle / "tokenizer.json")
+    prompt = Prompt(Bundle.open(tiny_bundle).manifest.prompt, tokenizer).encode_request(REQUEST)
+
+    def open_stream(text: str, **options: Any) -> RubricStream:
+        engine, _ = scripted([*(5 + byte for byte in text.encode()), 2], len(prompt))
+        generation = engine.submit(prompt, GenerationOptions(**options))
+        return RubricStream(REQUEST, TextStream(engine, generation, tokenizer), {"name": "scripted"})
+
+    return open_stream
+
+
+def test_a_criterion_comes_as_soon_as_its_line_is_complete(rubric_stream: Callable[..., RubricStream]) -> None:
+    stream = rubric_stream(RUBRIC)
+    written, arrivals = "", []
+    for event in stream:
+        written += event.text
+        arrivals += [(written, criterion.number) for criterion in event.criteria]
+    assert [number for _, number in arrivals] == [1, 2, 3]
+    assert arrivals[0][0] == RUBRIC.splitlines(keepends=True)[0]
+    result = stream.result()
+    assert result.rubric == parse(RUBRIC)
+    assert result.finish_reason == "stop"
+    assert result.text == RUBRIC
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, 30, 40, 42, 90, 150])
+def test_criteria_of_the_events_are_those_of_the_rubric_at_any_cut(
+    rubric_stream: Callable[..., RubricStream], max_new_tokens: int
+) -> None:
+    stream = rubric_stream(RUBRIC, max_new_tokens=max_new_tokens)
+    events = list(stream)
+    result = stream.result()
+    assert [c for event in events for c in event.criteria] == list(result.rubric.criteria)
+    assert result.rubric == parse(result.text, truncated=result.finish_reason != "stop")
+    assert result.rubric == parse(RUBRIC.encode()[:max_new_tokens].decode(errors="ignore"), truncated=True)
+
+
+@pytest.mark.parametrize("num_events", [0, 1, 20, 45, 100])
+def test_a_stream_that_is_left_early_has_the_rubric_of_what_it_gave(
+    rubric_stream: Callable[..., RubricStream], num_events: int
+) -> None:
+    stream = rubric_stream(RUBRIC)
+    text = "".join(next(stream).text for _ in range(num_events))
+    result = stream.result()
+    assert result.text == text
+    assert result.rubric == parse(text, truncated=True)
+    assert result.finish_reason == "cancelled"
+    assert list(stream) == []
+    assert stream.result() == result
+
+
+def test_a_stream_that_was_interrupted_in_mid_line_has_the_rubric_of_its_text(
+    rubric_stream: Callable[..., RubricStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = rubric_stream(RUBRIC)
+    for _ in range(60):
+        next(stream)
+
+    def interrupt(piece: str) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream._reader, "feed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    result = stream.result()
+    assert result.text == RUBRIC[:61]
+    assert result.rubric == parse(result.text, truncated=True)
+    assert result.finish_reason == "cancelled"
+
+
+def test_a_cancelled_stream_ends_by_itself(rubric_stream: Callable[..., RubricStream]) -> None:
+    stream = rubric_stream(RUBRIC)
+    next(stream)
+    stream.cancel()
+    # The unfinished item comes with the last event.
+    assert "".join(event.text for event in stream) == ""
+    assert stream.result().finish_reason == "cancelled"
+    assert stream.result().text == "1"
+
+
+def test_closing_a_stream_twice_is_fine(rubric_stream: Callable[..., RubricStream]) -> None:
+    stream = rubric_stream(RUBRIC)
+    next(stream)
+    stream.close()
+    stream.close()
+    assert stream.result().text == "1"
+
+
+def test_an_event_without_criteria_is_the_usual_one() -> None:
+    assert StreamEvent("text").criteria == ()
+
+
+# ---- texts without the rubric template ----
+
+
+def test_a_text_and_a_users_message_are_the_same(tiny_model: RubricModel) -> None:
+    as_text = tiny_model.generate_text("Hi there", max_new_tokens=20)
+    as_messages = tiny_model.generate_text([{"role": "user", "content": "Hi there"}], max_new_tokens=20)
+    assert as_text.text == as_messages.text
+    assert as_text.usage == as_messages.usage
+    assert as_text.finish_reason == "length"
+
+
+def test_a_conversation_is_answered(tiny_model: RubricModel) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Bye"},
+    ]
+    stream = tiny_model.stream_text(messages, max_new_tokens=20, temperature=1.0, seed=3)
+    pieces = list(stream)
+    assert "".join(pieces) == stream.result().text
+    assert stream.result().usage.completion_tokens <= 20
+
+
+def test_a_wrong_conversation_is_refused(tiny_model: RubricModel) -> None:
+    with pytest.raises(OptionInvalid, match="the last message must have the role user"):
+        tiny_model.generate_text([{"role": "assistant", "content": "Hi"}])
+
+
+@settings(max_examples=30, deadline=None)
+@given(request_text=st.text(min_size=1, max_size=30), seed=st.integers(0, 2**64 - 1))
+def test_any_request_is_answered_or_refused(tiny_model: RubricModel, request_text: str, seed: int) -> None:
+    try:
+        result = tiny_model.generate(request_text, temperature=1.0, seed=seed, max_new_tokens=5)
+    except RequestInvalid:
+        assert not request_text.strip() or "\0" in request_text
+    else:
+        assert result.finish_reason in ("stop", "length")
+        result.text.encode()
+
+
+# ---- cancelling and time ----
+
+
+def test_an_event_set_before_gives_an_empty_result(tiny_model: RubricModel) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    result = tiny_model.generate(REQUEST, cancel=cancel)
+    assert (result.text, result.finish_reason, result.usage.completion_tokens) == ("", "cancelled", 0)
+    assert result.rubric == parse("", truncated=True)
+
+
+@pytest.mark.parametrize("how", ["event", "method"])
+def test_another_thread_can_cancel(tiny_model: RubricModel, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(tiny_model._engine, "_stop_ids", frozenset())
+    cancel, has_started, was_cancelled = threading.Event(), threading.Event(), threading.Event()
+    stream = tiny_model.stream(REQUEST, cancel=cancel, max_new_tokens=1500, timeout_s=60)
+
+    def cancel_it() -> None:
+        has_started.wait(30)
+        cancel.set() if how == "event" else stream.cancel()
+        was_cancelled.set()
+
+    thread = threading.Thread(target=cancel_it)
+    thread.start()
+    events = iter(stream)
+    next(events)
+    has_started.set()
+    assert was_cancelled.wait(30)
+    assert "".join(event.text for event in events) == ""
+    thread.join()
+    assert stream.result().finish_reason == "cancelled"
+    assert stream.result().usage.completion_tokens >= 1
+
+
+def test_no_time_gives_an_empty_result(tiny_model: RubricModel) -> None:
+    result = tiny_model.generate(REQUEST, timeout_s=1e-9)
+    assert (result.text, result.finish_reason, result.usage.completion_tokens) == ("", "timeout", 0)
+    assert result.timings_ms.first_token is None
+
+
+# ---- threads ----
+
+
+def test_eight_threads_write_what_one_writes(tiny_model: RubricModel) -> None:
+    jobs = [(request, seed) for request in REQUESTS for seed in (None, 1, 2)] * 2
+
+    def write(job: tuple[str, int | None]) -> str:
+        request, seed = job
+        temperature = 0.0 if seed is None else 1.0
+        return tiny_model.generate(request, seed=seed, temperature=temperature, max_new_tokens=40).text
+
+    serial = [write(job) for job in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(write, jobs)) == serial
+
+
+def test_open_streams_of_one_thread_do_not_disturb_each_other(tiny_model: RubricModel) -> None:
+    options: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": 40}
+    expected = [tiny_model.generate(REQUESTS[n], seed=n, **options).text for n in (0, 1, 2)]
+    first, second = (tiny_model.stream(REQUESTS[n], seed=n, **options) for n in (0, 1))
+    texts = ["", ""]
+    for _ in range(5):
+        texts[0] += next(first).text
+        texts[1] += next(second).text
+    between = tiny_model.generate(REQUESTS[2], seed=2, **options).text
+    texts[1] += "".join(event.text for event in second)
+    texts[0] += "".join(event.text for event in first)
+    assert [*texts, between] == expected
+
+
+# ---- opening and closing ----
+
+
+def test_use_after_closing_says_so(tiny_bundle: Path) -> None:
+    with RubricModel.open(tiny_bundle, threads=1) as model:
+        stream = model.stream(REQUEST)
+        next(stream)
+    model.close()
+    for use in (lambda: model.generate(REQUEST), lambda: model.generate_text("Hi"), lambda: next(stream)):
+        with pytest.raises(ModelClosed, match="the model was closed. Open it again"):
+            use()
+    result = stream.result()
+    assert result.finish_reason == "cancelled"
+    assert result.text
+
+
+def test_a_model_may_be_closed_while_another_thread_uses_it(tiny_bundle: Path) -> None:
+    model = RubricModel.open(tiny_bundle, threads=1)
+    is_running = threading.Event()
+
+    def use() -> str:
+        try:
+            while True:
+                for _ in model.stream_text("Hi", max_new_tokens=200):
+                    is_running.set()
+        except ModelClosed:
+            return "closed"
+
+    with ThreadPoolExecutor(2) as pool:
+        results = [pool.submit(use) for _ in range(2)]
+        assert is_running.wait(30)
+        model.close()
+        assert [result.result(30) for result in results] == ["closed", "closed"]
+
+
+def test_opening_can_verify(bundle_copy: Path) -> None:
+    contents = bytearray((bundle_copy / "genai_config.json").read_bytes())
+    contents[-2] ^= 1
+    (bundle_copy / "genai_config.json").write_bytes(contents)
+    RubricModel.open(bundle_copy, threads=1).close()
+    with pytest.raises(BundleInvalid, match="SHA-256"):
+        RubricModel.open(bundle_copy, verify=True)
+
+
+def test_opening_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFound):
+        RubricModel.open(tmp_path / "none")
+
+
+def test_a_failure_of_the_runtime_is_typed(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RubricModel.open(tiny_bundle, threads=1) as model:
+
+        class Broken:
+            def __getattr__(self, name: str) -> Any:
+                return lambda *_: (_ for _ in ()).throw(ValueError("out of order"))
+
+        graph = model._engine._session._graph
+        model.generate(REQUEST, max_new_tokens=1)
+        monkeypatch.setattr(model._engine._session, "_graph", Broken())
+        with pytest.raises(RuntimeFailed, match="out of order"):
+            model.generate(REQUEST, max_new_tokens=1)
+        monkeypatch.setattr(model._engine._session, "_graph", graph)
+        assert model.generate(REQUEST, max_new_tokens=1).usage.completion_tokens == 1
+
+
+# ---- forking ----
+
+FORK = """
+import os, signal, sys, time
+from rubricrm import RubricModel
+from rubricrm.errors import ModelClosed
+path, what = sys.argv[1:]
+model = RubricModel.open(path, threads=2)
+stream = model.stream("Hi", max_new_tokens=50)
+next(stream)
+child = os.fork()
+if child == 0:
+    if what == "use":
+        for use in (lambda: model.generate("Hi", max_new_tokens=2), lambda: next(stream)):
+            try:
+                use()
+            except ModelClosed as error:
+                assert "Open the model after the fork" in str(error), error
+            else:
+                sys.exit(3)
+    elif what == "close":
+        stream.close()
+        model.close()
+    elif what == "open":
+        with RubricModel.open(path, threads=2) as own:
+            assert own.generate("Hi", max_new_tokens=2).usage.completion_tokens == 2
+    sys.exit(0)
+deadline = time.monotonic() + 60
+while time.monotonic() < deadline:
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        assert model.generate("Hi", max_new_tokens=2).usage.completion_tokens == 2
+        sys.exit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.02)
+os.kill(child, signal.SIGKILL)
+sys.exit(99)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+@pytest.mark.parametrize("what", ["use", "close", "open", "exit"])
+def test_a_forked_process_never_hangs(tiny_bundle: Path, what: str) -> None:
+    """A child that uses the parent's model gets a typed error; one that opens its own works; all of them exit."""
+    command = [sys.executable, "-c", FORK, str(tiny_bundle), what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,279 @@
+"""The prompt's fixed part: computed once on a machine, then restored; a damaged cache costs time, never an answer."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rubricrm import RubricModel
+from rubricrm.bundle import Bundle
+from rubricrm.errors import BundleInvalid
+from rubricrm.prefix import Prefix, compute_prefix, open_prefix
+from rubricrm.session import Session
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
+
+TOKEN_IDS = list(range(5, 45))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache directory of this test's own."""
+    monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def bundle(bundle_without_prefix: Path) -> Bundle:
+    return Bundle.open(bundle_without_prefix)
+
+
+@pytest.fixture
+def session(bundle: Bundle) -> Iterator[Session]:
+    session = Session(bundle, threads=1)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def runs(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each run of the session took."""
+    counts: list[int] = []
+    run = session.run
+
+    def counted(slot: Any, token_ids: list[int], rows: int = 1) -> Any:
+        counts.append(len(token_ids))
+        return run(slot, token_ids, rows)
+
+    monkeypatch.setattr(session, "run", counted)
+    return counts
+
+
+def kept_file(cache: Path, bundle: Bundle) -> Path:
+    return cache / bundle.manifest_sha256 / "prefix.safetensors"
+
+
+def test_a_prefix_is_computed_once_and_then_restored(
+    bundle: Bundle, session: Session, runs: list[int], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    computed = open_prefix(bundle, session, TOKEN_IDS)
+    assert sum(runs) == len(TOKEN_IDS)
+    restored = open_prefix(bundle, session, TOKEN_IDS)
+    assert sum(runs) == len(TOKEN_IDS)
+    assert computed.token_ids == restored.token_ids == tuple(TOKEN_IDS)
+    assert computed.positions.shape == (2, 2, 1, 2, len(TOKEN_IDS), 32)
+    assert (computed.positions == restored.positions).all()
+    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == ["prefix.safetensors"]
+    assert not caplog.records
+
+
+def test_the_kept_file_names_layers_as_the_graph_does(bundle: Bundle, session: Session, cache: Path) -> None:
+    prefix = open_prefix(bundle, session, TOKEN_IDS)
+    tensors = load_file(kept_file(cache, bundle))
+    assert set(tensors) == {f"past_key_values.{layer}.{name}" for layer in range(2) for name in ("key", "value")}
+    assert (tensors["past_key_values.1.value"] == prefix.positions[1, 1]).all()
+    with safe_open(kept_file(cache, bundle), framework="np") as opened:
+        assert opened.metadata() == {"token_ids": ",".join(map(str, TOKEN_IDS))}
+
+
+def test_a_long_prefix_is_computed_in_chunks(bundle: Bundle, session: Session, runs: list[int]) -> None:
+    ids = [5 + n % 200 for n in range(300)]
+    whole = compute_prefix(session, ids)
+    assert runs == [256, 44]
+    session.max_rows = 64
+    chunked = compute_prefix(session, ids)
+    np.testing.assert_allclose(chunked.positions, whole.positions, atol=1e-4)
+
+
+def test_a_bundles_own_prefix_is_neither_computed_nor_cached(tiny_bundle: Path, cache: Path) -> None:
+    with RubricModel.open(tiny_bundle, threads=1) as model:
+        assert model.generate("Hi", max_new_tokens=1).usage.cached_prompt_tokens == 128
+    assert not cache.exists()
+
+
+def test_a_bundles_own_prefix_is_what_its_graph_computes(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    ids = [int(n) for n in metadata(tiny_bundle / "prefix.safetensors")["token_ids"].split(",")]
+    session = Session(bundle, threads=1)
+    stored = open_prefix(bundle, session, ids)
+    np.testing.assert_allclose(stored.positions, compute_prefix(session, ids).positions, atol=1e-4)
+    session.close()
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="np") as opened:
+        return dict(opened.metadata())
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def other_tokens(path: Path) -> None:
+    save_file(load_file(path), path, metadata={"token_ids": "1,2,3"})
+
+
+def no_tokens(path: Path) -> None:
+    save_file(load_file(path), path)
+
+
+def lacking_tensor(path: Path) -> None:
+    tensors = load_file(path)
+    del tensors["past_key_values.1.key"]
+    save_file(tensors, path, metadata=metadata(path))
+
+
+def other_shape(path: Path) -> None:
+    tensors = load_file(path)
+    tensors["past_key_values.1.key"] = tensors["past_key_values.1.key"][:, :, :-1].copy()
+    save_file(tensors, path, metadata=metadata(path))
+
+
+def other_type(path: Path) -> None:
+    save_file({name: t.astype(np.float16) for name, t in load_file(path).items()}, path, metadata=metadata(path))
+
+
+def rubbish(path: Path) -> None:
+    path.write_bytes(b"rubbish" * 100)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = [shorten, other_tokens, no_tokens, lacking_tensor, other_shape, other_type, rubbish, empty]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_cache_is_computed_anew_with_a_warning(
+    bundle: Bundle,
+    session: Session,
+    runs: list[int],
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+) -> None:
+    first = open_prefix(bundle, session, TOKEN_IDS)
+    damage(kept_file(cache, bundle))
+    again = open_prefix(bundle, session, TOKEN_IDS)
+    assert sum(runs) == 2 * len(TOKEN_IDS)
+    assert (again.positions == first.positions).all()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "computing the prefix anew" in record.getMessage()
+    assert str(kept_file(cache, bundle)) in record.getMessage()
+    open_prefix(bundle, session, TOKEN_IDS)
+    assert sum(runs) == 2 * len(TOKEN_IDS)
+
+
+def test_a_directory_in_place_of_the_kept_file_costs_a_warning(
+    bundle: Bundle, session: Session, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = open_prefix(bundle, session, TOKEN_IDS)
+    directory(kept_file(cache, bundle))
+    assert (open_prefix(bundle, session, TOKEN_IDS).positions == first.positions).all()
+    assert "could not be kept" in caplog.text
+    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == ["prefix.safetensors"]
+
+
+@pytest.mark.parametrize("cache_name", ["file", "file/below", "x" * 300], ids=["file", "below-a-file", "too-long"])
+def test_a_cache_that_cannot_be_written_costs_a_warning(
+    bundle: Bundle,
+    session: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    cache_name: str,
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / cache_name))
+    prefix = open_prefix(bundle, session, TOKEN_IDS)
+    assert prefix.token_ids == tuple(TOKEN_IDS)
+    assert "could not be kept" in caplog.text
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def test_a_full_disk_leaves_no_file_behind(
+    bundle: Bundle, session: Session, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    open_prefix(bundle, session, TOKEN_IDS)
+    assert "No space left on device" in caplog.text
+    assert list(kept_file(cache, bundle).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_file_of_the_bundle_itself_is_an_error(
+    bundle_copy: Path, edit_manifest: EditManifest, damage: Callable[[Path], None]
+) -> None:
+    path = bundle_copy / "prefix.safetensors"
+    damage(path)
+    edit_manifest(lambda document: document["files"]["prefix.safetensors"].update(size=path.stat().st_size))
+    with pytest.raises(BundleInvalid, match=r"prefix.safetensors: .*Export the bundle again"):
+        RubricModel.open(bundle_copy, threads=1)
+
+
+def test_several_may_open_a_bundle_for_the_first_time_at_once(
+    bundle: Bundle, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def open_and_generate(_: int) -> str:
+        with RubricModel.open(bundle.path, threads=1) as model:
+            return model.generate("Write a haiku.", max_new_tokens=8).text
+
+    with ThreadPoolExecutor(8) as pool:
+        texts = set(pool.map(open_and_generate, range(8)))
+    assert len(texts) == 1
+    assert not caplog.records
+    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == ["prefix.safetensors"]
+
+
+def test_texts_with_a_kept_a_computed_and_a_bundled_prefix_are_equal(
+    bundle: Bundle, tiny_bundle: Path, cache: Path
+) -> None:
+    texts = []
+    for path in (bundle.path, bundle.path, tiny_bundle):
+        with RubricModel.open(path, threads=1) as model:
+            result = model.generate("Write a haiku.", max_new_tokens=12)
+            texts.append(result.text)
+            assert result.usage.cached_prompt_tokens == 128
+    assert len(set(texts)) == 1
+    assert kept_file(cache, bundle).exists()
+
+
+def test_another_bundle_has_another_place_in_the_cache(
+    bundle: Bundle, session: Session, cache: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(bundle.path, tmp_path / "other"))
+    manifest = json.loads((other / "rubricrm.json").read_text("utf-8"))
+    manifest["model"]["name"] = "another"
+    (other / "rubricrm.json").write_text(json.dumps(manifest))
+    open_prefix(bundle, session, TOKEN_IDS)
+    open_prefix(Bundle.open(other), session, TOKEN_IDS)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_prefix_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = Prefix((1, 2), np.ones((1, 2, 1, 1, 2, 4), np.float32))
+
+    def interrupt(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prefix.save(tmp_path / "prefix.safetensors")
+    assert list(tmp_path.iterdir()) == []
