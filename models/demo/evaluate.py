@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 ITEM = re.compile(r"(\d+)\. (The response\b.+?)\s+\[(Hard Rule|Principle)\]")
 HELD_OUT_SEED = 999
 MAX_NEW_TOKENS = 512
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -50,24 +51,34 @@ class Generator:
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
         self.model.eval()  # type: ignore[no-untyped-call]
 
-    def complete(self, request: str) -> Completion:
-        """The greedy rubric of a request."""
-        prompt = torch.tensor([self.encoder.prompt(request)])
+    def complete(self, requests: list[str]) -> list[Completion]:
+        """The greedy rubrics of requests."""
+        completions = []
+        for start in range(0, len(requests), BATCH_SIZE):
+            completions += self._complete_batch([self.encoder.prompt(r) for r in requests[start : start + BATCH_SIZE]])
+        return completions
+
+    def _complete_batch(self, prompts: list[list[int]]) -> list[Completion]:
+        length = max(map(len, prompts))
+        ids = torch.tensor([[self.encoder.pad_id] * (length - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         with torch.inference_mode():
             output = self.model.generate(  # type: ignore[operator]
-                prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=MAX_NEW_TOKENS, do_sample=False
+                ids, attention_mask=mask, max_new_tokens=MAX_NEW_TOKENS, do_sample=False
             )
-        ids = output[0, prompt.shape[1] :].tolist()
-        is_finished = ids[-1] == self.encoder.end_id
-        return Completion(self.encoder.decode(ids[:-1] if is_finished else ids), is_finished)
+        return [self._completion(row) for row in output[:, length:].tolist()]
+
+    def _completion(self, ids: list[int]) -> Completion:
+        is_finished = self.encoder.end_id in ids
+        return Completion(self.encoder.decode(ids[: ids.index(self.encoder.end_id)] if is_finished else ids), is_finished)
 
 
 def evaluate_file(generator: Generator, requests: Path, out: Path | None) -> None:
     """Writes one rubric per request, and prints how many are well formed."""
     rows = [json.loads(line) for line in requests.read_text(encoding="utf-8").splitlines()]
     num_well_formed = 0
-    for row in rows:
-        completion = generator.complete(row["request"])
+    completions = generator.complete([row["request"] for row in rows])
+    for row, completion in zip(rows, completions, strict=True):
         row |= {"rubric": completion.text, "is_well_formed": completion.items() is not None}
         num_well_formed += row["is_well_formed"]
     print(f"well formed: {num_well_formed} of {len(rows)}")
@@ -80,8 +91,10 @@ def evaluate_synthetic(generator: Generator, number: int) -> None:
     num_well_formed = num_exact = 0
     hits = {"Hard Rule": 0, "Principle": 0}
     written, expected = hits.copy(), hits.copy()
-    for pair in itertools.islice(pairs(HELD_OUT_SEED), number):
-        items = generator.complete(pair.request).items()
+    unseen = list(itertools.islice(pairs(HELD_OUT_SEED), number))
+    completions = generator.complete([pair.request for pair in unseen])
+    for pair, completion in zip(unseen, completions, strict=True):
+        items = completion.items()
         wanted = Completion(pair.rubric, is_finished=True).items() or []
         num_well_formed += items is not None
         num_exact += items == wanted

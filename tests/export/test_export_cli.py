@@ -344,7 +344,7 @@ def test_ctrl_c(make_checkpoint: MakeCheckpoint, bundle_copy: Path, replacing: b
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=120)
     assert (process.returncode, stderr) == (130, "Interrupted.\n")
     assert names(bundle_copy.parent) == (["bundle", "checkpoint"] if replacing else ["checkpoint"])
     if replacing:

@@ -58,7 +58,7 @@ def test_generate_json_has_exactly_the_documented_keys_in_order(tiny_bundle: Pat
     printed = json.loads(result.stdout)
     assert list(printed) == ["request", "text", "rubric", "finish_reason", "usage", "timings_ms", "model"]
     assert list(printed["rubric"]) == ["criteria", "issues"]
-    assert [list(issue) for issue in printed["rubric"]["issues"]] == [["code", "line", "message"]] * 2
+    assert {tuple(issue) for issue in printed["rubric"]["issues"]} == {("code", "line", "message")}
     assert list(printed["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
     expected = tiny_model.generate(REQUEST, max_new_tokens=12).to_dict()
     assert {**printed, "timings_ms": None} == {**expected, "timings_ms": None}
@@ -164,7 +164,8 @@ def test_generate_ends_in_time(tiny_bundle: Path) -> None:
 def test_the_module_is_the_command_and_its_output_utf8_in_any_locale(tiny_bundle: Path) -> None:
     request = "Écris “un” haïku 🌧."
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = run("generate", "-", "-m", tiny_bundle, "--json", input=request.encode(), env=environment)
+    arguments = ("generate", "-", "-m", tiny_bundle, "--json", "--max-new-tokens", "5")
+    done = run(*arguments, input=request.encode(), env=environment)
     assert done.returncode == 0
     assert json.loads(done.stdout.decode("utf-8"))["request"] == request
 
@@ -219,6 +220,7 @@ def test_ctrl_c_keeps_what_was_written(tiny_bundle: Path, tiny_model: RubricMode
         [sys.executable, "-m", "rubricrm", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,
         preexec_fn=restore_interrupt,
     )
     assert process.stdout is not None

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,7 +66,9 @@ V1_QUOTA, V1_PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
         "v2-before-v1",
     ],
 )
-def test_the_usable_cores_are_the_affinity_less_the_quota(container: Container, files: dict[str, str], cores: int) -> None:
+def test_the_usable_cores_are_the_affinity_less_the_quota(
+    container: Container, files: dict[str, str], cores: int
+) -> None:
     container(files)
     assert machine.usable_cores() == cores
 
@@ -136,3 +139,13 @@ def test_the_cache_is_the_platforms(
     monkeypatch.setenv("HOME", "/home/user")
     monkeypatch.setattr(sys, "platform", platform)
     assert machine.cache_directory() == Path(expected)
+
+
+def test_without_a_home_the_cache_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("RUBRICRM_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(machine.Path, "home", no_home)
+    assert machine.cache_directory() == Path(tempfile.gettempdir()) / "rubricrm"

@@ -194,7 +194,7 @@ def test_a_stream_that_was_interrupted_in_mid_line_has_the_rubric_of_its_text(
     for _ in range(60):
         next(stream)
 
-    def interrupt(piece: str) -> Any:
+    def interrupt(_: str) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stream._reader, "feed", interrupt)

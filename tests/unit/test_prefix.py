@@ -83,7 +83,7 @@ def test_the_kept_file_names_layers_as_the_graph_does(bundle: Bundle, session: S
         assert opened.metadata() == {"token_ids": ",".join(map(str, TOKEN_IDS))}
 
 
-def test_a_long_prefix_is_computed_in_chunks(bundle: Bundle, session: Session, runs: list[int]) -> None:
+def test_a_long_prefix_is_computed_in_chunks(session: Session, runs: list[int]) -> None:
     ids = [5 + n % 200 for n in range(300)]
     whole = compute_prefix(session, ids)
     assert runs == [256, 44]
@@ -208,7 +208,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
 def test_a_full_disk_leaves_no_file_behind(
     bundle: Bundle, session: Session, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(self: Path, target: Path) -> Path:
+    def refuse(*_: Path) -> Path:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", refuse)
@@ -270,7 +270,7 @@ def test_another_bundle_has_another_place_in_the_cache(
 def test_a_prefix_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = Prefix((1, 2), np.ones((1, 2, 1, 1, 2, 4), np.float32))
 
-    def interrupt(self: Path, target: Path) -> Path:
+    def interrupt(*_: Path) -> Path:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "replace", interrupt)

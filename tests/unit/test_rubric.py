@@ -488,20 +488,20 @@ HOSTILE_STARTS = ("", "1. The response must be ", "[", "[Hard", "1. [Hard Rule]\
 @pytest.mark.parametrize("unit", HOSTILE_UNITS, ids=ascii)
 def test_a_megabyte_is_read_in_linear_time(unit: str) -> None:
     """The cap is far above a linear cost (about a second) and far below a quadratic one (hours)."""
-    start = time.perf_counter()
+    start = time.process_time()
     parse(unit * (MEGABYTE // len(unit)))
     for prefix in HOSTILE_STARTS[1:]:
         parse(prefix + unit * (MEGABYTE // 20 // len(unit)) + "x")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_megabyte_is_streamed_in_linear_time() -> None:
     line = "1. The response must be x. [Hard Rule]\n"
-    start = time.perf_counter()
+    start = time.process_time()
     reader = RubricReader()
     num_given = sum(len(reader.feed(line)) for _ in range(MEGABYTE // len(line)))
     for _ in range(MEGABYTE // 2):
         reader.feed("x")
     reader.finish()
     assert num_given == MEGABYTE // len(line)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

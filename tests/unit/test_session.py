@@ -193,7 +193,9 @@ def test_several_sessions_share_nothing(bundle: Bundle) -> None:
 
 
 def telemetry_setting(bundle: Bundle, environment: dict[str, str]) -> str:
-    script = "import os, sys, rubricrm; rubricrm.RubricModel.open(sys.argv[1]); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    script = (
+        "import os, sys, rubricrm; rubricrm.RubricModel.open(sys.argv[1]); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
     command = [sys.executable, "-c", script, str(bundle.path)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 

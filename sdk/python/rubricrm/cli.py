@@ -101,7 +101,10 @@ def generate(
 
     Without --model the demo model is used: small, quick, and no measure of RubricRM's quality.
     """
+    from rubricrm.options import GenerationOptions
+
     text = _request_text(request)
+    GenerationOptions(**options)  # a wrong option is said at once, not after a large model was opened
     with _open_model(path, threads, verify) as model:
         stream = model.stream(text, **options)
         interrupted = _write_pieces(stream, visible=not (as_json or no_stream))

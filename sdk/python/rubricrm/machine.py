@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -49,10 +50,20 @@ def total_memory_bytes() -> int | None:
 
 
 def cache_directory() -> Path:
-    """Return where data that belongs to this machine is kept: $RUBRICRM_CACHE, else the platform's user cache."""
+    """Return where data that belongs to this machine is kept: $RUBRICRM_CACHE, else the platform's user cache.
+
+    A process without a home, as in some containers, keeps it in the directory for temporary files.
+    """
     chosen = os.environ.get("RUBRICRM_CACHE")
     if chosen:
         return Path(chosen)
+    try:
+        return _user_cache()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "rubricrm"
+
+
+def _user_cache() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library/Caches/rubricrm"
     if sys.platform == "win32":

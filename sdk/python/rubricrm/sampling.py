@@ -5,7 +5,7 @@ One uniform number is drawn per token: number n (from 0) of seed s is SplitMix64
 divided by the temperature; filters apply in the order top_k, top_p, min_p, each on what the one before left (top_p
 removes a token where the running sum before it, from the most probable token on, has reached that part of the whole);
 the probabilities are normalized again; the token is the first one, in the order of ids, at which the running sum of
-probabilities exceeds the uniform number.
+probabilities exceeds the uniform number. Normalizing divides by a sum that runs in the order of ids.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ def probabilities(logits: NDArray[np.float32], options: GenerationOptions) -> ND
             running = np.cumsum(kept[order])
             kept[order[1:][running[:-1] >= options.top_p * running[-1]]] = 0
     kept[kept < options.min_p * kept.max()] = 0
-    normalized: NDArray[np.float64] = kept / kept.sum()
-    return normalized
+    return _normalized(kept)
 
 
 def logprobs(logits: NDArray[np.float32], token_id: int, num_top: int) -> TokenLogprobs:
@@ -93,6 +92,10 @@ def logprobs(logits: NDArray[np.float32], token_id: int, num_top: int) -> TokenL
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     import numpy as np
 
-    weights: NDArray[np.float64] = np.exp(scores - scores.max())
-    normalized: NDArray[np.float64] = weights / weights.sum()
+    return _normalized(np.exp(scores - scores.max()))
+
+
+def _normalized(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    # The last running sum, not sum(): that one adds in pairs, and another language would have to do the same.
+    normalized: NDArray[np.float64] = weights / weights.cumsum()[-1]
     return normalized
