@@ -7,6 +7,10 @@ import json
 from rubricrm.manifest import Manifest
 
 
+# onnxruntime-genai allocates keys and values for the whole of it: 1.2 GB for a 4B model, 12 GB for its full context.
+MAX_LENGTH = 4096
+
+
 def genai_config(manifest: Manifest) -> str:
     """Return the file's text for a manifest.
 
@@ -43,7 +47,7 @@ def genai_config(manifest: Manifest) -> str:
         },
         "search": {
             "do_sample": False,
-            "max_length": model.context_length,
+            "max_length": min(model.context_length, MAX_LENGTH),
             "past_present_share_buffer": True,
         },
     }

@@ -35,6 +35,7 @@ from rubricrm.prompt import Prompt
 from rubricrm.session import Session
 from rubricrm.tokenizer import Tokenizer
 
+from rubricrm_export.architecture import EMBEDDING
 from rubricrm_export.bundle_writer import (
     bundle_directory,
     check_space,
@@ -181,7 +182,7 @@ def _plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpoint)
             f"{prompt.template_source}: {num_fixed} tokens stand before {REQUEST_FIELD}, the model's context holds "
             f"{architecture.context_length}: no request fits. Pass another template: --prompt-template FILE."
         )
-    weights = job.weights or _CHECKPOINT_WEIGHTS[checkpoint.tensor("model.norm.weight").dtype]
+    weights = job.weights or _CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype]
     computed = _computed_type(weights, job.device)
     num_parameters = architecture.num_parameters(checkpoint.tied)
     kv_type = _TYPE_NAMES[computed]
@@ -267,7 +268,7 @@ def _written(total: int, on_progress: Progress) -> Callable[[ir.TensorProtocol, 
 
     def report(tensor: ir.TensorProtocol, _: object) -> None:
         nonlocal done
-        on_progress(done, total)
+        on_progress(min(done, total), total)
         done += tensor.nbytes if isinstance(tensor, StreamedTensor) else 0
 
     return report

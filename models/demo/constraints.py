@@ -24,6 +24,7 @@ BOUNDS = (
     "over",
 )
 CAPITALIZED_SHARE = 0.9
+TAIL_SHARE = 0.12
 COMMAND_OPENINGS = (
     "Please {}.",
     "You must {}.",
@@ -109,7 +110,7 @@ def stated(f: Filler, mode: str) -> Stated:
 
 def sentence(f: Filler) -> Stated:
     """A constraint, or two or three of them, as a sentence."""
-    shape = f.rng.choices(("command", "never", "sentence", "and", "and_not", "must"), (46, 16, 24, 7, 4, 6))[0]
+    shape = f.rng.choices(("command", "never", "sentence", "and", "and_not", "must"), (42, 16, 23, 8, 9, 6))[0]
     if shape == "sentence":
         return stated(f, "sentence")
     if shape == "never":
@@ -120,12 +121,19 @@ def sentence(f: Filler) -> Stated:
         parts[1] = stated(f, "never")
         text = f"{parts[0].text} and do not {parts[1].text}"
         return Stated(capitalized(text) + ".", parts[0].rules + parts[1].rules)
-    rules = tuple(rule for part in parts for rule in part.rules)
+    if f.rng.random() < TAIL_SHARE:
+        parts[-1] = extended(parts[-1], stated(f, "tail"))
+    rules = merged(parts)
     if shape == "must":
         last = f.rng.choice((" and ", ", and "))
         text = ", ".join(part.text for part in parts[:-1]) + last + parts[-1].text
         return Stated(f.fill("(Must|It must|It should|The text must|Should|You must) ") + text + ".", rules)
     return Stated(command(" and ".join(part.text for part in parts), f.rng), rules)
+
+
+def extended(part: Stated, tail: Stated) -> Stated:
+    """A constraint with another one appended, as in `give five reasons, one per line`."""
+    return Stated(part.text + tail.text, part.rules + tail.rules)
 
 
 def command(text: str, rng: random.Random) -> str:

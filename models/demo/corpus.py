@@ -18,17 +18,25 @@ from templates import Template, load
 TASKS = load("tasks.txt")
 FOREIGN = load("foreign.txt")
 FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
-FOREIGN_WEIGHTS = [{"zh": 4.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
+FOREIGN_WEIGHTS = [{"zh": 5.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
 FAMILY_WEIGHTS = {
     "general": 4.0,
     "explain": 2.0,
     "code": 2.0,
     "email": 1.5,
-    "foreign": 4.5,
+    "foreign": 7.0,
     "persona": 2.0,
     "json": 1.5,
     "poem": 1.5,
     "story": 1.5,
+    "debug": 2.0,
+    "press": 1.5,
+    "names": 1.5,
+    "meeting": 1.5,
+    "travel": 1.5,
+    "list": 1.5,
+    "medical": 1.5,
+    "small_talk": 0.7,
 }
 BARE_FAMILIES = frozenset({"small_talk", "nonsense", "injection"})
 MAX_HARD_RULES = 7

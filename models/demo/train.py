@@ -33,12 +33,19 @@ LOGITS_STEP = 1024
 MAX_LENGTH = 576
 IGNORED = -100
 
+CONFIG_KEYS = (
+    *("model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "rope_theta", "rope_scaling", "attention_bias"),
+    *("attention_dropout", "initializer_range", "max_position_embeddings", "tie_word_embeddings", "use_cache"),
+    *("use_sliding_window", "sliding_window", "bos_token_id", "eos_token_id", "pad_token_id"),
+)
+
 Batch = tuple[torch.Tensor, torch.Tensor]
 EncodedPair = tuple[list[int], list[int]]
 
 
 def configuration(encoder: ChatEncoder) -> Qwen3Config:
-    """The shape of the model: Qwen3 with 4.25 million parameters."""
+    """The shape of the model: Qwen3 with 4.21 million parameters."""
     return Qwen3Config(  # type: ignore[no-untyped-call]
         vocab_size=VOCAB_SIZE,
         hidden_size=256,
@@ -217,9 +224,8 @@ def export(args: argparse.Namespace) -> None:
         name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items() if name != "lm_head.weight"
     }
     config = configuration(encoder).to_dict()
+    config = {name: config[name] for name in CONFIG_KEYS}
     config |= {"architectures": ["Qwen3ForCausalLM"], "torch_dtype": "bfloat16"}
-    for name in ("dtype", "transformers_version"):
-        config.pop(name, None)
     generation = {
         "bos_token_id": encoder.pad_id,
         "do_sample": False,
@@ -237,6 +243,7 @@ def export(args: argparse.Namespace) -> None:
         "chat_template": CHAT_TEMPLATE,
     }
     save_file(tensors, out / "model.safetensors.partial", metadata={"format": "pt"})
+    (out / "model.safetensors.partial").chmod(0o644)  # safetensors lets nobody else read its files
     (out / "model.safetensors.partial").replace(out / "model.safetensors")
     write_json(out / "config.json", config)
     write_json(out / "generation_config.json", generation)

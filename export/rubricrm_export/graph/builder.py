@@ -77,7 +77,7 @@ class GraphBuilder:
     def __post_init__(self) -> None:
         """Start an empty tape."""
         self.tape = ir.tape.Tape()
-        self._constants: dict[tuple[Any, ...], ir.Value] = {}
+        self._values: dict[str, ir.Value] = {}
 
     def op(
         self,
@@ -107,18 +107,18 @@ class GraphBuilder:
 
     def stored_weight(self, name: str) -> ir.Value:
         """Return a weight of the checkpoint as it is stored, in the layout of Hugging Face."""
-        key = ("weight", name)
-        if key not in self._constants:
-            tensor = StreamedTensor(self.checkpoint.tensor(name), self.stored)
-            self._constants[key] = self.tape.initializer(tensor)
-        return self._constants[key]
+        return self._parameter(name, self.stored)
 
     def weight(self, name: str) -> ir.Value:
         """Return a weight in the type that the graph computes in."""
-        key = ("cast", name)
-        if key not in self._constants:
-            self._constants[key] = self.cast(self.stored_weight(name), name)
-        return self._constants[key]
+        key = f"{name}/Cast"
+        if key not in self._values:
+            self._values[key] = self.cast(self.stored_weight(name), name)
+        return self._values[key]
+
+    def norm_weight(self, name: str) -> ir.Value:
+        """Return a norm's weight. It is stored as it is computed with: a few kilobytes that rounding would not pay."""
+        return self._parameter(name, self.computed)
 
     def cast(self, value: ir.Value, name: str) -> ir.Value:
         """Cast from the stored to the computed type, where they differ."""
@@ -133,9 +133,14 @@ class GraphBuilder:
 
     def rms_norm(self, x: ir.Value, weight: str, epsilon: float, name: str) -> ir.Value:
         """Normalize the last axis by its root mean square and scale it."""
-        return self.op("RMSNormalization", [x, self.weight(weight)], f"{name}/RMSNorm", axis=-1, epsilon=epsilon)
+        return self.op("RMSNormalization", [x, self.norm_weight(weight)], f"{name}/RMSNorm", axis=-1, epsilon=epsilon)
+
+    def _parameter(self, name: str, dtype: ir.DataType) -> ir.Value:
+        if name not in self._values:
+            self._values[name] = self.tape.initializer(StreamedTensor(self.checkpoint.tensor(name), dtype))
+        return self._values[name]
 
     def _constant(self, array: NDArray[Any], name: str) -> ir.Value:
-        if (name,) not in self._constants:
-            self._constants[name,] = self.tape.initializer(ir.tensor(array, name=name))
-        return self._constants[name,]
+        if name not in self._values:
+            self._values[name] = self.tape.initializer(ir.tensor(array, name=name))
+        return self._values[name]

@@ -81,7 +81,7 @@ def _add_and_norm(
         return b.rms_norm(residual, weight, architecture.rms_norm_eps, name), residual
     normed, _, _, total = b.tape.op_multi_out(
         "SkipSimplifiedLayerNormalization",
-        [residual, update, b.weight(weight)],
+        [residual, update, b.norm_weight(weight)],
         {"epsilon": architecture.rms_norm_eps},
         domain=CONTRIB,
         num_outputs=4,
