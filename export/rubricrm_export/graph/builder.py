@@ -16,6 +16,9 @@ from rubricrm_export.checkpoint import Checkpoint, CheckpointTensor
 
 CONTRIB = "com.microsoft"
 
+# A conversion holds a block in float32 and in both types at once.
+_BLOCK_BYTES = 4 << 20
+
 NUMPY_TYPES: dict[ir.DataType, Any] = {
     ir.DataType.FLOAT: np.float32,
     ir.DataType.FLOAT16: np.float16,
@@ -31,7 +34,7 @@ class StreamedTensor(ir.LazyTensor):
 
     def __init__(self, source: CheckpointTensor, dtype: ir.DataType) -> None:
         def blocks() -> Iterator[NDArray[Any]]:
-            return (_convert(block, NUMPY_TYPES[dtype], source.name) for block in source.chunks())
+            return (_convert(block, NUMPY_TYPES[dtype], source.name) for block in source.chunks(_BLOCK_BYTES))
 
         def whole() -> ir.TensorProtocol:
             return ir.tensor(np.concatenate(list(blocks())), name=source.name)
