@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-slow test-reference demo-bundle clean
+.PHONY: demo test lint test-fast test-reference demo-bundle clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -21,9 +21,6 @@ lint: .venv/installed-test
 
 test-fast: .venv/installed-test
 	$(BIN)/python -m pytest -q
-
-test-slow: .venv/installed-test
-	$(BIN)/python -m pytest -q -m "slow and not reference"
 
 # Against torch, transformers and onnxruntime-genai.
 test-reference: .venv/installed-reference

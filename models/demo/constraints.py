@@ -153,18 +153,14 @@ def bulleted(f: Filler, num_constraints: int) -> Stated:
     """Constraints as a list of their own below the request."""
     mark = f.rng.choice(("- ", "* ", "- ", "• "))
     parts = [stated(f, f.rng.choice(("command", "command", "never"))) for _ in range(num_constraints)]
-    lines = []
-    for part in parts:
-        forbids = part.rules[0].startswith("not ")
-        lines.append(
-            mark
-            + (
-                f.pick("do not ", "Do not ") + part.text
-                if forbids
-                else f.rng.choice((part.text, capitalized(part.text)))
-            )
-        )
+    lines = [mark + bullet(f, part) for part in parts]
     return Stated("\n".join([f.rng.choice(HEADINGS), *lines]), merged(parts))
+
+
+def bullet(f: Filler, part: Stated) -> str:
+    if part.rules[0].startswith("not "):
+        return f.pick("do not ", "Do not ") + part.text
+    return f.rng.choice((part.text, capitalized(part.text)))
 
 
 def merged(parts: Sequence[Stated]) -> tuple[str, ...]:

@@ -37,9 +37,13 @@ FAMILY_WEIGHTS = {
     "list": 1.5,
     "medical": 1.5,
     "small_talk": 0.7,
+    "word_problem": 1.5,
+    "sql": 1.5,
+    "tests": 1.5,
 }
 BARE_FAMILIES = frozenset({"small_talk", "nonsense", "injection"})
 MAX_HARD_RULES = 7
+EMOJI_SHARE = 0.1
 POLITE = (
     "Please {}.",
     "Please {}.",
@@ -158,7 +162,7 @@ def surrounding(f: Filler, is_question: bool) -> tuple[list[Stated], list[Stated
 def joined(before: list[Stated], body: str, after: list[Stated], pasted: str, rng: random.Random) -> str:
     """The parts of a request, with the pasted text last, first or between."""
     space = "\n" if rng.random() < 0.08 else " "
-    emoji = rng.choice(("", "", "", "", "", "", "", "", "", "", "", "", "", "", " {emoji}"))
+    emoji = " {emoji}" if rng.random() < EMOJI_SHARE else ""
     opening = " ".join([part.text for part in before] + [body])
     opening += Filler(rng).fill(emoji + "{emoji}" if emoji else "")
     listed = [("\n" if "\n" in part.text else space) + part.text for part in after]

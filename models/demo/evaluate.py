@@ -70,7 +70,9 @@ class Generator:
 
     def _completion(self, ids: list[int]) -> Completion:
         is_finished = self.encoder.end_id in ids
-        return Completion(self.encoder.decode(ids[: ids.index(self.encoder.end_id)] if is_finished else ids), is_finished)
+        return Completion(
+            self.encoder.decode(ids[: ids.index(self.encoder.end_id)] if is_finished else ids), is_finished
+        )
 
 
 def evaluate_file(generator: Generator, requests: Path, out: Path | None) -> None:

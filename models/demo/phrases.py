@@ -12,7 +12,7 @@ import words
 
 ALTERNATIVES = re.compile(r"\(([^()|]*(?:\|[^()|]*)+)\)")
 SLOT = re.compile(r"\{(?:(\w+):)?(\w+)\}")
-NONSENSE_SHARE = 0.16
+NONSENSE_SHARE = 0.3
 
 
 class Filler:
@@ -135,7 +135,15 @@ def quantity(f: Filler) -> str:
 
 def simple_phrase(f: Filler) -> str:
     """A short noun phrase with an article."""
-    kinds = ("{noun}", "{adj} {noun}", "{noun} {noun}", "{adj} {noun}", "{adj} {adj} {noun}", "{adj}-{noun} {noun}")
+    kinds = (
+        "{noun}",
+        "{adj} {noun}",
+        "{noun} {noun}",
+        "{adj} {noun}",
+        "{adj} {adj} {noun}",
+        "{adj}-{noun} {noun}",
+        "{noun} {noun} {noun}",
+    )
     text = f.pick(*kinds)
     return f"the {text}" if f.rng.random() < 0.35 else words.with_article(text)
 
@@ -213,7 +221,7 @@ SLOTS: dict[str, Callable[[Filler], str]] = {
     "clock": clock,
     "identifier": identifier,
     "nonsense": lambda f: words.nonsense(f.rng),
-    "verb": words_of(words.VERBS),
+    "verb": lambda f: words.nonsense(f.rng) if f.rng.random() < NONSENSE_SHARE / 3 else f.rng.choice(words.VERBS),
     "third": words_of(words.THIRD_PERSON),
     "story_verb": words_of(words.STORY_VERBS),
     "people": lambda f: plurals(f) if f.rng.random() < NONSENSE_SHARE else f.rng.choice(words.PEOPLE),

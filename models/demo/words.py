@@ -35,6 +35,8 @@ ONSETS = LISTS["onsets"]
 NUCLEI = LISTS["nuclei"]
 CODAS = LISTS["codas"]
 ENDINGS = LISTS["endings"]
+SPLICEABLE = [word for word in NOUNS + ADJECTIVES + VERBS + TONES if "-" not in word]
+SPLICED_SHARE = 0.6
 CHINESE_CHARACTERS = LISTS["chinese_characters"]
 
 PLURAL_EXCEPTIONS = {
@@ -60,7 +62,18 @@ DOUBLED = frozenset(
 
 
 def nonsense(rng: random.Random) -> str:
-    """A pronounceable word that no list holds, so that the model can only copy it from the request."""
+    """A word that no list holds, so that the model can only copy it from the request."""
+    return spliced(rng) if rng.random() < SPLICED_SHARE else pronounceable(rng)
+
+
+def spliced(rng: random.Random) -> str:
+    """The beginning of a word with the end of another: the pieces of real words in a new order."""
+    first, last = rng.choice(SPLICEABLE), rng.choice(SPLICEABLE)
+    return first[: rng.randint(2, max(2, len(first) - 1))] + last[-rng.randint(2, 4) :]
+
+
+def pronounceable(rng: random.Random) -> str:
+    """Syllables at random."""
     syllables = (
         rng.choice(ONSETS) + rng.choice(NUCLEI) + rng.choice(CODAS).strip("-") for _ in range(rng.choice((1, 1, 2)))
     )
