@@ -6,7 +6,6 @@ import json
 
 from rubricrm.manifest import Manifest
 
-
 # onnxruntime-genai allocates keys and values for the whole of it: 1.2 GB for a 4B model, 12 GB for its full context.
 MAX_LENGTH = 4096
 

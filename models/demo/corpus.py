@@ -129,11 +129,8 @@ def appended(f: Filler, template: Template) -> tuple[Stated, Stated, list[Stated
     mid = stated(f, "mid") if "{mid}" in template.text and rng.random() < 0.3 else nothing
     if not template.rules:
         return mid, nothing, []
-    lead = (
-        stated(f, "lead")
-        if rng.random() < 0.06 and not NO_POLITE.match(template.text.replace("{write}", "Write"))
-        else nothing
-    )
+    takes_lead = not NO_POLITE.match(template.text.replace("{write}", "Write"))
+    lead = stated(f, "lead") if rng.random() < 0.06 and takes_lead else nothing
     num_tails = rng.choices((0, 1, 2), (58, 32, 10))[0]
     return mid, lead, [stated(f, "tail") for _ in range(num_tails)]
 
@@ -189,23 +186,31 @@ def foreign_pair(rng: random.Random) -> Pair | None:
     template = rng.choice(FOREIGN[language])
     body = f.fill(template.text)
     rules = [f.fill(rule) for rule in template.rules]
-    is_question = body.endswith(("?", "?"))
     texts = []
     for constraint in rng.sample(FOREIGN[language + " +"], rng.choices((0, 1, 2, 3), (30, 35, 25, 10))[0]):
         own = Filler(rng)
         texts.append(own.fill(constraint.text))
         rules += [own.fill(rule) for rule in constraint.rules]
-    family = "foreign_question" if is_question else "foreign"
-    if language == "zh":
-        marks = rng.choice((",", ",", "。"))
-        mark = "" if is_question else marks if texts else "。"
-        return finished(body + mark + marks.join(texts) + ("。" if texts else ""), tuple(rules), family)
-    if not is_question and texts and rng.random() < 0.4:
-        texts[-1] = texts[-1][0].lower() + texts[-1][1:]
-        return finished(
-            f"{body}, " + ", ".join(t[0].lower() + t[1:].rstrip(".") for t in texts) + ".", tuple(rules), family
-        )
-    return finished(" ".join([body if is_question else body + ".", *texts]), tuple(rules), family)
+    family = "foreign_question" if body.endswith("?") else "foreign"
+    request = chinese(body, texts, rng) if language == "zh" else european(body, texts, rng)
+    return finished(request, tuple(rules), family)
+
+
+def chinese(body: str, texts: list[str], rng: random.Random) -> str:
+    """The task and its constraints with Chinese marks between them."""
+    mark = rng.choice((",", ",", "。"))
+    if not texts:
+        return body if body.endswith("?") else body + "。"
+    return body + ("" if body.endswith("?") else mark) + mark.join(texts) + "。"
+
+
+def european(body: str, texts: list[str], rng: random.Random) -> str:
+    """The task and its constraints as sentences, or as one sentence with commas."""
+    if body.endswith("?"):
+        return " ".join([body, *texts])
+    if texts and rng.random() < 0.4:
+        return ", ".join([body, *(text[0].lower() + text[1:].rstrip(".") for text in texts)]) + "."
+    return " ".join([body + ".", *texts])
 
 
 def finished(request: str, rules: tuple[str, ...], family: str) -> Pair | None:

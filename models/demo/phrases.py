@@ -12,7 +12,8 @@ import words
 
 ALTERNATIVES = re.compile(r"\(([^()|]*(?:\|[^()|]*)+)\)")
 SLOT = re.compile(r"\{(?:(\w+):)?(\w+)\}")
-NONSENSE_SHARE = 0.3
+NONSENSE_SHARE = 0.36
+RANGE_SHARE = 0.22
 
 
 class Filler:
@@ -105,13 +106,17 @@ def unit_singular(text: str) -> str:
     return text[:-3] + "y" if text.endswith("ies") else text.removesuffix("s")
 
 
+def number_range(f: Filler) -> str:
+    low = f.rng.randint(2, 40) * f.rng.choice((1, 5, 10))
+    high = low + f.rng.randint(1, 20) * f.rng.choice((1, 5, 10))
+    return f.pick(f"{low} to {high}", f"{low} to {high}", f"between {low} and {high}", f"{low}-{high}")
+
+
 def quantity(f: Filler) -> str:
     """A bound such as `no more than 150`, as the request and the rule both say it."""
     amount = number(f) if f.rng.random() < 0.5 else count(f)
-    if f.rng.random() < 0.18:
-        low = f.rng.randint(2, 40) * f.rng.choice((1, 5, 10))
-        high = low + f.rng.randint(1, 20) * f.rng.choice((1, 5, 10))
-        return f.pick(f"{low} to {high}", f"between {low} and {high}", f"{low}-{high}")
+    if f.rng.random() < RANGE_SHARE:
+        return number_range(f)
     bounds = (
         "no more than",
         "at most",
@@ -214,6 +219,7 @@ SLOTS: dict[str, Callable[[Filler], str]] = {
     "unit": unit,
     "one_unit": one_unit,
     "quantity": quantity,
+    "range": number_range,
     "simple": simple_phrase,
     "gerund": gerunds,
     "word": quoted_word,

@@ -290,7 +290,7 @@ def test_template_file_that_is_not_there(make_checkpoint: MakeCheckpoint, tmp_pa
 
 def test_number_beyond_fp16(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(dtype="F32", change=lambda t: t["model.norm.weight"].fill(1e6))
-    result = run(checkpoint, tmp_path / "bundle", "--weights", "fp16")
+    result = run(checkpoint, tmp_path / "bundle", "--weights", "fp16", "--target", "cuda")
     assert_refused(result, 2, "CHECKPOINT_UNSUPPORTED", "model.norm.weight: holds 1e+06")
     assert names(tmp_path) == ["checkpoint"]
 

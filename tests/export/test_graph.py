@@ -259,7 +259,7 @@ def test_what_fp16_holds_is_kept(tmp_path: Path, values: list[float]) -> None:
 
 
 def test_streaming_in_blocks_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rows(tensor: CheckpointTensor) -> Iterator[Array]:
+    def rows(tensor: CheckpointTensor, _: int) -> Iterator[Array]:
         return (tensor.rows(start, start + 1) for start in range(tensor.shape[0]))
 
     monkeypatch.setattr(CheckpointTensor, "chunks", rows)
