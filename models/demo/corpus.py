@@ -18,7 +18,7 @@ from templates import Template, load
 TASKS = load("tasks.txt")
 FOREIGN = load("foreign.txt")
 FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
-FOREIGN_WEIGHTS = [{"zh": 5.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
+FOREIGN_WEIGHTS = [{"zh": 5.0, "es": 3.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
 FAMILY_WEIGHTS = {
     "general": 4.0,
     "explain": 2.0,

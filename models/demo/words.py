@@ -36,7 +36,8 @@ NUCLEI = LISTS["nuclei"]
 CODAS = LISTS["codas"]
 ENDINGS = LISTS["endings"]
 SPLICEABLE = [word for word in NOUNS + ADJECTIVES + VERBS + TONES if "-" not in word]
-SPLICED_SHARE = 0.6
+FIRST_PIECES = LISTS["first_pieces"]
+LATER_PIECES = LISTS["later_pieces"]
 CHINESE_CHARACTERS = LISTS["chinese_characters"]
 
 PLURAL_EXCEPTIONS = {
@@ -63,7 +64,12 @@ DOUBLED = frozenset(
 
 def nonsense(rng: random.Random) -> str:
     """A word that no list holds, so that the model can only copy it from the request."""
-    return spliced(rng) if rng.random() < SPLICED_SHARE else pronounceable(rng)
+    return rng.choices((pieced, spliced, pronounceable), (5, 3, 2))[0](rng)
+
+
+def pieced(rng: random.Random) -> str:
+    """Pieces of words at random."""
+    return rng.choice(FIRST_PIECES) + "".join(rng.choice(LATER_PIECES) for _ in range(rng.choice((0, 1, 1, 2))))
 
 
 def spliced(rng: random.Random) -> str:
