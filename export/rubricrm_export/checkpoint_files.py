@@ -19,13 +19,14 @@ from rubricrm_export.checkpoint_tensor import CheckpointTensor
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 # What else a bundle may be made from: the tokenizer's settings, the chat template, and the card with the prompt.
 COMPANIONS = (
     GENERATION_CONFIG,
     TOKENIZER,
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
@@ -137,6 +138,16 @@ def read_json_object(path: Path) -> dict[str, object]:
     if not isinstance(parsed, dict):
         raise CheckpointInvalid(f"{path}: holds a JSON {type(parsed).__name__}, expected an object. {_DOWNLOAD_AGAIN}")
     return parsed
+
+
+def read_tokenizer_config(checkpoint: Path) -> dict[str, object]:
+    """Parse a checkpoint's tokenizer_config.json; an empty object if there is none.
+
+    Raises:
+        CheckpointInvalid: As `read_json_object`.
+    """
+    path = checkpoint / TOKENIZER_CONFIG
+    return read_json_object(path) if path.is_file() else {}
 
 
 def read_weights(path: Path) -> Weights:

@@ -45,12 +45,13 @@ from rubricrm_export.bundle_writer import (
     write_manifest,
 )
 from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
+from rubricrm_export.checkpoint_files import TOKENIZER_CONFIG, read_tokenizer_config
 from rubricrm_export.genai_config import genai_config
 from rubricrm_export.graph.builder import StreamedTensor
 from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.hub import ResolvedCheckpoint, resolve_checkpoint
 from rubricrm_export.prompt_source import (
-    TOKENIZER_CONFIG,
+    CHAT_TEMPLATE_FILE,
     read_card_field,
     read_chat,
     read_prompt_template,
@@ -288,10 +289,10 @@ def _write_companions(checkpoint: Checkpoint, job: OnnxExport, plan: ExportPlan,
 
 def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, object]:
     """Return tokenizer_config.json with the chat template inside, where other runtimes look for it."""
-    file, template = path / TOKENIZER_CONFIG, chat_template or path / "chat_template.jinja"
+    template = chat_template or path / CHAT_TEMPLATE_FILE
     # onnxruntime-genai reads no chat template where no class is named; this is the one of a bare tokenizer.json.
     config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    config |= json.loads(file.read_bytes()) if file.is_file() else {}
+    config |= read_tokenizer_config(path)
     if template.is_file():
         config["chat_template"] = template.read_text("utf-8")
     return config

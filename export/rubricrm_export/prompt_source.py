@@ -23,9 +23,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rubricrm.errors import PromptTemplateInvalid
 from rubricrm.manifest import REQUEST_FIELD, ChatFacts, RoleFacts
 
+from rubricrm_export.checkpoint_files import TOKENIZER_CONFIG, read_tokenizer_config
+
 CARD = "README.md"
 VARIABLE = "RUBRIC_PROMPT_TEMPLATE"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 _CODE_BLOCK = re.compile(r"^```[ \t]*(?:python|py)[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL | re.IGNORECASE)
@@ -156,22 +157,11 @@ def _read_text(path: Path) -> str:
         raise PromptTemplateInvalid(f"{path}: cannot be read as UTF-8 text ({error}). Check the file.") from error
 
 
-def _tokenizer_config(checkpoint: Path) -> Mapping[str, Any]:
-    path = checkpoint / TOKENIZER_CONFIG
-    try:
-        config = json.loads(path.read_bytes()) if path.is_file() else {}
-    except (ValueError, RecursionError) as error:
-        raise PromptTemplateInvalid(f"{path}: not JSON ({error}). Download the file again.") from error
-    if not isinstance(config, dict):
-        raise PromptTemplateInvalid(f"{path}: a JSON {type(config).__name__}, expected an object. Download it again.")
-    return config
-
-
 def _special_tokens(checkpoint: Path) -> dict[str, str]:
     """Return the texts of `bos_token` and its like; they are strings, or objects with the key content."""
-    tokens = {}
+    config, tokens = read_tokenizer_config(checkpoint), {}
     for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        value = _tokenizer_config(checkpoint).get(name)
+        value = config.get(name)
         value = value.get("content") if isinstance(value, dict) else value
         if isinstance(value, str):
             tokens[name] = value
@@ -183,7 +173,7 @@ def _chat_source(checkpoint: Path, template_file: Path | None) -> tuple[str, str
     if template_file is not None or path.is_file():
         return _read_text(path), str(path)
     path = checkpoint / TOKENIZER_CONFIG
-    template = _tokenizer_config(checkpoint).get("chat_template")
+    template = read_tokenizer_config(checkpoint).get("chat_template")
     if isinstance(template, list):  # several named ones: [{"name": "default", "template": "..."}]
         named = (t for t in template if isinstance(t, dict) and t.get("name") == "default")
         template = next(named, {}).get("template")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from rubricrm.errors import CheckpointInvalid
 from rubricrm.tokenizer import Tokenizer
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
+from rubricrm_export.checkpoint_files import TOKENIZER_CONFIG, read_tokenizer_config
 
 
 def read_stop_ids(
@@ -29,7 +28,7 @@ def read_stop_ids(
         ("config.json", config.get("eos_token_id")),
     ):
         found |= _ids(value, f"{path / source}", tokenizer)
-    token = _eos_token(path / TOKENIZER_CONFIG)
+    token = _eos_token(path)
     if token in tokenizer.added_tokens:
         found.add(tokenizer.added_tokens[token])
     if not found:
@@ -51,11 +50,7 @@ def _ids(value: object, where: str, tokenizer: Tokenizer) -> set[int]:
     return set(ids)
 
 
-def _eos_token(path: Path) -> str:
-    try:
-        config = json.loads(path.read_bytes()) if path.is_file() else {}
-    except (ValueError, RecursionError) as error:
-        raise CheckpointInvalid(f"{path}: not JSON ({error}). Download the file again.") from error
-    value = config.get("eos_token") if isinstance(config, dict) else None
+def _eos_token(checkpoint: Path) -> str:
+    value = read_tokenizer_config(checkpoint).get("eos_token")
     value = value.get("content") if isinstance(value, dict) else value
     return value if isinstance(value, str) else ""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from rubricrm.errors import PromptTemplateInvalid
+from rubricrm.errors import CheckpointInvalid, PromptTemplateInvalid
 from rubricrm.manifest import ChatFacts, RoleFacts
 from rubricrm_export.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
 
@@ -555,5 +555,5 @@ def test_no_tokenizer_config_at_all(tmp_path: Path) -> None:
 def test_damaged_tokenizer_config(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "tokenizer_config.json").write_bytes(content)
     (tmp_path / "chat_template.jinja").write_text(CHATML)
-    with pytest.raises(PromptTemplateInvalid, match=words):
+    with pytest.raises(CheckpointInvalid, match=words):
         read_chat(tmp_path, None, TOKENS)

@@ -83,5 +83,5 @@ def test_none_at_all(stop_ids: Callable[..., tuple[int, ...]], without_files: bo
 def test_damaged_tokenizer_config(make_checkpoint: MakeCheckpoint) -> None:
     path = make_checkpoint()
     (path / "tokenizer_config.json").write_text("{")
-    with pytest.raises(CheckpointInvalid, match=r"tokenizer_config\.json: not JSON"):
+    with pytest.raises(CheckpointInvalid, match=r"tokenizer_config\.json: is not JSON"):
         read_stop_ids(path, {"eos_token_id": 2}, None, Tokenizer.from_file(path / "tokenizer.json"))
