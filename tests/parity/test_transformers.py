@@ -309,7 +309,9 @@ def round_weights(model: Any, weights: str) -> Any:
     import torch
 
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16}[weights]
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
+        if "norm" in name:  # stored as they are computed with
+            continue
         parameter.data = parameter.data.to(kind).to(torch.float32)
     return model
 
