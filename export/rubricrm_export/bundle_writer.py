@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from rubricrm.bundle import MANIFEST_NAME, Bundle, file_sha256
+from rubricrm.bundle import MANIFEST_NAME, Bundle, describe_file
 from rubricrm.errors import ExportFailed, TargetExists
 from rubricrm.manifest import FileFacts, Manifest
 
@@ -94,8 +94,7 @@ def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
 
 def describe_files(directory: Path) -> dict[str, FileFacts]:
     """Return size and hash of every file written so far, the manifest aside."""
-    files = sorted(p for p in directory.iterdir() if p.name != MANIFEST_NAME)
-    return {p.name: FileFacts(p.stat().st_size, file_sha256(p)) for p in files}
+    return {path.name: describe_file(path) for path in sorted(directory.iterdir()) if path.name != MANIFEST_NAME}
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Bundle:

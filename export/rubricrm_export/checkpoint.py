@@ -7,14 +7,14 @@ instead exported models with finite, useless logits.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
+from rubricrm.bundle import describe_file
 from rubricrm.errors import CheckpointInvalid, CheckpointUnsupported
+from rubricrm.manifest import FileFacts
 
 from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.checkpoint_files import (
@@ -27,7 +27,7 @@ from rubricrm_export.checkpoint_files import (
 )
 from rubricrm_export.checkpoint_tensor import DTYPES, CheckpointTensor
 
-__all__ = ["Checkpoint", "CheckpointTensor", "FileDigest", "checkpoint_digests"]
+__all__ = ["Checkpoint", "CheckpointTensor", "checkpoint_digests"]
 
 # Tables that old checkpoints stored although they follow from the configuration.
 _HARMLESS_SUFFIXES = ("rotary_emb.inv_freq",)
@@ -186,14 +186,7 @@ class Checkpoint:
         )
 
 
-class FileDigest(TypedDict):
-    """Size in bytes and SHA-256 (hexadecimal) of a file."""
-
-    size: int
-    sha256: str
-
-
-def checkpoint_digests(path: Path, files: Iterable[str]) -> dict[str, FileDigest]:
+def checkpoint_digests(path: Path, files: Iterable[str]) -> dict[str, FileFacts]:
     """Hash files of a checkpoint for a bundle's provenance.
 
     Reads every byte once, in small blocks: 1.4 GB/s on one x86 core with SHA instructions and a warm page cache.
@@ -205,12 +198,10 @@ def checkpoint_digests(path: Path, files: Iterable[str]) -> dict[str, FileDigest
     Raises:
         CheckpointInvalid: A file cannot be read.
     """
-    digests: dict[str, FileDigest] = {}
+    digests: dict[str, FileFacts] = {}
     for name in files:
         try:
-            with (path / name).open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                digests[name] = {"size": file.tell(), "sha256": sha256}
+            digests[name] = describe_file(path / name)
         except OSError as error:
             raise CheckpointInvalid(f"{path / name}: cannot be read ({error.strerror}).") from error
     return digests

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rubricrm.bundle import LFS_POINTER
 from rubricrm.errors import CheckpointInvalid
 from safetensors import SafetensorError, safe_open
 
@@ -34,7 +35,6 @@ COMPANIONS = (
     "README.md",
 )
 
-_LFS_POINTER = b"version https://git-lfs"
 _DOWNLOAD_AGAIN = "Download the file again."
 
 
@@ -115,10 +115,10 @@ def refuse_lfs_pointer(path: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(len(_LFS_POINTER))
+            start = file.read(len(LFS_POINTER))
     except OSError as error:
         raise CheckpointInvalid(f"{path}: cannot be read ({error.strerror}).") from error
-    if start == _LFS_POINTER:
+    if start == LFS_POINTER:
         raise CheckpointInvalid(
             f"{path}: is a Git LFS pointer, expected the file itself. Run `git lfs pull` in the checkpoint's directory."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,11 +12,11 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from rubricrm._version import __version__
-from rubricrm.bundle import Bundle
+from rubricrm.bundle import Bundle, describe_file
 from rubricrm.errors import CheckpointInvalid, ExportFailed, OptionInvalid, PromptTemplateInvalid
 from rubricrm.manifest import (
     REQUEST_FIELD,
-    FileFacts,
+    TARGETS,
     GenerationFacts,
     GraphFacts,
     Manifest,
@@ -59,8 +58,6 @@ from rubricrm_export.prompt_source import (
 )
 from rubricrm_export.stop_ids import read_stop_ids
 
-logger = logging.getLogger(__name__)
-
 GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 TOKENIZER_FILE = "tokenizer.json"
@@ -74,7 +71,6 @@ _EXTERNAL_BYTES = 1024
 _PAGE_BYTES = 4096
 
 WEIGHT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-TARGETS = ("cpu", "cuda")
 _CHECKPOINT_WEIGHTS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 _TYPE_NAMES = {ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 
@@ -300,10 +296,7 @@ def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, ob
 
 def _write_prefix_and_manifest(checkpoint: Checkpoint, plan: ExportPlan, directory: Path) -> None:
     digests = checkpoint_digests(checkpoint.path, checkpoint.files)
-    source = replace(
-        plan.manifest.provenance.source,
-        files={name: FileFacts(digest["size"], digest["sha256"]) for name, digest in digests.items()},
-    )
+    source = replace(plan.manifest.provenance.source, files=digests)
     manifest = replace(
         plan.manifest,
         provenance=replace(plan.manifest.provenance, source=source),
@@ -319,4 +312,5 @@ def _write_prefix_and_manifest(checkpoint: Checkpoint, plan: ExportPlan, directo
     # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
     shutil.copymode(directory / GRAPH_FILE, directory / PREFIX_FILE)
     prefix = replace(manifest.prefix, file=PREFIX_FILE)
-    write_manifest(directory, replace(manifest, prefix=prefix, files=describe_files(directory)))
+    files = {**manifest.files, PREFIX_FILE: describe_file(directory / PREFIX_FILE)}
+    write_manifest(directory, replace(manifest, prefix=prefix, files=files))

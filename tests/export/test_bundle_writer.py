@@ -179,7 +179,7 @@ def test_failure_leaves_the_old_bundle_or_none(
         shutil.rmtree(bundle_copy)
     place: tuple[Any, str] = {
         "weights": (StreamedTensor, "tofile"),
-        "manifest": (bundle_writer, "file_sha256"),
+        "manifest": (bundle_writer, "describe_file"),
         "publishing": (bundle_writer, "_publish"),
     }[step]
 

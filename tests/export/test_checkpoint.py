@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import CheckpointInvalid, CheckpointUnsupported
+from rubricrm.manifest import FileFacts
 from rubricrm_export.checkpoint import Checkpoint, CheckpointTensor, checkpoint_digests
 from rubricrm_export.checkpoint_files import read_header
 from safetensors.numpy import load_file, save_file
@@ -77,7 +78,7 @@ def test_files_and_their_digests(make_checkpoint: MakeCheckpoint) -> None:
         digests = checkpoint_digests(checkpoint.path, checkpoint.files)
     for name in checkpoint.files:
         content = (path / name).read_bytes()
-        assert digests[name] == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        assert digests[name] == FileFacts(len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_digest_of_a_lost_file_names_it(tmp_path: Path) -> None:

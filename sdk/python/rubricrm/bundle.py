@@ -103,6 +103,11 @@ def file_sha256(path: Path, on_progress: Callable[[int], None] | None = None) ->
     return digest.hexdigest()
 
 
+def describe_file(path: Path) -> FileFacts:
+    """Return a file's size and hash, as a manifest states them."""
+    return FileFacts(path.stat().st_size, file_sha256(path))
+
+
 def _entries(path: Path) -> list[Path]:
     try:
         return list(path.iterdir())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rubricrm.errors import OptionInvalid, RequestInvalid
 from rubricrm.manifest import REQUEST_FIELD, PromptFacts, RoleFacts
@@ -93,25 +93,14 @@ def check_text(text: str, name: str) -> None:
         raise RequestInvalid(f"{name}: got {text!r:.40}, expected a string.")
     if not text.strip():
         raise RequestInvalid(f"{name}: is empty or only whitespace. Say what the response should do.")
-    position = _first(text, "\0")
-    if position is not None:
+    position = text.find("\0")
+    if position >= 0:
         raise RequestInvalid(f"{name}: holds NUL at character {position}. Remove it: it is binary data, not text.")
-    position = _first(text, (chr(c) for c in range(0xD800, 0xE000))) if not _is_utf8(text) else None
-    if position is not None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        position = error.start
         raise RequestInvalid(
             f"{name}: holds the lone surrogate U+{ord(text[position]):04X} at character {position}, which UTF-8 cannot "
             "express. Decode the input with errors='replace'."
-        )
-
-
-def _first(text: str, characters: Iterable[str]) -> int | None:
-    positions = [p for c in characters if (p := text.find(c)) >= 0]
-    return min(positions, default=None)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+        ) from None
