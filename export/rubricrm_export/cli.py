@@ -13,7 +13,8 @@ import click
 from rubricrm.errors import DependencyMissing
 
 if TYPE_CHECKING:
-    from rubricrm_export.onnx_export import ExportPlan, OnnxExport, Progress
+    from rubricrm_export.export_plan import ExportPlan
+    from rubricrm_export.onnx_export import OnnxExport, Progress
 
 
 @click.group()
@@ -25,9 +26,22 @@ def export() -> None:
 @click.argument("checkpoint")
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
 @click.option(
-    "--weights", type=click.Choice(["fp32", "fp16", "bf16"]), help="Stored type.  [default: the checkpoint's own]"
+    "--weights",
+    type=click.Choice(["fp32", "fp16", "bf16", "int8", "int4", "fp8"]),
+    help="What matrices are stored in.  [default: the checkpoint's own type]",
 )
+@click.option("--activations", type=click.Choice(["none", "int8", "fp8"]), default="none", show_default=True)
+@click.option("--kv", type=click.Choice(["model", "int8", "int8-tensor", "fp8"]), default="model", show_default=True)
+@click.option("--method", type=click.Choice(["rtn", "gptq", "awq", "smoothquant"]), help="How weights are rounded.")
+@click.option("--block-size", type=click.Choice(["32", "64", "128", "channel"]), help="Inputs that share a scale.")
+@click.option("--symmetric/--asymmetric", default=None, help="INT4 without or with zero points.  [default: with]")
+@click.option("--head", type=click.Choice(["model", "int8", "int4"]), help="Embedding and output head.")
 @click.option("--target", "device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--calibration", default="self", metavar="FILE|self", show_default=True, help="Text to calibrate on.")
+@click.option("--eval-text", type=click.Path(path_type=Path), help="Text to measure the loss on.")
+@click.option("--max-kl", type=float, metavar="X", help="Refuse a bundle that loses more, nats a token.")
+@click.option("--min-top1", type=float, metavar="Y", help="Refuse a bundle that agrees less, 0 to 1.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted export.")
 @click.option("--prompt-template", type=click.Path(path_type=Path), help="Text file with {prompt} in it.")
 @click.option("--chat-template", type=click.Path(path_type=Path), help="Jinja file.")
 @click.option("--revision", help="Branch, tag or commit, if CHECKPOINT is on the hub.")
@@ -40,7 +54,7 @@ def onnx(dry_run: bool, as_json: bool, **options: Any) -> None:
     if dry_run:
         report = _planned(plan_onnx(job))
     else:
-        with _progress("Writing weights") as on_progress:
+        with _progress() as on_progress:
             bundle = export_onnx(job, on_progress)
         report = {
             "bundle": str(bundle.path),
@@ -87,15 +101,21 @@ def _planned(plan: ExportPlan) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(label: str) -> Iterator[Progress | None]:
-    """Show a bar of bytes on a terminal's standard error, nothing elsewhere."""
+def _progress() -> Iterator[Progress | None]:
+    """Show a bar for each stage on a terminal's standard error, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield report

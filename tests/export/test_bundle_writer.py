@@ -18,7 +18,7 @@ from rubricrm.bundle import Bundle
 from rubricrm.errors import CheckpointUnsupported, ExportFailed, TargetExists
 from rubricrm_export import bundle_writer
 from rubricrm_export.bundle_writer import bundle_directory, check_space, check_target, describe_files
-from rubricrm_export.graph.builder import StreamedTensor
+from rubricrm_export.graph.streamed_tensor import StreamedTensor
 from rubricrm_export.onnx_export import OnnxExport, export_onnx, plan_onnx
 
 MakeCheckpoint = Callable[..., Path]
@@ -332,7 +332,7 @@ KILLED = """
 import signal, sys
 from pathlib import Path
 from rubricrm_export import bundle_writer, onnx_export
-from rubricrm_export.graph.builder import StreamedTensor
+from rubricrm_export.graph.streamed_tensor import StreamedTensor
 
 def wait_in(owner, name, after):
     function = getattr(owner, name)

@@ -333,7 +333,7 @@ def test_ctrl_c(make_checkpoint: MakeCheckpoint, bundle_copy: Path, replacing: b
         shutil.rmtree(bundle_copy)
     script = (
         "import signal\n"
-        "from rubricrm_export.graph.builder import StreamedTensor\n"
+        "from rubricrm_export.graph.streamed_tensor import StreamedTensor\n"
         "def wait(*_):\n"
         "    print('here', flush=True)\n"
         "    signal.pause()\n"

@@ -19,9 +19,12 @@ from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.checkpoint_files import read_header
 from rubricrm_export.checkpoint_tensor import CheckpointTensor
 from rubricrm_export.graph.attention import rotary_tables
-from rubricrm_export.graph.builder import StreamedTensor
-from rubricrm_export.graph.decoder import build_decoder
+from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph.streamed_tensor import StreamedTensor
+from rubricrm_export.graph_writer import author_graph
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.quantize.weights import RoundedWeights
 from safetensors.numpy import load_file, save_file
 
 MakeCheckpoint = Callable[..., Path]
@@ -371,8 +374,11 @@ def test_fp16_graph_of_the_cuda_target_computes_in_fp16(
     assert sorted(casts) == sorted([TensorProto.INT32, TensorProto.INT32, TensorProto.FLOAT])
 
 
-def test_checkpoint_is_not_read_while_the_graph_is_built(make_checkpoint: MakeCheckpoint) -> None:
+@pytest.mark.parametrize("weights", ["bf16", "int4", "int8", "fp8"])
+def test_checkpoint_is_not_read_while_the_graph_is_built(make_checkpoint: MakeCheckpoint, weights: str) -> None:
     with Checkpoint.open(make_checkpoint()) as checkpoint:
         (checkpoint.path / "model.safetensors").unlink()
-        model = build_decoder(checkpoint, ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.FLOAT)
+        scheme = Scheme.of("cpu", "bf16", weights=weights)
+        source = RoundedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads=1)
+        model = author_graph(checkpoint, scheme, source, KVStorage(ir.DataType.FLOAT))
     assert {value.name for value in model.graph.outputs} >= {"logits", "present.0.key"}

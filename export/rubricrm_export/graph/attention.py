@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rubricrm_export.architecture import Architecture
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.kv_storage import KVStorage
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class AttentionInputs:
     total_length: ir.Value
     cos: ir.Value
     sin: ir.Value
+
+    @property
+    def values(self) -> tuple[ir.Value, ...]:
+        """In the order of GroupQueryAttention's inputs."""
+        return self.seqlens_k, self.total_length, self.cos, self.sin
 
 
 def attention_inputs(b: GraphBuilder, architecture: Architecture, mask: ir.Value) -> AttentionInputs:
@@ -56,7 +62,13 @@ def rotary_tables(architecture: Architecture) -> tuple[NDArray[np.float32], NDAr
 
 
 def attention(
-    b: GraphBuilder, architecture: Architecture, layer: int, hidden: ir.Value, inputs: AttentionInputs, past: Any
+    b: GraphBuilder,
+    architecture: Architecture,
+    layer: int,
+    hidden: ir.Value,
+    inputs: AttentionInputs,
+    past: Sequence[ir.Value],
+    kv: KVStorage,
 ) -> tuple[ir.Value, list[ir.Value]]:
     """Add one layer's attention.
 
@@ -67,25 +79,33 @@ def attention(
         hidden: Normalized input [batch, seq, hidden_size].
         inputs: Shared by all layers.
         past: Keys and values, each [batch, kv_heads, positions, head_dim].
+        kv: How they are stored.
 
     Returns:
         The output [batch, seq, hidden_size], and the present keys and values.
     """
     name, weights = f"/layers.{layer}/attn", f"model.layers.{layer}.self_attn"
-    query, key, value = (b.linear(hidden, f"{weights}.{p}_proj.weight", f"{name}/{p}_proj") for p in "qkv")
+    query, key, value = (
+        b.projections.linear(b, hidden, f"{weights}.{p}_proj.weight", f"{name}/{p}_proj") for p in "qkv"
+    )
     if architecture.qk_norm:
         query = _head_norm(b, architecture, query, architecture.num_heads, f"{weights}.q_norm.weight", f"{name}/q_norm")
         key = _head_norm(b, architecture, key, architecture.num_kv_heads, f"{weights}.k_norm.weight", f"{name}/k_norm")
     output, *present = b.tape.op_multi_out(
         "GroupQueryAttention",
-        [query, key, value, *past, inputs.seqlens_k, inputs.total_length, inputs.cos, inputs.sin],
-        {"num_heads": architecture.num_heads, "kv_num_heads": architecture.num_kv_heads, "do_rotary": 1},
+        [query, key, value, *past, *inputs.values, *kv.inputs(b, layer)],
+        {
+            "num_heads": architecture.num_heads,
+            "kv_num_heads": architecture.num_kv_heads,
+            "do_rotary": 1,
+            **kv.attributes(layer),
+        },
         domain=CONTRIB,
         num_outputs=3,
         name=f"{name}/GroupQueryAttention",
     )
     output.name = f"{name}/output"
-    return b.linear(output, f"{weights}.o_proj.weight", f"{name}/o_proj"), present
+    return b.projections.linear(b, output, f"{weights}.o_proj.weight", f"{name}/o_proj"), present
 
 
 def _head_norm(

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
-from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.graph.attention import attention, attention_inputs
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.mlp import mlp
 
 OPSET = 23  # the first with RMSNormalization
@@ -20,32 +20,29 @@ ALL_ROWS = 2**31
 _END = 2**63 - 1
 
 
-def build_decoder(checkpoint: Checkpoint, stored: ir.DataType, computed: ir.DataType, kv: ir.DataType) -> ir.Model:
-    """Author the graph. No weight is read: they stream from the checkpoint when the model is saved.
+def build_decoder(b: GraphBuilder, architecture: Architecture, kv: KVStorage, *, tied: bool) -> ir.Model:
+    """Author the graph. No weight is read: they are made when the model is saved.
 
     Args:
-        checkpoint: Must stay open until the model is saved.
-        stored: Element type of the weights in the file.
-        computed: Element type of the activations.
-        kv: Element type of the KV cache.
+        b: An empty graph, which knows how weights are stored.
+        architecture: Sizes.
+        kv: How keys and values are stored.
+        tied: Whether the output head is the embedding.
     """
-    architecture = checkpoint.architecture
-    b = GraphBuilder(checkpoint, stored, computed)
     input_ids = _input("input_ids", ir.DataType.INT64, ["batch_size", "sequence_length"])
     mask = _input("attention_mask", ir.DataType.INT64, ["batch_size", "total_sequence_length"])
     num_logits = b.tape.initializer(ir.tensor(np.array([ALL_ROWS], np.int64), name="num_logits"))
-    pasts = [_cache(architecture, kv, f"past_key_values.{i}", "past") for i in range(architecture.num_layers)]
+    pasts = [_cache(architecture, kv.dtype, f"past_key_values.{i}", "past") for i in range(architecture.num_layers)]
 
     shared = attention_inputs(b, architecture, mask)
-    rows = b.op("Gather", [b.stored_weight(EMBEDDING), input_ids], "/embed_tokens/Gather", axis=0)
-    residual = b.cast(rows, "/embed_tokens")
+    residual = b.head.embed(b, input_ids, EMBEDDING, "/embed_tokens")
     presents: list[ir.Value] = []
     update: ir.Value | None = None
     for layer, past in enumerate(pasts):
         weights = f"model.layers.{layer}"
         normed, residual = _add_and_norm(b, architecture, residual, update, f"{weights}.input_layernorm.weight")
-        update, present = attention(b, architecture, layer, normed, shared, past)
-        presents += _named_cache(architecture, kv, f"present.{layer}", present)
+        update, present = attention(b, architecture, layer, normed, shared, past, kv)
+        presents += _named_cache(architecture, kv.dtype, f"present.{layer}", present)
         weight = f"{weights}.post_attention_layernorm.weight"
         normed, residual = _add_and_norm(b, architecture, residual, update, weight)
         update = mlp(b, layer, normed)
@@ -55,8 +52,8 @@ def build_decoder(checkpoint: Checkpoint, stored: ir.DataType, computed: ir.Data
     start = b.op("Neg", [num_logits], "/lm_head/Neg")
     hidden = b.op("Slice", [hidden, start, b.integers(_END), b.integers(1)], "/lm_head/Slice")
     hidden = b.rms_norm(hidden, "model.norm.weight", architecture.rms_norm_eps, "/norm")
-    logits = b.linear(hidden, EMBEDDING if checkpoint.tied else LM_HEAD, "/lm_head")
-    if computed != ir.DataType.FLOAT:
+    logits = b.head.linear(b, hidden, EMBEDDING if tied else LM_HEAD, "/lm_head")
+    if b.computed != ir.DataType.FLOAT:
         logits = b.op("Cast", [logits], "/lm_head/Cast", to=ir.DataType.FLOAT)
     _describe(logits, "logits", ir.DataType.FLOAT, ["batch_size", "num_rows", architecture.vocab_size])
 

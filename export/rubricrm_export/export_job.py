@@ -1,0 +1,102 @@
+"""What to export and how: the options of `rubricrm export onnx`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from rubricrm.errors import OptionInvalid
+from rubricrm.manifest import TARGETS
+
+from rubricrm_export.quantize.scheme import WEIGHTS, Scheme
+
+SELF = "self"
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """The options of an export to ONNX.
+
+    Attributes:
+        source: A checkpoint's directory, or the name of a repository on the Hugging Face hub.
+        target: The bundle to write.
+        weights: "fp32" ... "int4", or None for the float type that the checkpoint stores.
+        device: "cpu" or "cuda".
+        activations, kv, method, block_size, symmetric, head: See `Scheme.of`.
+        calibration: "self": the model writes the text that calibration runs on; or a file's path.
+        eval_text: The text that the loss is measured on; None: held-out requests with rubrics.
+        max_kl: Refuse a bundle that loses more, nats a token.
+        min_top1: Refuse a bundle that agrees less, 0 to 1.
+        resume: Continue an export that was interrupted.
+        force: Replace an existing bundle; forget an interrupted export.
+    """
+
+    source: str
+    target: Path
+    weights: str | None = None
+    device: str = "cpu"
+    activations: str = "none"
+    kv: str = "model"
+    method: str | None = None
+    block_size: str | None = None
+    symmetric: bool | None = None
+    head: str | None = None
+    calibration: str = SELF
+    eval_text: Path | None = None
+    max_kl: float | None = None
+    min_top1: float | None = None
+    prompt_template: Path | None = None
+    chat_template: Path | None = None
+    revision: str | None = None
+    resume: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what needs no checkpoint."""
+        if self.weights is not None and self.weights not in WEIGHTS:
+            raise OptionInvalid(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}.")
+        if self.device not in TARGETS:
+            raise OptionInvalid(f"target must be one of {', '.join(TARGETS)}, got {self.device!r}.")
+        for name, value, most in (("max-kl", self.max_kl, math.inf), ("min-top1", self.min_top1, 1.0)):
+            if value is not None and not 0 <= value <= most:
+                limit = "at least 0" if most == math.inf else "from 0 to 1"
+                raise OptionInvalid(f"{name} must be {limit}, got {value}.")
+
+    def scheme(self, float_weights: str) -> Scheme:
+        """Return the quantization for a checkpoint that stores `float_weights`; errors as `Scheme.of`."""
+        return Scheme.of(
+            self.device,
+            float_weights,
+            weights=self.weights,
+            activations=self.activations,
+            kv=self.kv,
+            method=self.method,
+            block_size=self.block_size,
+            symmetric=self.symmetric,
+            head=self.head,
+        )
+
+    @property
+    def command(self) -> str:
+        """The command line without its paths, for the provenance."""
+        words = ["rubricrm export onnx", Path(self.source).name, f"--target {self.device}"]
+        options = {
+            "weights": self.weights,
+            "activations": None if self.activations == "none" else self.activations,
+            "kv": None if self.kv == "model" else self.kv,
+            "method": self.method,
+            "block-size": self.block_size,
+            "head": self.head,
+            "calibration": None if self.calibration == SELF else Path(self.calibration).name,
+            "eval-text": self.eval_text and self.eval_text.name,
+            "max-kl": self.max_kl,
+            "min-top1": self.min_top1,
+            "prompt-template": self.prompt_template and self.prompt_template.name,
+            "chat-template": self.chat_template and self.chat_template.name,
+            "revision": self.revision,
+        }
+        words += [f"--{name} {value}" for name, value in options.items() if value is not None]
+        if self.symmetric is not None:
+            words.append("--symmetric" if self.symmetric else "--asymmetric")
+        return " ".join(words)

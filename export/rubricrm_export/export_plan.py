@@ -1,0 +1,149 @@
+"""What an export will write, known before any weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from rubricrm._version import __version__
+from rubricrm.errors import CheckpointInvalid, PromptTemplateInvalid
+from rubricrm.manifest import (
+    REQUEST_FIELD,
+    GenerationFacts,
+    GraphFacts,
+    Manifest,
+    ModelFacts,
+    PrefixFacts,
+    PromptFacts,
+    ProvenanceFacts,
+    QuantizationFacts,
+    SourceFacts,
+    TokenizerFacts,
+)
+from rubricrm.prompt import Prompt
+from rubricrm.tokenizer import Tokenizer
+
+from rubricrm_export.architecture import EMBEDDING, LM_HEAD
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.export_job import OnnxExport
+from rubricrm_export.graph_writer import GRAPH_FILE
+from rubricrm_export.hub import ResolvedCheckpoint
+from rubricrm_export.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
+from rubricrm_export.quantize.grid import Grid
+from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.stop_ids import read_stop_ids
+
+TOKENIZER_FILE = "tokenizer.json"
+MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v3, table 8)
+
+# Weights up to this size count as a small model: its prefix is computed at export and shipped.
+_SMALL_MODEL_BYTES = 64 << 20
+_CHECKPOINT_WEIGHTS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+_FLOAT_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_KV_TYPES = {"int8": "int8", "int8-tensor": "int8", "fp8": "float8e4m3fn"}
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export will write.
+
+    Attributes:
+        manifest: All but the files, their hashes and the measured quality.
+        scheme: What is stored in how many bits.
+        weight_bytes: Size of the weights on disk.
+    """
+
+    manifest: Manifest
+    scheme: Scheme
+    weight_bytes: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the prefix is computed at export and shipped inside the bundle."""
+        return self.weight_bytes <= _SMALL_MODEL_BYTES and self.manifest.graph.target == "cpu"
+
+
+def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpoint) -> ExportPlan:
+    """Check everything that can be checked without reading weights.
+
+    Raises:
+        RubricrmError: The checkpoint or an option is not sound.
+    """
+    architecture = checkpoint.architecture
+    tokenizer = Tokenizer.from_file(checkpoint.path / TOKENIZER_FILE)
+    if tokenizer.num_tokens > architecture.vocab_size:
+        raise CheckpointInvalid(
+            f"{checkpoint.path / TOKENIZER_FILE}: has {tokenizer.num_tokens} ids, vocab_size in config.json is "
+            f"{architecture.vocab_size}. Tokenizer and config are of different models."
+        )
+    scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
+    prompt = _prompt_facts(job, checkpoint, tokenizer)
+    # The CPU provider has no 16-bit kernels for this graph.
+    compute_type = "float32" if scheme.target == "cpu" else _FLOAT_TYPES[scheme.float_weights]
+    kv_type = _KV_TYPES.get(scheme.kv, compute_type)
+    manifest = Manifest(
+        model=ModelFacts(
+            name=resolved.repo or read_card_field(checkpoint.path, "model_name") or resolved.path.resolve().name,
+            architecture=architecture.name,
+            license=read_card_field(checkpoint.path, "license"),
+            num_parameters=architecture.num_parameters(checkpoint.tied),
+            hidden_size=architecture.hidden_size,
+            intermediate_size=architecture.intermediate_size,
+            num_layers=architecture.num_layers,
+            num_heads=architecture.num_heads,
+            num_kv_heads=architecture.num_kv_heads,
+            head_dim=architecture.head_dim,
+            vocab_size=architecture.vocab_size,
+            context_length=architecture.context_length,
+        ),
+        graph=GraphFacts(GRAPH_FILE, scheme.target, compute_type, kv_type),
+        quantization=QuantizationFacts(scheme.weights, scheme.activations, kv_type, scheme.method),
+        tokenizer=TokenizerFacts(TOKENIZER_FILE, tokenizer.num_tokens),
+        prompt=prompt,
+        prefix=PrefixFacts(_num_fixed(prompt, tokenizer, architecture.context_length), file=None),
+        generation=GenerationFacts(min(MAX_NEW_TOKENS, architecture.context_length)),
+        files={},
+        provenance=ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), _tools(), job.command),
+    )
+    return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
+
+
+def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -> int:
+    num_fixed = len(Prompt(prompt, tokenizer).fixed_prefix())
+    if num_fixed >= context_length:
+        raise PromptTemplateInvalid(
+            f"{prompt.template_source}: {num_fixed} tokens stand before {REQUEST_FIELD}, the model's context holds "
+            f"{context_length}: no request fits. Pass another template: --prompt-template FILE."
+        )
+    return num_fixed
+
+
+def _prompt_facts(job: OnnxExport, checkpoint: Checkpoint, tokenizer: Tokenizer) -> PromptFacts:
+    template, source = read_prompt_template(checkpoint.path, job.prompt_template)
+    return PromptFacts(
+        template=template,
+        template_sha256=template_sha256(template),
+        template_source=source,
+        chat=read_chat(checkpoint.path, job.chat_template, tokenizer.added_tokens),
+        stop_ids=read_stop_ids(checkpoint.path, checkpoint.config, checkpoint.generation_config, tokenizer),
+    )
+
+
+def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:
+    itemsize = {"fp32": 4, "fp16": 2, "bf16": 2}[scheme.float_weights]
+    total = 0
+    for name, shape in checkpoint.architecture.tensor_shapes(checkpoint.tied).items():
+        grid: Grid | None = None
+        if name in (EMBEDDING, LM_HEAD):
+            grid = scheme.head_grid
+        elif len(shape) == 2 and scheme.weights not in _FLOAT_TYPES:
+            grid = scheme.grid
+        if grid is not None:
+            total += grid.num_bytes(shape[0], shape[1])
+        else:
+            total += itemsize * (shape[0] if len(shape) == 1 else shape[0] * shape[1])
+    return total
+
+
+def _tools() -> dict[str, str]:
+    return {"rubricrm": __version__, **{name: version(name) for name in ("onnx", "onnx-ir", "numpy", "safetensors")}}

@@ -1,0 +1,91 @@
+"""Matrices of 4 or 8 bits with a scale a block of inputs: MatMulNBits and GatherBlockQuantized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from rubricrm_export.graph.builder import CONTRIB, NUMPY_TYPES, GraphBuilder
+from rubricrm_export.graph.quantized_tensor import MatrixTensors, ViewTensor
+
+INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to 8 bits a block inside the kernel
+
+
+@dataclass(frozen=True)
+class BlockStorage:
+    """Integer matrices in blocks.
+
+    Where a block does not divide the inputs the last one of a row is filled up. The embedding and a tied head are the
+    same bytes of the data file, under two shapes.
+
+    Attributes:
+        matrix: Gives the tensors of a weight by its name; the same object each time.
+        bits: 4 or 8.
+        block_size: 16 or more, a power of two.
+        symmetric: No zero points are stored.
+        accuracy_level: Of every product; `accuracy_level.py` lowers it where that pays.
+    """
+
+    matrix: Callable[[str], MatrixTensors]
+    bits: int
+    block_size: int
+    symmetric: bool
+    accuracy_level: int = INT8_ACTIVATIONS
+
+    def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
+        """Multiply by a weight in blocks."""
+        rows, width = self.matrix(weight).shape
+        return b.op(
+            "MatMulNBits",
+            [x, self._codes(b, weight), *self._parameters(b, weight)],
+            f"{name}/MatMul",
+            domain=CONTRIB,
+            K=width,
+            N=rows,
+            bits=self.bits,
+            block_size=self.block_size,
+            accuracy_level=self.accuracy_level,
+        )
+
+    def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
+        """Dequantize the rows of a table."""
+        rows, width = self.matrix(weight).shape
+        codes = self._codes(b, weight)
+        # The operator wants the same bytes without the axis of blocks.
+        table = b.parameter(
+            ViewTensor(codes.const_value, [rows, self._padded(width) * self.bits // 8], f"{weight}.rows")
+        )
+        scales, *zero_points = self._parameters(b, weight)
+        embedded = b.op(
+            "GatherBlockQuantized",
+            [table, token_ids, scales, *zero_points],
+            f"{name}/Gather",
+            domain=CONTRIB,
+            bits=self.bits,
+            block_size=self.block_size,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+        if self._padded(width) == width:
+            return embedded
+        return b.op("Slice", [embedded, b.integers(0), b.integers(width), b.integers(2)], f"{name}/Slice")
+
+    def _padded(self, width: int) -> int:
+        return -(-width // self.block_size) * self.block_size
+
+    def _codes(self, b: GraphBuilder, weight: str) -> ir.Value:
+        tensors = self.matrix(weight)
+        rows, width = tensors.shape
+        shape = [rows, self._padded(width) // self.block_size, self.block_size * self.bits // 8]
+        return b.parameter(tensors.codes(lambda matrix: matrix.blobs(), ir.DataType.UINT8, shape))
+
+    def _parameters(self, b: GraphBuilder, weight: str) -> list[ir.Value]:
+        tensors = self.matrix(weight)
+        rows, width = tensors.shape
+        blocks = self._padded(width) // self.block_size
+        parameters = [b.parameter(tensors.scales(NUMPY_TYPES[b.computed], [rows, blocks]))]
+        if not self.symmetric:
+            parameters.append(b.parameter(tensors.zero_points([rows, -(-blocks * self.bits // 8)])))
+        return parameters

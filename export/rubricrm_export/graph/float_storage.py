@@ -1,0 +1,47 @@
+"""Matrices stored as floats, as they lie in the checkpoint or in another float type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.streamed_tensor import StreamedTensor
+
+
+@dataclass(frozen=True)
+class FloatStorage:
+    """Float matrices.
+
+    Where the stored type is not the computed one a Cast follows each weight: the CPU provider has no kernels for the
+    16-bit types, and folds the Cast when it loads the graph (measured: the same memory and speed as float32 weights,
+    half the bytes on disk).
+
+    Attributes:
+        checkpoint: Must stay as it is until the graph is written.
+        stored: Element type of the weights in the file.
+    """
+
+    checkpoint: Checkpoint
+    stored: ir.DataType
+
+    def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
+        """Multiply by a weight as it lies in the checkpoint.
+
+        FusedMatMul reads it transposed: nothing is transposed at export, and a tied head shares the embedding.
+        """
+        matrix = self._cast(b, self._parameter(b, weight), weight)
+        return b.op("FusedMatMul", [x, matrix], f"{name}/MatMul", domain=CONTRIB, transB=1)
+
+    def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
+        """Gather rows, then cast them: not the whole table."""
+        rows = b.op("Gather", [self._parameter(b, weight), token_ids], f"{name}/Gather", axis=0)
+        return self._cast(b, rows, name)
+
+    def _parameter(self, b: GraphBuilder, weight: str) -> ir.Value:
+        return b.parameter(StreamedTensor(self.checkpoint.tensor(weight), self.stored))
+
+    def _cast(self, b: GraphBuilder, value: ir.Value, name: str) -> ir.Value:
+        return value if self.stored == b.computed else b.op("Cast", [value], f"{name}/Cast", to=b.computed)

@@ -1,0 +1,45 @@
+"""How keys and values are stored between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from rubricrm_export.graph.builder import GraphBuilder
+
+
+@dataclass(frozen=True)
+class KVStorage:
+    """The KV cache's element type and, where that is narrower than the computed one, its scales.
+
+    `stored = round(value / scale)`, keys after their rotation (docs of GroupQueryAttention, com.microsoft).
+
+    Attributes:
+        dtype: FLOAT, FLOAT16, BFLOAT16, INT8 or FLOAT8E4M3FN.
+        scales: For each layer those of keys and of values, float32 [kv_heads, 1, head_dim] or [1]; None: not scaled.
+    """
+
+    dtype: ir.DataType
+    scales: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
+
+    def inputs(self, b: GraphBuilder, layer: int) -> list[ir.Value | None]:
+        """Return GroupQueryAttention's inputs after the rotary tables, up to the scales."""
+        if self.scales is None:
+            return []
+        name = f"model.layers.{layer}.self_attn"
+        scales = [
+            b.constant(f"{name}.{part}_scale", scale) for part, scale in zip("kv", self.scales[layer], strict=True)
+        ]
+        return [None, None, None, *scales]  # position_ids, attention_bias and head_sink are not used
+
+    def attributes(self, layer: int) -> dict[str, Any]:
+        """Return GroupQueryAttention's attributes."""
+        if self.scales is None:
+            return {}
+        k_type, v_type = ("PER_TENSOR" if scale.size == 1 else "PER_CHANNEL" for scale in self.scales[layer])
+        return {"k_quant_type": k_type, "v_quant_type": v_type, "kv_cache_bit_width": 8}

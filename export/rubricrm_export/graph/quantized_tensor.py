@@ -1,0 +1,105 @@
+"""The tensors of one quantized matrix, made row block by row block while the data file is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from rubricrm_export.quantize.matrix import QuantizedMatrix
+
+Array = NDArray[Any]
+Blocks = Callable[[], Iterator[QuantizedMatrix]]
+
+
+class MadeTensor(ir.LazyTensor):
+    """A tensor whose parts are made when it is written."""
+
+    def __init__(self, parts: Callable[[], Iterator[Array]], dtype: ir.DataType, shape: Any, name: str) -> None:
+        def whole() -> ir.TensorProtocol:
+            return ir.tensor(np.concatenate(list(parts())), dtype=dtype, name=name)
+
+        super().__init__(whole, dtype, ir.Shape(shape), name=name)
+        self._parts = parts
+
+    def tofile(self, file: IO[bytes]) -> None:
+        """Write the tensor's little-endian bytes."""
+        for part in self._parts():
+            file.write(np.ascontiguousarray(part).view(np.uint8).data)
+
+
+class ViewTensor(ir.LazyTensor):
+    """The bytes of another tensor under another shape. In the data file the two are one.
+
+    Attributes:
+        of: The other tensor.
+    """
+
+    def __init__(self, of: ir.TensorProtocol | None, shape: Any, name: str) -> None:
+        assert of is not None
+
+        def whole() -> ir.TensorProtocol:
+            return ir.tensor(of.numpy().reshape(shape), name=name)
+
+        super().__init__(whole, of.dtype, ir.Shape(shape), name=name)
+        self.of = of
+
+
+class MatrixTensors:
+    """Codes, scales and zero points of a matrix as tensors that share one pass over its rows.
+
+    The pass runs when the codes are written; scales and zero points, a few percent of them, wait in memory until they
+    are. A tensor that is written before the codes makes a pass of its own.
+
+    Attributes:
+        name: The weight's name; the tensors are called name.codes, name.scales and name.zero_points.
+        blocks: Gives the matrix as consecutive blocks of rows, anew at each call.
+        shape: Out and in features.
+    """
+
+    def __init__(self, name: str, blocks: Blocks, shape: tuple[int, int]) -> None:
+        self.name = name
+        self.blocks = blocks
+        self.shape = shape
+        self._collected: dict[str, list[Array]] = {}
+
+    def codes(self, pack: Callable[[QuantizedMatrix], Array], dtype: ir.DataType, shape: Any) -> ir.TensorProtocol:
+        """Return the tensor of the codes; `pack` turns a block of rows into the rows of the tensor."""
+        return MadeTensor(lambda: self._pass(pack), dtype, shape, f"{self.name}.codes")
+
+    def transposed_codes(self) -> ir.TensorProtocol:
+        """Return the tensor of the codes as uint8 [in_features, out_features]. Holds the whole matrix when written."""
+
+        def parts() -> Iterator[Array]:
+            yield np.concatenate(list(self._pass(lambda matrix: matrix.codes))).T
+
+        return MadeTensor(parts, ir.DataType.UINT8, self.shape[::-1], f"{self.name}.codes")
+
+    def scales(self, dtype: Any, shape: Any) -> ir.TensorProtocol:
+        """Return the tensor of the scales, of a numpy type and any shape that holds them in order of rows."""
+        return self._parameters("scales", np.dtype(dtype), shape)
+
+    def zero_points(self, shape: Any) -> ir.TensorProtocol:
+        """Return the tensor of the packed zero points, uint8."""
+        return self._parameters("zero_points", np.dtype(np.uint8), shape)
+
+    def _pass(self, pack: Callable[[QuantizedMatrix], Array]) -> Iterator[Array]:
+        collected: dict[str, list[Array]] = {"scales": [], "zero_points": []}
+        for matrix in self.blocks():
+            collected["scales"].append(matrix.scales)
+            packed = matrix.packed_zero_points()
+            collected["zero_points"] += [] if packed is None else [packed]
+            yield pack(matrix)
+        self._collected = collected
+
+    def _parameters(self, kind: str, dtype: np.dtype[Any], shape: Any) -> ir.TensorProtocol:
+        def parts() -> Iterator[Array]:
+            if kind not in self._collected:
+                for _ in self._pass(lambda matrix: matrix.codes):
+                    pass
+            yield np.concatenate(self._collected.pop(kind)).astype(dtype).reshape(shape)
+
+        return MadeTensor(parts, ir.DataType.from_numpy(dtype), shape, f"{self.name}.{kind}")

@@ -1,0 +1,102 @@
+"""Writes model.onnx and its data file for a scheme of quantization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from rubricrm.errors import ExportFailed
+
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.graph.block_storage import BlockStorage
+from rubricrm_export.graph.builder import GraphBuilder, MatrixStorage
+from rubricrm_export.graph.data_file import save_graph
+from rubricrm_export.graph.decoder import build_decoder
+from rubricrm_export.graph.float_storage import FloatStorage
+from rubricrm_export.graph.fp8_storage import DequantizedStorage, Fp8Storage
+from rubricrm_export.graph.integer_storage import IntegerStorage
+from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.quantize.scheme import FLOAT_WEIGHTS, Scheme
+from rubricrm_export.quantize.weights import WeightSource
+
+GRAPH_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+
+FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+
+
+def computed_type(scheme: Scheme) -> ir.DataType:
+    """Return the element type of the activations: the CPU provider has no 16-bit kernels for this graph."""
+    return ir.DataType.FLOAT if scheme.target == "cpu" else FLOAT_TYPES[scheme.float_weights]
+
+
+def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage) -> ir.Model:
+    """Return the graph. No weight is read or rounded before it is saved."""
+    builder = GraphBuilder(
+        computed_type(scheme),
+        _projections(checkpoint, scheme, weights),
+        _head(checkpoint, scheme, weights),
+        weights.norm,
+    )
+    return build_decoder(builder, checkpoint.architecture, kv, tied=checkpoint.tied)
+
+
+def write_graph(
+    checkpoint: Checkpoint,
+    scheme: Scheme,
+    weights: WeightSource,
+    kv: KVStorage,
+    directory: Path,
+    on_progress: Callable[[int], None],
+) -> None:
+    """Write the graph, making its weights on the way.
+
+    Args:
+        checkpoint: Its sizes, and the weights that stay floats.
+        scheme: What is stored in how many bits.
+        weights: The quantized matrices, and the norms.
+        kv: How keys and values are stored.
+        directory: Where the two files go.
+        on_progress: Gets the number of bytes written so far.
+
+    Raises:
+        CheckpointInvalid: A weight is not finite.
+        CheckpointUnsupported: A weight cannot be stored in the type that was asked for.
+        ExportFailed: The graph does not pass the ONNX checker.
+    """
+    model = author_graph(checkpoint, scheme, weights, kv)
+    try:
+        save_graph(model, directory / GRAPH_FILE, DATA_FILE, on_progress)
+    except ir.serde.SerdeError as error:  # around whatever a small weight's conversion raised
+        raise _root_cause(error) from error
+    try:
+        onnx.checker.check_model(directory / GRAPH_FILE)
+    except onnx.checker.ValidationError as error:
+        raise ExportFailed(f"the graph does not pass the ONNX checker: {error}. Please report this.") from error
+
+
+def _projections(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource) -> MatrixStorage:
+    input_scale = weights.input_scale if scheme.activations == "fp8" else None
+    if scheme.weights in FLOAT_WEIGHTS:
+        return FloatStorage(checkpoint, FLOAT_TYPES[scheme.weights])
+    if scheme.activations == "int8":
+        return IntegerStorage(weights.matrix)
+    if scheme.weights == "fp8" and scheme.target == "cuda":
+        return Fp8Storage(weights.matrix, scheme.block_size, input_scale)
+    if scheme.weights == "fp8" or scheme.block_size is None:
+        return DequantizedStorage(weights.matrix, scheme.block_size, scheme.weights == "fp8", input_scale)
+    return BlockStorage(weights.matrix, scheme.grid.bits, scheme.block_size, scheme.symmetric)
+
+
+def _head(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource) -> MatrixStorage:
+    grid = scheme.head_grid
+    if grid is None:
+        return FloatStorage(checkpoint, FLOAT_TYPES[scheme.float_weights])
+    assert grid.block_size is not None
+    return BlockStorage(weights.matrix, grid.bits, grid.block_size, grid.symmetric)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _root_cause(error.__cause__)

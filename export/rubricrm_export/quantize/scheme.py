@@ -1,0 +1,214 @@
+"""What is stored in how many bits: the quantization options of an export, and which of them a target can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from rubricrm.errors import OptionInvalid
+
+from rubricrm_export.quantize.grid import Fp8Grid, Grid, IntegerGrid
+
+FLOAT_WEIGHTS = ("fp32", "fp16", "bf16")
+QUANTIZED_WEIGHTS = ("int8", "int4", "fp8")
+WEIGHTS = (*FLOAT_WEIGHTS, *QUANTIZED_WEIGHTS)
+ACTIVATIONS = ("none", "int8", "fp8")
+KV_CACHES = ("model", "int8", "int8-tensor", "fp8")
+METHODS = ("rtn", "gptq", "awq", "smoothquant")
+HEADS = ("model", "int8", "int4")
+BLOCK_SIZES = ("32", "64", "128", "channel")
+
+# A tied head is read whole for every token, and the embedding with it: at INT4 it is stored in the finest blocks.
+_HEAD_BLOCK = {"int8": 128, "int4": 32}
+_COMPUTED = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of what can be run: weights and activations, and what goes with them on a target."""
+
+    target: str
+    weights: str
+    activations: str
+    block_sizes: tuple[str, ...]
+    methods: tuple[str, ...]
+    operator: str
+
+
+# The first block size and the first method of a row are its defaults.
+ROWS = (
+    Row("cpu", "int4", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "MatMulNBits"),
+    Row("cpu", "int8", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "MatMulNBits"),
+    Row("cpu", "int8", "none", ("channel",), ("rtn",), "DequantizeLinear + FusedMatMul: slow, for checking"),
+    Row("cpu", "int8", "int8", ("channel",), ("smoothquant", "rtn"), "MatMulIntegerToFloat"),
+    Row("cpu", "fp8", "none", ("128", "channel"), ("rtn",), "DequantizeLinear + FusedMatMul: slow, for checking"),
+    Row(
+        "cpu",
+        "fp8",
+        "fp8",
+        ("128", "channel"),
+        ("rtn",),
+        "QuantizeLinear, DequantizeLinear + FusedMatMul: slow, for checking",
+    ),
+    Row("cuda", "int4", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "MatMulNBits"),
+    Row("cuda", "int8", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "MatMulNBits"),
+    Row("cuda", "fp8", "none", ("128", "channel"), ("rtn",), "MatMulBlockQuantizedFp8Weight"),
+    Row("cuda", "fp8", "fp8", ("128", "channel"), ("rtn",), "MatMulBlockQuantizedFp8Weight"),
+)
+_KV_OF_TARGET = {"cpu": ("model", "int8", "int8-tensor"), "cuda": KV_CACHES}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The quantization of a bundle, complete and possible. Make one with `Scheme.of`.
+
+    Attributes:
+        target: "cpu" or "cuda".
+        weights: Of the layers' matrices: "fp32" ... "fp8".
+        activations: "none", "int8" (a scale a token) or "fp8" (one calibrated scale a matrix).
+        kv: "model", "int8" (a scale a channel), "int8-tensor" (one a layer) or "fp8" (one a layer).
+        method: How weights are rounded; "none" for float weights.
+        block_size: Inputs that share a scale; None: all of a row.
+        symmetric: Zero points are not stored: integers of 8 bits.
+        head: Of the embedding and the output head: "model" (as floats), "int8" or "int4".
+        float_weights: Float type of what is not quantized: "fp32", "fp16" or "bf16".
+    """
+
+    target: str
+    weights: str
+    activations: str
+    kv: str
+    method: str
+    block_size: int | None
+    symmetric: bool
+    head: str
+    float_weights: str
+
+    @classmethod
+    def of(
+        cls,
+        target: str,
+        float_weights: str,
+        *,
+        weights: str | None = None,
+        activations: str = "none",
+        kv: str = "model",
+        method: str | None = None,
+        block_size: str | None = None,
+        symmetric: bool | None = None,
+        head: str | None = None,
+    ) -> Scheme:
+        """Check options together and fill in what was left out.
+
+        Args:
+            target: "cpu" or "cuda".
+            float_weights: Float type that the checkpoint stores.
+            weights: None for the checkpoint's own type. The others: as the attributes; None for the default.
+            activations: As the attribute.
+            kv: As the attribute.
+            method: As the attribute.
+            block_size: "32", "64", "128" or "channel".
+            symmetric: As the attribute.
+            head: As the attribute.
+
+        Raises:
+            OptionInvalid: No operator of the target does that; the message lists what there is.
+        """
+        weights = weights or float_weights
+        _require("weights", weights, WEIGHTS)
+        _require("activations", activations, ACTIVATIONS)
+        _require("kv", kv, KV_CACHES)
+        if kv not in _KV_OF_TARGET[target]:
+            raise OptionInvalid(
+                f"--kv {kv} cannot be run by --target {target}, which has: {', '.join(_KV_OF_TARGET[target])}."
+            )
+        if weights in FLOAT_WEIGHTS:
+            given = {"--activations": activations != "none", "--method": method, "--block-size": block_size}
+            _refuse(weights, {**given, "--head": head, "--symmetric": symmetric is not None})
+            return cls(target, weights, "none", kv, "none", None, False, "model", weights)
+        row = _find_row(target, weights, activations, block_size, method)
+        if weights != "int4":
+            _refuse(weights, {"--symmetric/--asymmetric": symmetric is not None})
+        _require("head", head or "model", HEADS)
+        size = block_size or row.block_sizes[0]
+        return cls(
+            target,
+            weights,
+            activations,
+            kv,
+            method or row.methods[0],
+            None if size == "channel" else int(size),
+            weights != "int4" or bool(symmetric),
+            head or {"int8": "int8", "int4": "int4", "fp8": "model"}[weights],
+            # FP32 has no place beside matrices of 8 bits on a GPU: its operators take 16-bit activations.
+            "fp16" if target == "cuda" and float_weights == "fp32" else float_weights,
+        )
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether anything is stored in 8 bits or fewer."""
+        return self.weights in QUANTIZED_WEIGHTS or self.kv != "model"
+
+    @property
+    def grid(self) -> Grid:
+        """Numbers that the layers' matrices are rounded to."""
+        if self.weights == "fp8":
+            return Fp8Grid(self.block_size)
+        return IntegerGrid(4 if self.weights == "int4" else 8, self.block_size, self.symmetric, self._scale_type)
+
+    @property
+    def head_grid(self) -> IntegerGrid | None:
+        """Numbers that embedding and output head are rounded to; None: they stay floats."""
+        if self.head == "model":
+            return None
+        return IntegerGrid(
+            4 if self.head == "int4" else 8, _HEAD_BLOCK[self.head], self.head == "int8", self._scale_type
+        )
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the model must run on some text before anything is written."""
+        return self.method in ("gptq", "awq", "smoothquant") or self.activations == "fp8" or self.kv != "model"
+
+    @property
+    def _scale_type(self) -> Any:
+        # MatMulNBits wants scales of the activations' type.
+        return np.float32 if self.target == "cpu" else _COMPUTED[self.float_weights]
+
+    def with_method(self, method: str) -> Scheme:
+        """Return the same with another method, unchecked."""
+        return replace(self, method=method)
+
+
+def describe_rows(target: str) -> str:
+    """Return a table of what a target can run, one line a row."""
+    return "\n".join(
+        f"  --weights {row.weights} --activations {row.activations} --block-size {'|'.join(row.block_sizes)} "
+        f"--method {'|'.join(row.methods)}  ({row.operator})"
+        for row in ROWS
+        if row.target == target
+    )
+
+
+def _find_row(target: str, weights: str, activations: str, block_size: str | None, method: str | None) -> Row:
+    for row in ROWS:
+        is_wanted = (row.target, row.weights, row.activations) == (target, weights, activations)
+        if is_wanted and block_size in (None, *row.block_sizes) and method in (None, *row.methods):
+            return row
+    asked = f"--weights {weights} --activations {activations}"
+    asked += f" --block-size {block_size}" if block_size else ""
+    asked += f" --method {method}" if method else ""
+    raise OptionInvalid(f"{asked} cannot be run by --target {target}, which has:\n{describe_rows(target)}")
+
+
+def _refuse(weights: str, given: dict[str, Any]) -> None:
+    extra = [option for option, value in given.items() if value]
+    if extra:
+        raise OptionInvalid(f"{', '.join(extra)} has no meaning with --weights {weights}. Leave it out.")
+
+
+def _require(name: str, value: str, values: tuple[str, ...]) -> None:
+    if value not in values:
+        raise OptionInvalid(f"{name} must be one of {', '.join(values)}, got {value!r}.")

@@ -1,0 +1,61 @@
+"""Where the graph's weights come from: rounded as they are read, or as calibration left them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import onnx_ir as ir
+
+from rubricrm_export.architecture import EMBEDDING, LM_HEAD
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.graph.quantized_tensor import MatrixTensors
+from rubricrm_export.graph.streamed_tensor import StreamedTensor
+from rubricrm_export.quantize.grid import Grid
+from rubricrm_export.quantize.rounding import rounded_blocks
+from rubricrm_export.quantize.scheme import Scheme
+
+
+class WeightSource(Protocol):
+    """Gives the tensors of a graph by their names in the checkpoint, the same object each time."""
+
+    def matrix(self, name: str) -> MatrixTensors:
+        """Return a quantized matrix."""
+        ...
+
+    def norm(self, name: str) -> ir.TensorProtocol:
+        """Return a norm's weight."""
+        ...
+
+    def input_scale(self, name: str) -> float:
+        """Return the static scale of the activations that meet a matrix."""
+        ...
+
+
+class RoundedWeights:
+    """The checkpoint's own weights, rounded to nearest while they are written."""
+
+    def __init__(self, checkpoint: Checkpoint, scheme: Scheme, computed: ir.DataType, threads: int) -> None:
+        self._checkpoint = checkpoint
+        self._scheme = scheme
+        self._computed = computed
+        self._threads = threads
+        self._matrices: dict[str, MatrixTensors] = {}
+
+    def matrix(self, name: str) -> MatrixTensors:
+        """Return a matrix rounded by the grid of the layers, or of the head."""
+        if name not in self._matrices:
+            grid: Grid | None = self._scheme.head_grid if name in (EMBEDDING, LM_HEAD) else self._scheme.grid
+            assert grid is not None
+            tensor = self._checkpoint.tensor(name)
+            self._matrices[name] = MatrixTensors(
+                name, lambda: rounded_blocks(tensor, grid, self._threads), (tensor.shape[0], tensor.shape[1])
+            )
+        return self._matrices[name]
+
+    def norm(self, name: str) -> ir.TensorProtocol:
+        """Return the checkpoint's norm."""
+        return StreamedTensor(self._checkpoint.tensor(name), self._computed)
+
+    def input_scale(self, name: str) -> float:
+        """Never used: static scales come from calibration."""
+        raise NotImplementedError
