@@ -168,9 +168,14 @@ class Scheme:
         )
 
     @property
+    def rounds_by_calibration(self) -> bool:
+        """Whether weights are rounded layer by layer on the model's own activations."""
+        return self.method in ("gptq", "awq", "smoothquant")
+
+    @property
     def needs_calibration(self) -> bool:
         """Whether the model must run on some text before anything is written."""
-        return self.method in ("gptq", "awq", "smoothquant") or self.activations == "fp8" or self.kv != "model"
+        return self.rounds_by_calibration or self.activations == "fp8" or self.kv != "model"
 
     @property
     def _scale_type(self) -> Any:

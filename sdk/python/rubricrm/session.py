@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.bundle import Bundle
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 DEVICES = ("cpu",)
 _LOG_ERRORS_ONLY = 3
 _MAX_THREADS = 1024
+_DATA_DIRECTORY = "session.model_external_initializers_file_folder_path"
 
 
 class Slot:
@@ -40,7 +42,15 @@ class Slot:
 class Session:
     """An open graph. `run` is safe from several threads; each call advances one slot."""
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None, max_rows: int = 256) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        max_rows: int = 256,
+        graph: bytes | None = None,
+    ) -> None:
         """Open the graph (0.05 s for the demo model, seconds for a 4B one: weights are repacked for the CPU).
 
         Args:
@@ -48,6 +58,7 @@ class Session:
             device: Where to run.
             threads: Threads of one run; None takes the cores that this process may really use.
             max_rows: Most tokens of one run.
+            graph: Another graph on the bundle's data file, in place of its own.
 
         Raises:
             OptionInvalid: Unknown device, one that the bundle was not exported for, or threads out of range.
@@ -68,7 +79,8 @@ class Session:
         self._bundle = bundle
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._graph: Any = _open_graph(bundle, self.threads)
+        path = bundle.file(bundle.manifest.graph.file)
+        self._graph: Any = open_graph(graph or path, threads=self.threads, data_directory=bundle.path if graph else None)
 
     def new_slot(self, num_positions: int) -> Slot:
         """Allocate and bind a cache that holds at least `num_positions` tokens, the context at most.
@@ -168,7 +180,18 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _open_graph(bundle: Bundle, threads: int) -> Any:
+def open_graph(model: Path | bytes, *, threads: int, data_directory: Path | None = None) -> Any:
+    """Return an `onnxruntime.InferenceSession` with this package's options.
+
+    Args:
+        model: The graph's file, or its bytes.
+        threads: Threads of one run.
+        data_directory: Where the external data of a graph given as bytes lies.
+
+    Raises:
+        RuntimeMissing: No ONNX Runtime is installed.
+        RuntimeFailed: ONNX Runtime refused the graph.
+    """
     onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -176,12 +199,15 @@ def _open_graph(bundle: Bundle, threads: int) -> Any:
     options.log_severity_level = _LOG_ERRORS_ONLY
     # A memory pattern is kept for every shape seen, and each step has a new one: the memory would never stop growing.
     options.enable_mem_pattern = False
-    path = bundle.file(bundle.manifest.graph.file)
+    if data_directory is not None:
+        options.add_session_config_entry(_DATA_DIRECTORY, str(data_directory))
+    what = model if isinstance(model, Path) else f"a graph of {len(model)} bytes"
+    source = str(model) if isinstance(model, Path) else model
     try:
-        graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise RuntimeFailed(f"opening {path} with onnxruntime {onnxruntime.__version__}: {error}") from error
-    logger.debug("opened %s with onnxruntime %s, %d threads", path, onnxruntime.__version__, threads)
+        raise RuntimeFailed(f"opening {what} with onnxruntime {onnxruntime.__version__}: {error}") from error
+    logger.debug("opened %s with onnxruntime %s, %d threads", what, onnxruntime.__version__, threads)
     return graph
 
 

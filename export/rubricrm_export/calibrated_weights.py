@@ -1,0 +1,246 @@
+"""Runs calibration over the layers of a model, and gives the graph what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.float_model import (
+    DOWN_PROJ,
+    GATE_PROJ,
+    INPUT_NORM,
+    K_NORM,
+    K_PROJ,
+    O_PROJ,
+    POST_NORM,
+    Q_NORM,
+    Q_PROJ,
+    UP_PROJ,
+    V_PROJ,
+    Attended,
+    FloatModel,
+    Progress,
+    require_finite,
+)
+from rubricrm_export.graph.builder import NUMPY_TYPES
+from rubricrm_export.graph.quantized_tensor import MatrixTensors
+from rubricrm_export.quantize.grid import FP8_MAX, Grid, IntegerGrid
+from rubricrm_export.quantize.layer_result import LayerResult
+from rubricrm_export.quantize.matrix import QuantizedMatrix
+from rubricrm_export.quantize.moments import Moments
+from rubricrm_export.quantize.recipe import Recipe
+from rubricrm_export.quantize.recipes import RECIPES
+from rubricrm_export.quantize.rounding import read_rows
+from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.quantize.weights import RoundedWeights
+from rubricrm_export.resume import ResumeDirectory
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Matrices that multiply the same inputs, and where these inputs come from.
+
+    Attributes:
+        matrices: Their names within the layer.
+        before: The norm, or the matrix whose rows make the inputs: factors are folded into it.
+    """
+
+    matrices: tuple[str, ...]
+    before: str
+
+
+GROUPS = (
+    Group((Q_PROJ, K_PROJ, V_PROJ), INPUT_NORM),
+    Group((O_PROJ,), V_PROJ),
+    Group((GATE_PROJ, UP_PROJ), POST_NORM),
+    Group((DOWN_PROJ,), UP_PROJ),
+)
+
+
+def calibrate(
+    model: FloatModel, scheme: Scheme, resume: ResumeDirectory, on_progress: Progress
+) -> None:
+    """Run every layer that is not done yet, and keep its result.
+
+    Memory: one layer's weights as floats, the activations of the text, and the moments of the widest inputs.
+
+    Raises:
+        CheckpointInvalid: Weights or activations are not finite.
+        ExportFailed: As the recipe.
+    """
+    num_layers = model.architecture.num_layers
+    done, exact, quantized = resume.load_stream() or (0, *_embedded(model, scheme))
+    layer_calibration = _LayerCalibration(model, scheme)
+    for layer in range(done, num_layers):
+        on_progress(layer, num_layers)
+        result, exact, quantized = layer_calibration.run(model.layer_weights(layer), exact, quantized)
+        require_finite(exact, layer)
+        resume.save_layer(layer, result)
+        resume.save_stream(layer + 1, exact, quantized)
+    on_progress(num_layers, num_layers)
+
+
+def _embedded(model: FloatModel, scheme: Scheme) -> tuple[Float, Float]:
+    exact, grid = model.embed(), scheme.head_grid
+    # Rows are rounded one by one, so that rounding them after they were gathered is the same.
+    return exact, exact if grid is None else grid.round(exact).dequantize()
+
+
+class _LayerCalibration:
+    """One layer after the other: the float model beside the quantized one."""
+
+    def __init__(self, model: FloatModel, scheme: Scheme) -> None:
+        self._model = model
+        self._grid = scheme.grid if scheme.rounds_by_calibration else None
+        self._recipe = RECIPES.get(scheme.method, RECIPES["rtn"])
+
+    def run(self, weights: dict[str, Float], exact: Float, quantized: Float) -> tuple[LayerResult, Float, Float]:
+        """Return the layer's result, and both residual streams after it."""
+        inputs, attended, exact = self._float_pass(weights, exact)
+        largest = {
+            name: float(np.abs(x).max()) for group, x in zip(GROUPS, inputs, strict=True) for name in group.matrices
+        }
+        matrices: dict[str, QuantizedMatrix] = {}
+        if self._grid is None:
+            quantized = exact
+        else:
+            if self._recipe.scale is not None:
+                self._fold_factors(weights, inputs)
+            matrices, quantized = self._quantized_pass(weights, quantized, inputs)
+        norms = {name: weights[name] for name in (INPUT_NORM, POST_NORM, Q_NORM, K_NORM) if name in weights}
+        keys, values = (np.abs(part).max(0) for part in (attended.keys, attended.values))
+        return LayerResult(matrices, norms, largest, keys, values), exact, quantized
+
+    def _float_pass(self, weights: Mapping[str, Float], residual: Float) -> tuple[list[Float], Attended, Float]:
+        """Return the inputs of each group, what attention gave, and the residual stream after the layer."""
+        model = self._model
+        normed = model.norm(residual, weights[INPUT_NORM])
+        attended = model.attention(normed, weights)
+        residual = model.project(attended.output, weights[O_PROJ], residual)
+        post_normed = model.norm(residual, weights[POST_NORM])
+        gated = model.gate(post_normed, weights)
+        after = model.project(gated, weights[DOWN_PROJ], residual)
+        return [normed, attended.output, post_normed, gated], attended, after
+
+    def _fold_factors(self, weights: dict[str, Float], inputs: Sequence[Float]) -> None:
+        """Multiply the columns of each group's matrices by the recipe's factors, and divide where its inputs come from."""
+        assert self._recipe.scale is not None
+        assert self._grid is not None
+        for group, x in zip(GROUPS, inputs, strict=True):
+            factors = self._recipe.scale([weights[name] for name in group.matrices], Moments.of(x), self._grid)
+            rows = factors
+            if group.before == V_PROJ:
+                factors, rows = _share_in_heads(factors, self._model.architecture)
+            for name in group.matrices:
+                weights[name] = weights[name] * factors
+            source = weights[group.before]
+            weights[group.before] = source / (rows if source.ndim == 1 else rows[:, None])
+
+    def _quantized_pass(
+        self, weights: Mapping[str, Float], residual: Float, exact: Sequence[Float]
+    ) -> tuple[dict[str, QuantizedMatrix], Float]:
+        """Round each group on the inputs that the groups before it, as they were rounded, give.
+
+        `exact` are the inputs of the groups in the float model.
+        """
+        model, matrices = self._model, {}
+        rounded = dict(weights)
+        attention, output, gate, down = GROUPS
+        normed = model.norm(residual, weights[INPUT_NORM])
+        matrices |= self._round(attention, rounded, normed, exact[0])
+        attended = model.attention(normed, rounded).output
+        matrices |= self._round(output, rounded, attended, exact[1])
+        residual = model.project(attended, rounded[O_PROJ], residual)
+        normed = model.norm(residual, weights[POST_NORM])
+        matrices |= self._round(gate, rounded, normed, exact[2])
+        gated = model.gate(normed, rounded)
+        matrices |= self._round(down, rounded, gated, exact[3])
+        return matrices, model.project(gated, rounded[DOWN_PROJ], residual)
+
+    def _round(
+        self, group: Group, weights: dict[str, Float], inputs: Float, exact: Float
+    ) -> dict[str, QuantizedMatrix]:
+        """Round a group's matrices and put the rounded numbers in the place of the weights."""
+        assert self._grid is not None
+        # Where factors were folded the float model's inputs are not those of the weights any more.
+        moments = Moments.of(inputs, exact if self._recipe.scale is None else None)
+        matrices = {name: self._recipe.round(weights[name], moments, self._grid) for name in group.matrices}
+        weights |= {name: matrix.dequantize() for name, matrix in matrices.items()}
+        return matrices
+
+
+def _share_in_heads(factors: Float, architecture: Architecture) -> tuple[Float, Float]:
+    """Return factors of o's columns that are equal where heads read the same values, and those of v's rows."""
+    heads = factors.reshape(architecture.num_kv_heads, -1, architecture.head_dim)
+    shared = np.exp(np.log(heads).mean(1, keepdims=True))
+    return np.broadcast_to(shared, heads.shape).reshape(-1), shared.reshape(-1)
+
+
+class CalibratedWeights(RoundedWeights):
+    """The outcome of calibration: matrices and norms where it made them, else the checkpoint's, rounded to nearest."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, scheme: Scheme, computed: ir.DataType, threads: int, resume: ResumeDirectory
+    ) -> None:
+        super().__init__(checkpoint, scheme, computed, threads)
+        self._resume = resume
+        self._loaded: tuple[int, LayerResult] | None = None
+
+    def matrix(self, name: str) -> MatrixTensors:
+        """Return a matrix as calibration left it."""
+        if name in (EMBEDDING, LM_HEAD) or not self._scheme.rounds_by_calibration:
+            return super().matrix(name)
+        if name not in self._matrices:
+            shape = self._checkpoint.tensor(name).shape
+            self._matrices[name] = MatrixTensors(name, lambda: self._stored(name), (shape[0], shape[1]))
+        return self._matrices[name]
+
+    def _stored(self, name: str) -> Iterator[QuantizedMatrix]:
+        layer, within = _split(name)
+        yield self._layer(layer).matrices[within]
+
+    def norm(self, name: str) -> ir.TensorProtocol:
+        """Return a norm, with the factors that a recipe folded into it."""
+        if not name.startswith("model.layers.") or not self._scheme.rounds_by_calibration:
+            return super().norm(name)
+        layer, within = _split(name)
+        return ir.tensor(self._layer(layer).norms[within].astype(NUMPY_TYPES[self._computed]), name=name)
+
+    def input_scale(self, name: str) -> float:
+        """Return the scale at which the largest input of the calibration is the largest FP8 number."""
+        layer, within = _split(name)
+        return max(self._layer(layer).largest_inputs[within], 1e-6) / FP8_MAX
+
+    def kv_scales(self) -> list[tuple[Float, Float]]:
+        """Return the scales of each layer's keys and values, for the cache that the scheme asks for."""
+        results = (self._layer(layer) for layer in range(self._checkpoint.architecture.num_layers))
+        return [tuple(self._kv_scale(part) for part in (r.largest_keys, r.largest_values)) for r in results]  # type: ignore[misc]
+
+    def _kv_scale(self, largest: Float) -> Float:
+        most = np.float32(FP8_MAX if self._scheme.kv == "fp8" else 127)
+        if self._scheme.kv != "int8":
+            largest = largest.max().reshape(1)
+        else:
+            largest = largest[:, None, :]
+        scale: Float = np.maximum(largest, np.float32(1e-6)) / most
+        return scale
+
+    def _layer(self, layer: int) -> LayerResult:
+        """Return a layer's result; the last one is kept, since a layer's tensors are written one after the other."""
+        if self._loaded is None or self._loaded[0] != layer:
+            self._loaded = layer, self._resume.load_layer(layer)
+        return self._loaded[1]
+
+
+def _split(name: str) -> tuple[int, str]:
+    """Split "model.layers.7.mlp.up_proj.weight" into 7 and "mlp.up_proj.weight"."""
+    layer, _, within = name.removeprefix("model.layers.").partition(".")
+    return int(layer), within

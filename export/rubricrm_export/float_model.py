@@ -1,0 +1,279 @@
+"""The checkpoint's float32 function, one layer in memory at a time, on ONNX Runtime.
+
+Calibration runs on it, and it is the reference for models that are too large to open as floats. Activations of all
+tokens of a text are flat matrices [num_tokens, width]; every stage takes its weights as arguments, so that calibration
+can run quantized ones through the same graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from rubricrm.errors import CheckpointInvalid
+from rubricrm.session import open_graph
+
+from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.graph.attention import rotary_tables
+from rubricrm_export.graph.builder import CONTRIB
+from rubricrm_export.graph.decoder import IR_VERSION, OPSET
+from rubricrm_export.quantize.rounding import read_rows
+from rubricrm_export.token_text import TokenText
+
+Float = NDArray[np.float32]
+Weights = Mapping[str, Float]
+Progress = Callable[[int, int], None]
+
+Q_PROJ, K_PROJ, V_PROJ = (f"self_attn.{part}_proj.weight" for part in "qkv")
+O_PROJ = "self_attn.o_proj.weight"
+GATE_PROJ, UP_PROJ, DOWN_PROJ = (f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
+INPUT_NORM, POST_NORM = "input_layernorm.weight", "post_attention_layernorm.weight"
+Q_NORM, K_NORM = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
+
+# Rows of a matrix product at once: bounds the memory of what it makes.
+_ROWS = 2048
+# Rows of the head at once.
+_HEAD_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What attention gives for every token.
+
+    Attributes:
+        output: [num_tokens, num_heads * head_dim], what o_proj multiplies.
+        keys: [num_tokens, kv_heads, head_dim], after their rotation.
+        values: [num_tokens, kv_heads, head_dim].
+    """
+
+    output: Float
+    keys: Float
+    values: Float
+
+
+class FloatModel:
+    """A checkpoint on a text. Holds no weights between calls but the norms."""
+
+    def __init__(self, checkpoint: Checkpoint, text: TokenText, *, threads: int) -> None:
+        """Make the graphs of the stages; a few milliseconds each.
+
+        Args:
+            checkpoint: Read while the model is in use.
+            text: What it runs on.
+            threads: Threads to compute with.
+        """
+        self.architecture = checkpoint.architecture
+        self.text = text
+        self._checkpoint = checkpoint
+        self._stages = {
+            name: open_graph(make(checkpoint.architecture), threads=threads)
+            for name, make in (("norm", _norm), ("attention", _attention), ("project", _project), ("gate", _gate))
+        }
+
+    def embed(self, rows: Callable[[NDArray[np.int64]], Float] | None = None) -> Float:
+        """Return the embedded tokens [num_tokens, hidden_size], reading the rows that occur.
+
+        Args:
+            rows: Gives the rows of another table, such as a quantized one, for sorted ids; None: the checkpoint's.
+        """
+        unique, places = np.unique(np.array(self.text.token_ids, np.int64), return_inverse=True)
+        table = (rows or self._embedding_rows)(unique)
+        return np.ascontiguousarray(table[places])
+
+    def _embedding_rows(self, ids: NDArray[np.int64]) -> Float:
+        tensor = self._checkpoint.tensor(EMBEDDING)
+        return np.concatenate([read_rows(tensor, int(token), int(token) + 1) for token in ids])
+
+    def layer_weights(self, layer: int) -> dict[str, Float]:
+        """Return the weights of a layer by their names within it, in float32."""
+        prefix = f"model.layers.{layer}."
+        names = [name for name in self.architecture.tensor_shapes(tied=True) if name.startswith(prefix)]
+        tensors = {name.removeprefix(prefix): self._checkpoint.tensor(name) for name in names}
+        return {name: read_rows(tensor, 0, tensor.shape[0]) for name, tensor in tensors.items()}
+
+    def norm(self, x: Float, gain: Float) -> Float:
+        """Return x [tokens, hidden_size] normalized and scaled."""
+        return self._run("norm", x=x, gain=gain)
+
+    def attention(self, normed: Float, weights: Weights) -> Attended:
+        """Return what attention makes of each token of the text, from normalized inputs [num_tokens, hidden_size]."""
+        outputs, keys, values = [], [], []
+        past = np.zeros((2, 1, self.architecture.num_kv_heads, 0, self.architecture.head_dim), np.float32)
+        for number, (start, stop) in enumerate(self.text.spans):
+            output, *present = self._attend(normed[start:stop], weights, past)
+            outputs.append(output[0])
+            for part, kept in zip(present, (keys, values), strict=True):
+                kept.append(part[0, :, past.shape[3] :].transpose(1, 0, 2))
+            if number == 0 and self.text.prefix:
+                past = np.stack(present)
+        return Attended(*(np.concatenate(parts) for parts in (outputs, keys, values)))
+
+    def _attend(self, normed: Float, weights: Weights, past: Float) -> list[Float]:
+        names = [Q_PROJ, K_PROJ, V_PROJ, *([Q_NORM, K_NORM] if self.architecture.qk_norm else [])]
+        total = past.shape[3] + len(normed)
+        feed = {name: weights[name] for name in names}
+        feed |= {"x": normed[None], "past_key": past[0], "past_value": past[1]}
+        feed |= {"last": np.array([total - 1], np.int32), "total": np.array(total, np.int32)}
+        outputs: list[Float] = self._stages["attention"].run(None, feed)
+        return outputs
+
+    def project(self, x: Float, weight: Float, residual: Float) -> Float:
+        """Return residual + x @ weight.T."""
+        return self._run("project", x=x, residual=residual, weight=weight)
+
+    def gate(self, normed: Float, weights: Weights) -> Float:
+        """Return silu(gate) * up [tokens, intermediate_size], what down_proj multiplies."""
+        return self._run("gate", x=normed, gate=weights[GATE_PROJ], up=weights[UP_PROJ])
+
+    def _run(self, stage: str, **feed: Float) -> Float:
+        """Run a stage on rows of x (and of the residual), some at a time."""
+        x, graph = feed.pop("x"), self._stages[stage]
+        residual = feed.pop("residual", None)
+        parts = []
+        for start in range(0, len(x), _ROWS):
+            rows = slice(start, start + _ROWS)
+            extra = {} if residual is None else {"residual": residual[rows]}
+            parts.append(graph.run(None, {"x": x[rows], **extra, **feed})[0])
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def layer(self, residual: Float, weights: Weights) -> Float:
+        """Return the residual stream [num_tokens, hidden_size] after a layer."""
+        attended = self.attention(self.norm(residual, weights[INPUT_NORM]), weights)
+        residual = self.project(attended.output, weights[O_PROJ], residual)
+        gated = self.gate(self.norm(residual, weights[POST_NORM]), weights)
+        return self.project(gated, weights[DOWN_PROJ], residual)
+
+    def final_residual(self, on_progress: Progress | None = None) -> Float:
+        """Run all layers and return the residual stream after the last one.
+
+        Raises:
+            CheckpointInvalid: It is not finite.
+        """
+        residual = self.embed()
+        for layer in range(self.architecture.num_layers):
+            residual = self.layer(residual, self.layer_weights(layer))
+            require_finite(residual, layer)
+            if on_progress:
+                on_progress(layer + 1, self.architecture.num_layers)
+        return residual
+
+    def final_norm(self, residual: Float) -> Float:
+        """Return what the output head multiplies."""
+        tensor = self._checkpoint.tensor("model.norm.weight")
+        return self.norm(residual, read_rows(tensor, 0, tensor.shape[0]))
+
+    def head_blocks(self) -> Iterator[tuple[int, Float]]:
+        """Yield the output head in blocks of rows [vocabulary, hidden_size], each with the id of its first row."""
+        tensor = self._checkpoint.tensor(EMBEDDING if self._checkpoint.tied else LM_HEAD)
+        step = max(1, _HEAD_BYTES // (4 * tensor.shape[1]))
+        for start in range(0, tensor.shape[0], step):
+            yield start, read_rows(tensor, start, min(start + step, tensor.shape[0]))
+
+
+def require_finite(residual: Float, layer: int) -> None:
+    """Refuse a model whose activations are no numbers.
+
+    Raises:
+        CheckpointInvalid: They are not finite after this layer.
+    """
+    if not np.isfinite(residual).all():
+        raise CheckpointInvalid(
+            f"layer {layer}: activations are not finite, expected numbers. The checkpoint is damaged, or the text holds "
+            "tokens that it was never trained on: pass another text, or export another checkpoint."
+        )
+
+
+# --- The stages as graphs
+
+
+def _norm(architecture: Architecture) -> bytes:
+    x, gain = _float("x", ["rows", "width"]), _float("gain", ["width"])
+    tape = ir.tape.Tape()
+    y = tape.op("RMSNormalization", [x, gain], {"axis": -1, "epsilon": architecture.rms_norm_eps})
+    return _graph(tape, [x, gain], [y])
+
+
+def _project(_: Architecture) -> bytes:
+    x, residual, weight = _float("x", ["rows", "in"]), _float("residual", ["rows", "out"]), _float("weight", ["out", "in"])
+    tape = ir.tape.Tape()
+    return _graph(tape, [x, residual, weight], [tape.op("Add", [residual, _matmul(tape, x, weight)])])
+
+
+def _gate(_: Architecture) -> bytes:
+    x, gate, up = _float("x", ["rows", "in"]), _float("gate", ["out", "in"]), _float("up", ["out", "in"])
+    tape = ir.tape.Tape()
+    gated = _matmul(tape, x, gate)
+    silu = tape.op("Mul", [gated, tape.op("Sigmoid", [gated])])
+    return _graph(tape, [x, gate, up], [tape.op("Mul", [silu, _matmul(tape, x, up)])])
+
+
+def _attention(architecture: Architecture) -> bytes:
+    """Queries, keys and values, their norms, rotation and attention, as in graph/attention.py."""
+    x = _float("x", [1, "tokens", architecture.hidden_size])
+    past = [_float(f"past_{part}", [1, architecture.num_kv_heads, "past", architecture.head_dim]) for part in ("key", "value")]
+    last, total = _value("last", ir.DataType.INT32, [1]), _value("total", ir.DataType.INT32, [])
+    inputs, tape, projected = [x], ir.tape.Tape(), []
+    heads = (architecture.num_heads, architecture.num_kv_heads, architecture.num_kv_heads)
+    for name, norm, count in zip((Q_PROJ, K_PROJ, V_PROJ), (Q_NORM, K_NORM, None), heads, strict=True):
+        weight = _float(name, [count * architecture.head_dim, architecture.hidden_size])
+        value = _matmul(tape, x, weight)
+        inputs.append(weight)
+        if norm is not None and architecture.qk_norm:
+            gain = _float(norm, [architecture.head_dim])
+            inputs.append(gain)
+            value = _head_norm(tape, architecture, value, gain, count)
+        projected.append(value)
+    tables = [_constant(tape, name, table) for name, table in zip(("cos", "sin"), rotary_tables(architecture), strict=True)]
+    outputs = tape.op_multi_out(
+        "GroupQueryAttention",
+        [*projected, *past, last, total, *tables],
+        {"num_heads": architecture.num_heads, "kv_num_heads": architecture.num_kv_heads, "do_rotary": 1},
+        domain=CONTRIB,
+        num_outputs=3,
+    )
+    return _graph(tape, [*inputs, *past, last, total], list(outputs))
+
+
+def _head_norm(tape: ir.tape.Tape, architecture: Architecture, x: ir.Value, gain: ir.Value, heads: int) -> ir.Value:
+    split = _constant(tape, f"split.{gain.name}", np.array([0, 0, heads, architecture.head_dim], np.int64))
+    join = _constant(tape, f"join.{gain.name}", np.array([0, 0, heads * architecture.head_dim], np.int64))
+    normed = tape.op(
+        "RMSNormalization", [tape.op("Reshape", [x, split]), gain], {"axis": -1, "epsilon": architecture.rms_norm_eps}
+    )
+    return tape.op("Reshape", [normed, join])
+
+
+def _matmul(tape: ir.tape.Tape, x: ir.Value, weight: ir.Value) -> ir.Value:
+    return tape.op("FusedMatMul", [x, weight], {"transB": 1}, domain=CONTRIB)
+
+
+def _value(name: str, dtype: ir.DataType, shape: list[Any]) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
+
+def _float(name: str, shape: list[Any]) -> ir.Value:
+    return _value(name, ir.DataType.FLOAT, shape)
+
+
+def _constant(tape: ir.tape.Tape, name: str, array: NDArray[Any]) -> ir.Value:
+    return tape.initializer(ir.tensor(array, name=name))
+
+
+def _graph(tape: ir.tape.Tape, inputs: list[ir.Value], outputs: list[ir.Value]) -> bytes:
+    for number, value in enumerate(outputs):
+        value.name, value.type = f"output_{number}", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph(
+        inputs,
+        outputs,
+        nodes=tape.nodes,
+        initializers=tape.initializers,
+        opset_imports={"": OPSET, CONTRIB: 1},
+        name="stage",
+    )
+    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="rubricrm")
+    return ir.serde.serialize_model(model).SerializeToString()

@@ -1,0 +1,82 @@
+"""GPTQ: a column of weights is rounded so that it makes up for the errors of those before it.
+
+Frantar et al., arXiv 2210.17323, in the form of a nearest plane (Chen et al., arXiv 2507.18553). With the second moment
+of the inputs H = L L^T and errors e of a row of weights, the error of its output is
+
+    e H e^T = sum over j of (e_j L_jj + sum over i > j of e_i L_ij)^2,
+
+which is made small one j at a time, from the last column to the first: column j is rounded after
+`sum over i > j of e_i L_ij / L_jj` was added to it. It is the same algorithm as the paper's, backwards, and takes one
+Cholesky factor and no inverse. The grid of each block is chosen before, with its errors weighted by the inputs'
+squares. Layers are taken in order, on inputs from the layers that are quantized already.
+
+Columns keep their order: activation order was tried (largest inputs first) and lost, see docs/QUANTIZATION.md.
+Costs out_features * in_features^2 multiplications a matrix; holds a few matrices [in_features, in_features].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from rubricrm.errors import ExportFailed
+
+from rubricrm_export.quantize.grid import CLIPS, Grid, IntegerGrid, split_blocks
+from rubricrm_export.quantize.matrix import QuantizedMatrix
+from rubricrm_export.quantize.moments import Moments
+
+Float = NDArray[np.float32]
+
+# Part of the mean square of the inputs that is added to each: the calibration text is a sample. (GPTQ, section 3.3)
+DAMPING = 0.01
+# Columns whose errors are carried over one by one; those of the columns before are one matrix product.
+_COLUMNS = 64
+
+
+def round_with_feedback(weight: Float, moments: Moments, grid: Grid) -> QuantizedMatrix:
+    """Round a matrix [out_features, in_features] by GPTQ.
+
+    Raises:
+        ExportFailed: The inputs' moments have no Cholesky factor.
+    """
+    assert isinstance(grid, IntegerGrid)
+    width = grid.width(weight.shape[1])
+    importance = np.diagonal(moments.second)
+    blocks = split_blocks(weight, width)
+    scales, zero_points = grid.parameters(blocks, split_blocks(importance[None], width), CLIPS if grid.bits == 4 else (1.0,))
+    factor = _cholesky(moments.second)
+    codes = _nearest_plane(weight, factor, grid, scales, zero_points)
+    return grid.matrix(codes, scales, zero_points)
+
+
+def _cholesky(second: Float) -> Float:
+    damped = second.copy()
+    diagonal = np.einsum("ii->i", damped)
+    # An input that never occurs has an empty row and column: any weight will do, the nearest is taken.
+    diagonal += DAMPING * max(float(diagonal.mean()), np.finfo(np.float32).tiny)
+    try:
+        factor: Float = np.linalg.cholesky(damped)
+    except np.linalg.LinAlgError as error:
+        raise ExportFailed(
+            f"gptq: the inputs of a matrix have no Cholesky factor ({error}), expected positive second moments. Pass a "
+            "longer --calibration text."
+        ) from error
+    return factor
+
+
+def _nearest_plane(weight: Float, factor: Float, grid: IntegerGrid, scales: Float, zero_points: Float) -> Float:
+    """Return codes [out_features, in_features], as float32."""
+    size = grid.width(weight.shape[1])
+    # Column by column, so that a column is contiguous.
+    columns, codes = np.ascontiguousarray(weight.T), np.empty(weight.shape[::-1], np.float32)
+    errors = np.empty_like(columns)
+    scales, zero_points = np.ascontiguousarray(scales.T), np.ascontiguousarray(zero_points.T)
+    for stop in range(len(columns), 0, -_COLUMNS):
+        start = max(0, stop - _COLUMNS)
+        carried = factor[stop:, start:stop].T @ errors[stop:]
+        for column in range(stop - 1, start - 1, -1):
+            wanted = columns[column] + carried[column - start] / factor[column, column]
+            scale, zero_point = scales[column // size], zero_points[column // size]
+            codes[column] = grid.codes(wanted, scale, zero_point)
+            errors[column] = columns[column] - (codes[column] - zero_point) * scale
+            carried[: column - start] += factor[column, start:column, None] * errors[column]
+    return np.ascontiguousarray(codes.T)

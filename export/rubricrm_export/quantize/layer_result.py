@@ -1,0 +1,99 @@
+"""What calibration leaves of a layer: its quantized matrices, norms and scales, as one safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rubricrm.errors import ExportFailed
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from rubricrm_export.quantize.matrix import QuantizedMatrix, pack_nibbles, unpack_nibbles
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """The outcome for one layer; names are those within the layer ("mlp.up_proj.weight").
+
+    Attributes:
+        matrices: The quantized matrices. Empty where they are rounded while they are written.
+        norms: Norms, into which a recipe may have folded factors.
+        largest_inputs: The largest |x| that meets each matrix: static scales of FP8 activations.
+        largest_keys: [kv_heads, head_dim], the largest |key| after rotation.
+        largest_values: [kv_heads, head_dim].
+    """
+
+    matrices: Mapping[str, QuantizedMatrix]
+    norms: Mapping[str, Float]
+    largest_inputs: Mapping[str, float]
+    largest_keys: Float
+    largest_values: Float
+
+    def save(self, path: Path) -> None:
+        """Write to a temporary sibling, then rename."""
+        tensors: dict[str, NDArray[Any]] = {f"norm/{name}": norm for name, norm in self.norms.items()}
+        metadata = {}
+        for name, matrix in self.matrices.items():
+            tensors[f"codes/{name}"] = pack_nibbles(matrix.codes) if matrix.bits == 4 else matrix.codes
+            tensors[f"scales/{name}"] = matrix.scales
+            if matrix.zero_points is not None:
+                tensors[f"zero_points/{name}"] = matrix.zero_points
+            metadata[name] = f"{matrix.bits} {matrix.block_size} {matrix.shape[1]}"
+        for name, largest in self.largest_inputs.items():
+            tensors[f"largest/{name}"] = np.array([largest], np.float32)
+        tensors["largest_keys"], tensors["largest_values"] = self.largest_keys, self.largest_values
+        save_tensors(tensors, path, metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> LayerResult:
+        """Read a file that `save` wrote.
+
+        Raises:
+            ExportFailed: It cannot be read.
+        """
+        tensors, metadata = load_tensors(path)
+        parts: dict[str, dict[str, NDArray[Any]]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition("/")
+            parts.setdefault(kind, {})[name] = tensor
+        matrices = {}
+        for name, stated in metadata.items():
+            bits, block_size, width = map(int, stated.split())
+            codes = parts["codes"][name]
+            matrices[name] = QuantizedMatrix(
+                unpack_nibbles(codes, width) if bits == 4 else codes,
+                parts["scales"][name],
+                parts.get("zero_points", {}).get(name),
+                bits,
+                block_size,
+            )
+        largest = {name: float(value[0]) for name, value in parts.get("largest", {}).items()}
+        keys, values = tensors["largest_keys"], tensors["largest_values"]
+        return cls(matrices, parts.get("norm", {}), largest, keys, values)
+
+
+def save_tensors(tensors: Mapping[str, NDArray[Any]], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors to a temporary sibling, then rename: a reader sees all of them or none."""
+    writing = path.with_name(f".{path.name}.writing")
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, writing, dict(metadata))
+    writing.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the tensors and the metadata of a file.
+
+    Raises:
+        ExportFailed: It cannot be read.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ExportFailed(f"{path}: cannot be read ({error}). Start anew: pass --force without --resume.") from error
