@@ -92,6 +92,17 @@ def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextmanager
+def scratch_directory(target: Path, name: str) -> Iterator[Path]:
+    """Yield a path beside `target` for what is needed while it is made; removed afterwards, or by the next export."""
+    target = target.resolve()
+    directory = _sibling(target, f"{_WRITING}-{name}")
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def describe_files(directory: Path) -> dict[str, FileFacts]:
     """Return size and hash of every file written so far, the manifest aside."""
     return {path.name: describe_file(path) for path in sorted(directory.iterdir()) if path.name != MANIFEST_NAME}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -13,30 +12,25 @@ from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.float_model import (
     DOWN_PROJ,
-    GATE_PROJ,
+    GROUPS,
     INPUT_NORM,
     K_NORM,
-    K_PROJ,
     O_PROJ,
     POST_NORM,
     Q_NORM,
-    Q_PROJ,
-    UP_PROJ,
     V_PROJ,
-    Attended,
     FloatModel,
+    Group,
     Progress,
     require_finite,
 )
 from rubricrm_export.graph.builder import NUMPY_TYPES
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
-from rubricrm_export.quantize.grid import FP8_MAX, Grid, IntegerGrid
+from rubricrm_export.quantize.grid import FP8_MAX
 from rubricrm_export.quantize.layer_result import LayerResult
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.moments import Moments
-from rubricrm_export.quantize.recipe import Recipe
 from rubricrm_export.quantize.recipes import RECIPES
-from rubricrm_export.quantize.rounding import read_rows
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.quantize.weights import RoundedWeights
 from rubricrm_export.resume import ResumeDirectory
@@ -44,30 +38,7 @@ from rubricrm_export.resume import ResumeDirectory
 Float = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Group:
-    """Matrices that multiply the same inputs, and where these inputs come from.
-
-    Attributes:
-        matrices: Their names within the layer.
-        before: The norm, or the matrix whose rows make the inputs: factors are folded into it.
-    """
-
-    matrices: tuple[str, ...]
-    before: str
-
-
-GROUPS = (
-    Group((Q_PROJ, K_PROJ, V_PROJ), INPUT_NORM),
-    Group((O_PROJ,), V_PROJ),
-    Group((GATE_PROJ, UP_PROJ), POST_NORM),
-    Group((DOWN_PROJ,), UP_PROJ),
-)
-
-
-def calibrate(
-    model: FloatModel, scheme: Scheme, resume: ResumeDirectory, on_progress: Progress
-) -> None:
+def calibrate(model: FloatModel, scheme: Scheme, resume: ResumeDirectory, on_progress: Progress) -> None:
     """Run every layer that is not done yet, and keep its result.
 
     Memory: one layer's weights as floats, the activations of the text, and the moments of the widest inputs.
@@ -104,7 +75,7 @@ class _LayerCalibration:
 
     def run(self, weights: dict[str, Float], exact: Float, quantized: Float) -> tuple[LayerResult, Float, Float]:
         """Return the layer's result, and both residual streams after it."""
-        inputs, attended, exact = self._float_pass(weights, exact)
+        inputs, attended, exact = self._model.traced_layer(exact, weights)
         largest = {
             name: float(np.abs(x).max()) for group, x in zip(GROUPS, inputs, strict=True) for name in group.matrices
         }
@@ -119,19 +90,8 @@ class _LayerCalibration:
         keys, values = (np.abs(part).max(0) for part in (attended.keys, attended.values))
         return LayerResult(matrices, norms, largest, keys, values), exact, quantized
 
-    def _float_pass(self, weights: Mapping[str, Float], residual: Float) -> tuple[list[Float], Attended, Float]:
-        """Return the inputs of each group, what attention gave, and the residual stream after the layer."""
-        model = self._model
-        normed = model.norm(residual, weights[INPUT_NORM])
-        attended = model.attention(normed, weights)
-        residual = model.project(attended.output, weights[O_PROJ], residual)
-        post_normed = model.norm(residual, weights[POST_NORM])
-        gated = model.gate(post_normed, weights)
-        after = model.project(gated, weights[DOWN_PROJ], residual)
-        return [normed, attended.output, post_normed, gated], attended, after
-
     def _fold_factors(self, weights: dict[str, Float], inputs: Sequence[Float]) -> None:
-        """Multiply the columns of each group's matrices by the recipe's factors, and divide where its inputs come from."""
+        """Multiply the columns of each group's matrices by the recipe's factors, and divide what makes its inputs."""
         assert self._recipe.scale is not None
         assert self._grid is not None
         for group, x in zip(GROUPS, inputs, strict=True):
@@ -151,7 +111,8 @@ class _LayerCalibration:
 
         `exact` are the inputs of the groups in the float model.
         """
-        model, matrices = self._model, {}
+        model = self._model
+        matrices: dict[str, QuantizedMatrix] = {}
         rounded = dict(weights)
         attention, output, gate, down = GROUPS
         normed = model.norm(residual, weights[INPUT_NORM])
@@ -226,11 +187,8 @@ class CalibratedWeights(RoundedWeights):
 
     def _kv_scale(self, largest: Float) -> Float:
         most = np.float32(FP8_MAX if self._scheme.kv == "fp8" else 127)
-        if self._scheme.kv != "int8":
-            largest = largest.max().reshape(1)
-        else:
-            largest = largest[:, None, :]
-        scale: Float = np.maximum(largest, np.float32(1e-6)) / most
+        largest = largest[:, None, :] if self._scheme.kv == "int8" else largest.max().reshape(1)
+        scale: Float = np.maximum(largest, np.float32(1e-6)).astype(np.float32) / most
         return scale
 
     def _layer(self, layer: int) -> LayerResult:

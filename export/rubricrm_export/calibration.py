@@ -76,8 +76,8 @@ def _file_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise OptionInvalid(
-                f"{path}: has {path.stat().st_size} bytes, expected at most {_MAX_FILE_BYTES}. Pass a part of it: a few "
-                "hundred kilobytes are enough."
+                f"{path}: has {path.stat().st_size} bytes, expected at most {_MAX_FILE_BYTES}. Pass a part of it: a "
+                "few hundred kilobytes are enough."
             )
         contents = path.read_bytes()
     except OSError as error:
@@ -87,7 +87,9 @@ def _file_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise OptionInvalid(f"{path}: byte {error.start} is not UTF-8. Convert the file to UTF-8.") from error
     if path.suffix == ".jsonl":
-        text = "\n\n".join(_line_text(line, f"{path}:{n}") for n, line in enumerate(text.split("\n"), 1) if line.strip())
+        text = "\n\n".join(
+            _line_text(line, f"{path}:{n}") for n, line in enumerate(text.split("\n"), 1) if line.strip()
+        )
     if not text.strip():
         raise OptionInvalid(f"{path}: is empty. Pass a file of text.")
     return text
@@ -125,7 +127,8 @@ def held_out_text(prompt: Prompt, tokenizer: Tokenizer, context_length: int, *, 
             continue
         if len(ids) <= context_length:
             sequences.append(tuple(ids[len(prefix) :]))
-    kept, count = [], len(prefix)
+    kept: list[tuple[int, ...]] = []
+    count = len(prefix)
     for ids_after in sequences:
         count += len(ids_after)
         if count > max_tokens and kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from rubricrm.errors import DependencyMissing
 
+from rubricrm_export.progress_bar import progress_bar
+
 if TYPE_CHECKING:
+    from rubricrm.manifest import Manifest
+
+    from rubricrm_export.export_job import OnnxExport
     from rubricrm_export.export_plan import ExportPlan
-    from rubricrm_export.onnx_export import OnnxExport, Progress
 
 
 @click.group()
@@ -54,7 +58,7 @@ def onnx(dry_run: bool, as_json: bool, **options: Any) -> None:
     if dry_run:
         report = _planned(plan_onnx(job))
     else:
-        with _progress() as on_progress:
+        with terminated_cleanly(), progress_bar() as on_progress:
             bundle = export_onnx(job, on_progress)
         report = {
             "bundle": str(bundle.path),
@@ -64,12 +68,43 @@ def onnx(dry_run: bool, as_json: bool, **options: Any) -> None:
             "weights": bundle.manifest.quantization.weights,
             "target": bundle.manifest.graph.target,
             "license": bundle.manifest.model.license,
+            **_quantized(bundle.manifest),
         }
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
 
 
+def _quantized(manifest: Manifest) -> dict[str, Any]:
+    """Return what a report says of a quantized bundle."""
+    if manifest.quality is None:
+        return {}
+    facts = manifest.quantization
+    return {
+        "activations": facts.activations,
+        "kv_cache": facts.kv_cache,
+        "method": facts.method,
+        "quality": dict(sorted(manifest.quality.items())),
+    }
+
+
+@contextmanager
+def terminated_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what is half written is removed, what can be continued is kept."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def _text(report: dict[str, Any]) -> str:
-    return "\n".join(f"{key:16} {'not declared' if value is None else value}" for key, value in report.items())
+    quality = report.get("quality", {})
+    rows = {key: "not declared" if value is None else value for key, value in report.items() if key != "quality"}
+    rows |= {key: f"{value:.6g}" for key, value in quality.items()}
+    return "\n".join(f"{key:21} {value}" for key, value in rows.items())
 
 
 def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:
@@ -98,24 +133,3 @@ def _planned(plan: ExportPlan) -> dict[str, Any]:
         "prefix_tokens": manifest.prefix.num_tokens,
         "stop_ids": list(manifest.prompt.stop_ids),
     }
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """Show a bar for each stage on a terminal's standard error, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from rubricrm._version import __version__
@@ -106,6 +106,21 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
         provenance=ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), _tools(), job.command),
     )
     return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
+
+
+def make_twin(plan: ExportPlan) -> ExportPlan:
+    """Return the plan of a bundle for the CPU with the same matrices as one for a GPU, to measure these by.
+
+    Keys and values in FP8 stay floats: the CPU has no kernel for them.
+    """
+    scheme = replace(plan.scheme, target="cpu", kv="model" if plan.scheme.kv == "fp8" else plan.scheme.kv)
+    kv_type = _KV_TYPES.get(scheme.kv, "float32")
+    manifest = replace(
+        plan.manifest,
+        graph=replace(plan.manifest.graph, target="cpu", compute_type="float32", kv_type=kv_type),
+        quantization=replace(plan.manifest.quantization, kv_cache=kv_type),
+    )
+    return replace(plan, manifest=manifest, scheme=scheme)
 
 
 def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -> int:

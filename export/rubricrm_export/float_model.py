@@ -35,6 +35,27 @@ GATE_PROJ, UP_PROJ, DOWN_PROJ = (f"mlp.{part}_proj.weight" for part in ("gate", 
 INPUT_NORM, POST_NORM = "input_layernorm.weight", "post_attention_layernorm.weight"
 Q_NORM, K_NORM = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
 
+
+@dataclass(frozen=True)
+class Group:
+    """Matrices that multiply the same inputs, and where these inputs come from.
+
+    Attributes:
+        matrices: Their names within the layer.
+        before: The norm, or the matrix whose rows make the inputs: factors are folded into it.
+    """
+
+    matrices: tuple[str, ...]
+    before: str
+
+
+GROUPS = (
+    Group((Q_PROJ, K_PROJ, V_PROJ), INPUT_NORM),
+    Group((O_PROJ,), V_PROJ),
+    Group((GATE_PROJ, UP_PROJ), POST_NORM),
+    Group((DOWN_PROJ,), UP_PROJ),
+)
+
 # Rows of a matrix product at once: bounds the memory of what it makes.
 _ROWS = 2048
 # Rows of the head at once.
@@ -102,7 +123,9 @@ class FloatModel:
 
     def attention(self, normed: Float, weights: Weights) -> Attended:
         """Return what attention makes of each token of the text, from normalized inputs [num_tokens, hidden_size]."""
-        outputs, keys, values = [], [], []
+        outputs: list[Float] = []
+        keys: list[Float] = []
+        values: list[Float] = []
         past = np.zeros((2, 1, self.architecture.num_kv_heads, 0, self.architecture.head_dim), np.float32)
         for number, (start, stop) in enumerate(self.text.spans):
             output, *present = self._attend(normed[start:stop], weights, past)
@@ -140,6 +163,16 @@ class FloatModel:
             extra = {} if residual is None else {"residual": residual[rows]}
             parts.append(graph.run(None, {"x": x[rows], **extra, **feed})[0])
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def traced_layer(self, residual: Float, weights: Weights) -> tuple[list[Float], Attended, Float]:
+        """Return the inputs of each of `GROUPS`, what attention gave, and the residual stream after the layer."""
+        normed = self.norm(residual, weights[INPUT_NORM])
+        attended = self.attention(normed, weights)
+        residual = self.project(attended.output, weights[O_PROJ], residual)
+        post_normed = self.norm(residual, weights[POST_NORM])
+        gated = self.gate(post_normed, weights)
+        after = self.project(gated, weights[DOWN_PROJ], residual)
+        return [normed, attended.output, post_normed, gated], attended, after
 
     def layer(self, residual: Float, weights: Weights) -> Float:
         """Return the residual stream [num_tokens, hidden_size] after a layer."""
@@ -183,8 +216,8 @@ def require_finite(residual: Float, layer: int) -> None:
     """
     if not np.isfinite(residual).all():
         raise CheckpointInvalid(
-            f"layer {layer}: activations are not finite, expected numbers. The checkpoint is damaged, or the text holds "
-            "tokens that it was never trained on: pass another text, or export another checkpoint."
+            f"layer {layer}: activations are not finite, expected numbers. The checkpoint is damaged, or the text "
+            "holds tokens that it was never trained on: pass another text, or export another checkpoint."
         )
 
 
@@ -199,7 +232,11 @@ def _norm(architecture: Architecture) -> bytes:
 
 
 def _project(_: Architecture) -> bytes:
-    x, residual, weight = _float("x", ["rows", "in"]), _float("residual", ["rows", "out"]), _float("weight", ["out", "in"])
+    x, residual, weight = (
+        _float("x", ["rows", "in"]),
+        _float("residual", ["rows", "out"]),
+        _float("weight", ["out", "in"]),
+    )
     tape = ir.tape.Tape()
     return _graph(tape, [x, residual, weight], [tape.op("Add", [residual, _matmul(tape, x, weight)])])
 
@@ -215,7 +252,10 @@ def _gate(_: Architecture) -> bytes:
 def _attention(architecture: Architecture) -> bytes:
     """Queries, keys and values, their norms, rotation and attention, as in graph/attention.py."""
     x = _float("x", [1, "tokens", architecture.hidden_size])
-    past = [_float(f"past_{part}", [1, architecture.num_kv_heads, "past", architecture.head_dim]) for part in ("key", "value")]
+    past = [
+        _float(f"past_{part}", [1, architecture.num_kv_heads, "past", architecture.head_dim])
+        for part in ("key", "value")
+    ]
     last, total = _value("last", ir.DataType.INT32, [1]), _value("total", ir.DataType.INT32, [])
     inputs, tape, projected = [x], ir.tape.Tape(), []
     heads = (architecture.num_heads, architecture.num_kv_heads, architecture.num_kv_heads)
@@ -228,7 +268,9 @@ def _attention(architecture: Architecture) -> bytes:
             inputs.append(gain)
             value = _head_norm(tape, architecture, value, gain, count)
         projected.append(value)
-    tables = [_constant(tape, name, table) for name, table in zip(("cos", "sin"), rotary_tables(architecture), strict=True)]
+    tables = [
+        _constant(tape, name, table) for name, table in zip(("cos", "sin"), rotary_tables(architecture), strict=True)
+    ]
     outputs = tape.op_multi_out(
         "GroupQueryAttention",
         [*projected, *past, last, total, *tables],
@@ -276,4 +318,4 @@ def _graph(tape: ir.tape.Tape, inputs: list[ir.Value], outputs: list[ir.Value]) 
         name="stage",
     )
     model = ir.Model(graph, ir_version=IR_VERSION, producer_name="rubricrm")
-    return ir.serde.serialize_model(model).SerializeToString()
+    return bytes(ir.serde.serialize_model(model).SerializeToString())

@@ -17,7 +17,8 @@ from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.graph.float_storage import FloatStorage
 from rubricrm_export.graph.fp8_storage import DequantizedStorage, Fp8Storage
 from rubricrm_export.graph.integer_storage import IntegerStorage
-from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph.kv_storage import KVScales, KVStorage
+from rubricrm_export.quantize.grid import IntegerGrid
 from rubricrm_export.quantize.scheme import FLOAT_WEIGHTS, Scheme
 from rubricrm_export.quantize.weights import WeightSource
 
@@ -26,20 +27,25 @@ DATA_FILE = "model.onnx.data"
 
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
+_KV_TYPES = {"int8": ir.DataType.INT8, "int8-tensor": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
+
 
 def computed_type(scheme: Scheme) -> ir.DataType:
     """Return the element type of the activations: the CPU provider has no 16-bit kernels for this graph."""
     return ir.DataType.FLOAT if scheme.target == "cpu" else FLOAT_TYPES[scheme.float_weights]
 
 
+def kv_storage(scheme: Scheme, computed: ir.DataType, scales: KVScales | None) -> KVStorage:
+    """Return how a scheme stores keys and values; `scales` are those that calibration found for it."""
+    return KVStorage(computed) if scheme.kv == "model" else KVStorage(_KV_TYPES[scheme.kv], scales)
+
+
 def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage) -> ir.Model:
     """Return the graph. No weight is read or rounded before it is saved."""
-    builder = GraphBuilder(
-        computed_type(scheme),
-        _projections(checkpoint, scheme, weights),
-        _head(checkpoint, scheme, weights),
-        weights.norm,
-    )
+    floats = FloatStorage(checkpoint, FLOAT_TYPES[scheme.float_weights])
+    projections = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)
+    head = floats if scheme.head_grid is None else head_storage(scheme.head_grid, weights)
+    builder = GraphBuilder(computed_type(scheme), projections, head, weights.norm)
     return build_decoder(builder, checkpoint.architecture, kv, tied=checkpoint.tied)
 
 
@@ -77,10 +83,9 @@ def write_graph(
         raise ExportFailed(f"the graph does not pass the ONNX checker: {error}. Please report this.") from error
 
 
-def _projections(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource) -> MatrixStorage:
+def projection_storage(scheme: Scheme, weights: WeightSource) -> MatrixStorage:
+    """Return how the quantized matrices of the layers are stored and multiplied."""
     input_scale = weights.input_scale if scheme.activations == "fp8" else None
-    if scheme.weights in FLOAT_WEIGHTS:
-        return FloatStorage(checkpoint, FLOAT_TYPES[scheme.weights])
     if scheme.activations == "int8":
         return IntegerStorage(weights.matrix)
     if scheme.weights == "fp8" and scheme.target == "cuda":
@@ -90,10 +95,8 @@ def _projections(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource) 
     return BlockStorage(weights.matrix, scheme.grid.bits, scheme.block_size, scheme.symmetric)
 
 
-def _head(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource) -> MatrixStorage:
-    grid = scheme.head_grid
-    if grid is None:
-        return FloatStorage(checkpoint, FLOAT_TYPES[scheme.float_weights])
+def head_storage(grid: IntegerGrid, weights: WeightSource) -> MatrixStorage:
+    """Return how a quantized embedding and output head are stored and multiplied."""
     assert grid.block_size is not None
     return BlockStorage(weights.matrix, grid.bits, grid.block_size, grid.symmetric)
 

@@ -7,7 +7,8 @@ vocabulary are 4 GB).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class BundleLogits:
         self._length = check_context(text, bundle.manifest.model.context_length, str(bundle.path))
         self._bundle = bundle
         self._text = text
-        self._open = lambda: Session(bundle, device=device, threads=threads, max_rows=BLOCK_ROWS, graph=graph)
+        self._open = partial(Session, bundle, device=device, threads=threads, max_rows=BLOCK_ROWS, graph=graph)
 
     def rows(self) -> Iterator[Logits]:
         """Yield blocks of logits.
@@ -158,8 +159,3 @@ def check_context(text: TokenText, context: int, where: str) -> int:
             f"{text.name}: holds a sequence of {length} tokens, {where} takes {context}. Give a shorter text."
         )
     return length
-
-
-def finite(values: NDArray[Any]) -> bool:
-    """Whether all values are numbers."""
-    return bool(np.isfinite(values).all())

@@ -49,8 +49,8 @@ class ResumeDirectory:
         if self.path.exists() and not resume:
             if not force:
                 raise TargetExists(
-                    f"{self.path}: an export to {target.name} was interrupted. Pass --resume to continue it, or --force "
-                    "to start anew."
+                    f"{self.path}: an export to {target.name} was interrupted. Pass --resume to continue it, or "
+                    "--force to start anew."
                 )
             self.remove()
         try:

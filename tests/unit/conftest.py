@@ -1,5 +1,6 @@
-"""What several tests of the runtime share: an open tiny model, bundles with an edited manifest, a scripted engine."""
+"""What several tests of the runtime share: an open tiny model, edited bundles, a scripted engine."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -7,17 +8,20 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from rubricrm import RubricModel
 from rubricrm.bundle import Bundle
 from rubricrm.engine import Engine
 from rubricrm.kv_cache import KVCache
 from rubricrm.manifest import ModelFacts
 from rubricrm.prefix import Prefix
-from rubricrm.session import Session
+from rubricrm.session import _DEVICES, Session, _Device
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
+MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +58,50 @@ def bundle_without_prefix(edit_manifest: EditManifest) -> Path:
     return bundle
 
 
+def with_int8_cache(graph: Path, scale: NDArray[np.float32]) -> bytes:
+    """Return a graph whose KV cache holds round(value / scale): one scale, or one a channel of every head."""
+    model = onnx.load(graph, load_external_data=False)
+    kind = "PER_TENSOR" if scale.size == 1 else "PER_CHANNEL"
+    for node in (node for node in model.graph.node if node.op_type == "GroupQueryAttention"):
+        node.input.extend([""] * (12 - len(node.input)))
+        for part in "kv":
+            model.graph.initializer.append(numpy_helper.from_array(scale, f"{node.name}/{part}_scale"))
+            node.input.append(f"{node.name}/{part}_scale")
+        quantization = {"k_quant_type": kind, "v_quant_type": kind, "kv_cache_bit_width": 8}
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in quantization.items())
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name.startswith(("past", "present")):
+            value.type.tensor_type.elem_type = TensorProto.INT8
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+@pytest.fixture
+def int8_graph() -> MakeGraph:
+    """Return `with_int8_cache`."""
+    return with_int8_cache
+
+
+@pytest.fixture
+def int8_bundle(bundle_without_prefix: Path, edit_manifest: EditManifest) -> Path:
+    """The tiny bundle with a KV cache of int8, as an export with calibrated scales makes it."""
+    path = bundle_without_prefix / "model.onnx"
+    contents = with_int8_cache(path, np.full(2 * 32, 0.05, np.float32))
+    path.write_bytes(contents)
+
+    def change(document: dict[str, Any]) -> None:
+        document["graph"]["kv_type"] = document["quantization"]["kv_cache"] = "int8"
+        document["files"]["model.onnx"] = {"size": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
+
+    return edit_manifest(change)
+
+
+@pytest.fixture
+def device_in_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the device cuda be the CPU, reached in every way as a device: memory, copies and bindings."""
+    monkeypatch.setitem(_DEVICES, "cuda", _Device("CPUExecutionProvider", "cpu", is_host=False))
+
+
 class ScriptedSession:
     """Stands in for a session: the tokens of a script follow the prompt, whatever the prompt says.
 
@@ -81,7 +129,7 @@ class ScriptedSession:
     def run(self, slot: Any, token_ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
         self.before_run()
         self.runs.append(len(token_ids))
-        slot.cache.length += len(token_ids)
+        slot.cache.advance(len(token_ids))
         assert slot.cache.length <= slot.cache.capacity
         logits = np.zeros((rows, self._model.vocab_size), np.float32)
         position = slot.cache.length - self._prompt_length

@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from rubricrm import RubricModel, parse
 from rubricrm.cli import cli
 
+EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
+
 REQUEST = "Write a haiku."
 RUBRIC = "1. The response is a haiku. [Hard Rule]\n2. The response evokes “rain”. [Principle]\n3. The response"
 
@@ -43,6 +45,20 @@ def test_generate_prints_what_the_model_wrote(tiny_bundle: Path, tiny_model: Rub
         assert result.exit_code == 0
         assert result.stdout == text + "\n"
         assert "The rubric is cut: finish_reason is length." in result.stderr
+
+
+def test_the_device_is_the_bundles_unless_given(bundle_copy: Path, edit_manifest: EditManifest) -> None:
+    for arguments in ((), ("--device", "cpu")):
+        result = invoke("generate", REQUEST, "-m", bundle_copy, "--json", "--max-new-tokens", "2", *arguments)
+        assert json.loads(result.stdout)["model"]["device"] == "cpu"
+    result = invoke("generate", REQUEST, "-m", bundle_copy, "--device", "cuda")
+    assert result.exit_code == 2
+    assert "was exported for cpu, cannot run on cuda. Export with --target cuda." in result.stderr
+    edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    result = invoke("generate", REQUEST, "-m", bundle_copy)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: RUNTIME_MISSING: device cuda cannot be used: ")
+    assert invoke("generate", REQUEST, "-m", bundle_copy, "--device", "tpu").exit_code == 2
 
 
 def test_generate_lists_issues_beside_the_text(tiny_bundle: Path) -> None:
@@ -407,6 +423,19 @@ def test_doctor_fails_where_rubrics_cannot_be_generated(monkeypatch: pytest.Monk
     result = invoke("doctor", *mode)
     assert result.exit_code == 1
     assert "pip install 'rubricrm[cpu]'" in result.stdout
+
+
+def test_doctor_says_what_a_gpu_lacks_but_only_minds_where_one_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_wanted in (False, True):
+        monkeypatch.setattr("rubricrm.doctor.is_gpu_package_installed", lambda wanted=is_wanted: wanted)
+        result = invoke("doctor", "--json")
+        printed = json.loads(result.stdout)
+        assert result.exit_code == 0
+        assert printed["runtime"]["devices"]["cpu"] == "ready"
+        assert "pip install 'rubricrm[gpu]'" in printed["runtime"]["devices"]["cuda"]
+        assert [problem.partition(":")[0] for problem in printed["problems"]] == (
+            ["device cuda cannot be used"] if is_wanted else []
+        )
 
 
 def test_doctor_says_that_the_cache_cannot_be_written(tmp_path: Path) -> None:

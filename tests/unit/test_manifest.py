@@ -1,17 +1,19 @@
 """The manifest: what is written can be read, and whatever is wrong is named."""
 
 import copy
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import BundleInvalid, BundleVersionUnsupported, RubricrmError
-from rubricrm.manifest import FORMAT_VERSION, Manifest
+from rubricrm.manifest import ACTIVATIONS, FORMAT_VERSION, KV_TYPES, METHODS, TARGETS, WEIGHTS, Manifest
 
 Document = dict[str, Any]
 Path_ = tuple[str, ...]
@@ -167,6 +169,11 @@ def test_the_json_of_another_program_is_refused() -> None:
         ("graph.compute_type", "int3"),
         ("graph.kv_type", "float64"),
         ("graph.kv_type", "bfloat16"),
+        ("graph.kv_type", "float8e4m3fn"),
+        ("quantization.weights", "int3"),
+        ("quantization.activations", "int4"),
+        ("quantization.kv_cache", "int8"),
+        ("quantization.method", "magic"),
         ("graph.file", "other.onnx"),
         ("tokenizer.file", "other.json"),
         ("prefix.file", "other.safetensors"),
@@ -189,6 +196,90 @@ def test_values_out_of_range_are_named_and_quoted(document: Document, key: str, 
     message = failure(changed(document, tuple(key.split(".")), value))
     assert f'"{key}" is ' in message
     assert str(value).strip("[]") in message
+
+
+def quantized(document: Document, **facts: str) -> Document:
+    """The document with other facts of quantization, and a graph that fits them."""
+    document = copy.deepcopy(document)
+    target = facts.pop("target", "cpu")
+    document["quantization"] |= facts
+    document["graph"] |= {"target": target, "kv_type": document["quantization"]["kv_cache"]}
+    return document
+
+
+POSSIBLE = [
+    {"weights": "fp32"},
+    {"weights": "fp16", "kv_cache": "int8"},
+    {"weights": "int8", "method": "rtn"},
+    {"weights": "int8", "activations": "int8", "method": "smoothquant", "kv_cache": "int8"},
+    {"weights": "int4", "method": "gptq"},
+    {"weights": "int4", "method": "awq", "kv_cache": "float16"},
+    {"weights": "fp8", "method": "rtn"},
+    {"weights": "fp8", "activations": "fp8", "method": "rtn", "kv_cache": "float8e4m3fn", "target": "cuda"},
+    {"weights": "bf16", "kv_cache": "bfloat16", "target": "cuda"},
+]
+IMPOSSIBLE = {
+    "no-method": ({"weights": "int4"}, "method", "one of rtn, gptq, awq, smoothquant for int4"),
+    "method-of-floats": ({"weights": "fp16", "method": "gptq"}, "method", "none where weights are fp16"),
+    "activations-of-floats": ({"weights": "bf16", "activations": "int8"}, "activations", "none where weights are bf16"),
+    "w4a8": ({"weights": "int4", "activations": "int8", "method": "rtn"}, "activations", "none or int4"),
+    "mixed": ({"weights": "int8", "activations": "fp8", "method": "rtn"}, "activations", "none or int8"),
+}
+
+
+@pytest.mark.parametrize("facts", POSSIBLE, ids=lambda facts: "-".join(facts.values()))
+def test_what_can_be_quantized_together_is_read(document: Document, facts: dict[str, str]) -> None:
+    possible = quantized(document, **facts)
+    assert json.loads(read(possible).to_json()) == possible
+    schema().validate(possible)
+
+
+@pytest.mark.parametrize(("facts", "key", "expected"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_cannot_be_quantized_together_is_named(
+    document: Document, facts: dict[str, str], key: str, expected: str
+) -> None:
+    impossible = quantized(document, **facts)
+    message = failure(impossible)
+    assert f'"quantization.{key}" is ' in message
+    assert expected in message
+    assert not schema().is_valid(impossible)
+
+
+def test_the_cache_of_the_graph_is_the_one_that_was_quantized(document: Document) -> None:
+    message = failure(changed(document, ("quantization", "kv_cache"), "float16"))
+    assert "\"quantization.kv_cache\" is 'float16', expected graph.kv_type, which is float32" in message
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kv_type", [*KV_TYPES["cuda"], "float8e5m2", "int4", ""])
+def test_schema_and_reader_know_the_same_caches(document: Document, target: str, kv_type: str) -> None:
+    changed_document = quantized(document, kv_cache=kv_type, target=target)
+    is_known = kv_type in KV_TYPES[target]
+    assert schema().is_valid(changed_document) is is_known
+    if is_known:
+        read(changed_document)
+    else:
+        assert f'"graph.kv_type" is {kv_type!r}' in failure(changed_document)
+
+
+def test_schema_and_reader_know_the_same_quantization(document: Document) -> None:
+    """Every combination of the words, and one unknown word in each place: refused by both or by none."""
+    for weights in (*WEIGHTS, "int2"):
+        for activations in (*ACTIVATIONS, "int16"):
+            for method in (*METHODS, "magic"):
+                facts = quantized(document, weights=weights, activations=activations, method=method)
+                try:
+                    read(facts)
+                except BundleInvalid:
+                    assert not schema().is_valid(facts), (weights, activations, method)
+                else:
+                    assert schema().is_valid(facts), (weights, activations, method)
+
+
+@functools.cache
+def schema() -> jsonschema.Draft202012Validator:
+    path = Path(__file__).resolve().parents[2] / "docs/bundle.schema.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_text("utf-8")))
 
 
 def test_a_stop_id_of_a_wrong_type_is_named_by_its_place(document: Document) -> None:

@@ -1,5 +1,6 @@
 """The prompt's fixed part: computed once on a machine, then restored; a damaged cache costs time, never an answer."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -79,8 +80,8 @@ def test_the_kept_file_names_layers_as_the_graph_does(bundle: Bundle, session: S
     tensors = load_file(kept_file(cache, bundle))
     assert set(tensors) == {f"past_key_values.{layer}.{name}" for layer in range(2) for name in ("key", "value")}
     assert (tensors["past_key_values.1.value"] == prefix.positions[1, 1]).all()
-    with safe_open(kept_file(cache, bundle), framework="np") as opened:
-        assert opened.metadata() == {"token_ids": ",".join(map(str, TOKEN_IDS))}
+    digest = hashlib.sha256(prefix.positions.tobytes()).hexdigest()
+    assert metadata(kept_file(cache, bundle)) == {"token_ids": ",".join(map(str, TOKEN_IDS)), "sha256": digest}
 
 
 def test_a_long_prefix_is_computed_in_chunks(session: Session, runs: list[int]) -> None:
@@ -153,10 +154,21 @@ def directory(path: Path) -> None:
     path.mkdir()
 
 
+def flipped_bit(path: Path) -> None:
+    contents = bytearray(path.read_bytes())
+    contents[-1000] ^= 1
+    path.write_bytes(contents)
+
+
+def no_digest(path: Path) -> None:
+    save_file(load_file(path), path, metadata={"token_ids": metadata(path)["token_ids"]})
+
+
 DAMAGES = [shorten, other_tokens, no_tokens, lacking_tensor, other_shape, other_type, rubbish, empty]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+# The manifest has the hash of a bundle's own file; whoever wants it compared opens with verify=True.
+@pytest.mark.parametrize("damage", [*DAMAGES, flipped_bit, no_digest], ids=lambda damage: damage.__name__)
 def test_a_damaged_cache_is_computed_anew_with_a_warning(
     bundle: Bundle,
     session: Session,
@@ -253,6 +265,32 @@ def test_texts_with_a_kept_a_computed_and_a_bundled_prefix_are_equal(
             assert result.usage.cached_prompt_tokens == 128
     assert len(set(texts)) == 1
     assert kept_file(cache, bundle).exists()
+
+
+def test_a_prefix_of_int8_is_kept_in_int8(int8_bundle: Path, cache: Path) -> None:
+    bundle = Bundle.open(int8_bundle)
+    session = Session(bundle, threads=1)
+    computed, restored = (open_prefix(bundle, session, TOKEN_IDS) for _ in range(2))
+    session.close()
+    assert {tensor.dtype for tensor in load_file(kept_file(cache, bundle)).values()} == {np.dtype(np.int8)}
+    assert computed.positions.dtype == restored.positions.dtype == np.int8
+    assert (computed.positions == restored.positions).all()
+    assert len(np.unique(computed.positions)) > 50
+
+
+def test_a_bundle_of_int8_may_bring_its_prefix(int8_bundle: Path, edit_manifest: EditManifest, cache: Path) -> None:
+    with RubricModel.open(int8_bundle, threads=1) as model:
+        expected = model.generate("Write a haiku.", max_new_tokens=12).text
+    (kept,) = cache.rglob("prefix.safetensors")
+    own = Path(shutil.copy(kept, int8_bundle / "prefix.safetensors"))
+    facts = {"size": own.stat().st_size, "sha256": hashlib.sha256(own.read_bytes()).hexdigest()}
+    edit_manifest(
+        lambda document: (document["prefix"].update(file=own.name), document["files"].update({own.name: facts}))
+    )
+    shutil.rmtree(cache)
+    with RubricModel.open(int8_bundle, threads=1, verify=True) as model:
+        assert model.generate("Write a haiku.", max_new_tokens=12).text == expected
+    assert not cache.exists()
 
 
 def test_another_bundle_has_another_place_in_the_cache(

@@ -1,20 +1,27 @@
 """The session: what it refuses, and that chunks and rows do not change the numbers."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from rubricrm import RubricModel
 from rubricrm.bundle import Bundle
 from rubricrm.errors import ModelClosed, OptionInvalid, RubricrmError, RuntimeFailed, RuntimeMissing
-from rubricrm.session import Session, runtime_facts
+from rubricrm.kv_cache import STORAGE_TYPES, KVCache
+from rubricrm.manifest import ModelFacts
+from rubricrm.session import _ELEMENT_TYPES, Session, open_graph, runtime_facts
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
+MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
 
 TOKEN_IDS = [5 + (7 * n) % 250 for n in range(70)]
 
@@ -31,10 +38,13 @@ def session(bundle: Bundle) -> Iterator[Session]:
     session.close()
 
 
-@pytest.mark.parametrize("device", ["tpu", "", "CPU", "cuda"])
+@pytest.mark.parametrize("device", ["tpu", "", "CPU", "cuda:1"])
 def test_an_unknown_device_is_refused(bundle: Bundle, device: str) -> None:
-    with pytest.raises(OptionInvalid, match=f"device must be one of cpu, got '{device}'"):
+    message = f"device must be one of cpu, cuda, got '{device}'"
+    with pytest.raises(OptionInvalid, match=message):
         Session(bundle, device=device)
+    with pytest.raises(OptionInvalid, match=message):
+        open_graph(b"", threads=1, device=device)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025, 10**12, True, 1.5, "2"], ids=repr)
@@ -53,7 +63,38 @@ def test_the_threads_default_to_the_usable_cores(bundle: Bundle, monkeypatch: py
 def test_a_bundle_for_another_device_is_refused(edit_manifest: EditManifest) -> None:
     path = edit_manifest(lambda document: document["graph"].update(target="cuda"))
     with pytest.raises(OptionInvalid, match="was exported for cuda, cannot run on cpu. Export with --target cpu"):
+        RubricModel.open(path, device="cpu")
+
+
+def test_the_device_defaults_to_the_bundles_target(bundle: Bundle, edit_manifest: EditManifest) -> None:
+    session = Session(bundle, threads=1)
+    assert session.device == "cpu"
+    session.close()
+    path = edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    with pytest.raises(RuntimeMissing, match="device cuda cannot be used: .*pip install 'rubricrm\\[gpu\\]'"):
         RubricModel.open(path)
+
+
+def test_a_provider_that_onnx_runtime_left_out_is_missing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_on_the_cpu(*_: Any, providers: list[str], **__: Any) -> SimpleNamespace:
+        assert providers == ["CUDAExecutionProvider"]
+        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+
+    monkeypatch.setattr("rubricrm.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("onnxruntime.InferenceSession", open_on_the_cpu)
+    with pytest.raises(
+        RuntimeMissing, match="did not load CUDAExecutionProvider and would run on CPUExecutionProvider"
+    ):
+        open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
+
+
+def test_nothing_falls_back_to_the_cpu(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rubricrm.cuda.cuda_problem", lambda _: None)
+    with pytest.raises((RuntimeMissing, RuntimeFailed)), pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
+    assert capfd.readouterr().out == ""
 
 
 def test_a_graph_that_onnx_runtime_refuses_is_an_error_with_its_message(
@@ -92,6 +133,186 @@ def test_a_manifest_that_contradicts_the_graph_is_a_typed_error(
     assert str(path) in str(caught.value)
 
 
+# ---- other graphs ----
+
+
+def test_a_graph_may_be_given_as_bytes(bundle: Bundle, session: Session) -> None:
+    expected = session.run(session.new_slot(100), TOKEN_IDS)
+    variant = Session(bundle, threads=1, graph=bundle.file("model.onnx").read_bytes())
+    assert (variant.run(variant.new_slot(100), TOKEN_IDS) == expected).all()
+    variant.close()
+
+
+def test_a_graph_of_bytes_that_is_none_is_an_error_with_its_size(bundle: Bundle) -> None:
+    for graph in (b"", b"this is no graph"):
+        with pytest.raises(RuntimeFailed, match=f"opening a graph of {len(graph)} bytes with onnxruntime .*: .*"):
+            Session(bundle, threads=1, graph=graph)
+
+
+def test_any_graph_can_be_opened(bundle: Bundle, tmp_path: Path) -> None:
+    path = bundle.file("model.onnx")
+    inputs = [value.name for value in open_graph(path, threads=1).get_inputs()]
+    moved = open_graph(path.read_bytes(), threads=1, data_directory=bundle.path)
+    assert [value.name for value in moved.get_inputs()] == inputs
+    with pytest.raises(RuntimeFailed, match="model.onnx.data"):
+        open_graph(path.read_bytes(), threads=1, data_directory=tmp_path)
+
+
+# ---- a cache of int8 ----
+
+
+def relative_error(logits: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(logits - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [1, 2 * 32], ids=["per-tensor", "per-channel"])
+def test_an_int8_cache_holds_rounded_keys_and_values(
+    bundle: Bundle, session: Session, int8_graph: MakeGraph, size: int
+) -> None:
+    exact = session.new_slot(100)
+    expected = session.run(exact, TOKEN_IDS, 30)
+    positions = exact.cache.positions(len(TOKEN_IDS))
+    scale = np.full(size, np.abs(positions).max() / 127, np.float32)
+    facts = dataclasses.replace(bundle.manifest.graph, kv_type="int8")
+    narrow = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graph=facts))
+    rounded = Session(narrow, threads=1, graph=int8_graph(bundle.file("model.onnx"), scale))
+    slot = rounded.new_slot(100)
+    logits = rounded.run(slot, TOKEN_IDS, 30)
+    stored = slot.cache.positions(len(TOKEN_IDS))
+    assert stored.dtype == np.int8
+    # The first layer's come from the same numbers; the second's from what the first lost.
+    assert np.abs(stored[0] - positions[0] / scale[0]).max() <= 0.51
+    assert 0 < relative_error(logits, expected) < 0.06
+    rounded.close()
+
+
+def test_an_int8_cache_is_rewound_and_restored_as_any(int8_bundle: Path) -> None:
+    session = Session(Bundle.open(int8_bundle), threads=1)
+    slot, other = session.new_slot(100), session.new_slot(300)
+    session.run(slot, TOKEN_IDS[:40])
+    kept = slot.cache.positions(40)
+    expected = session.run(slot, TOKEN_IDS[40:])
+    session.run(slot, TOKEN_IDS[:3])
+    slot.cache.rewind(40)
+    assert (session.run(slot, TOKEN_IDS[40:]) == expected).all()
+    other.cache.restore(kept, 40)
+    assert (session.run(other, TOKEN_IDS[40:]) == expected).all()
+    session.close()
+
+
+# ---- a device with a memory of its own ----
+
+
+@pytest.fixture(params=["float32", "int8"])
+def device_bundle(request: pytest.FixtureRequest, edit_manifest: EditManifest) -> Path:
+    """A bundle for cuda, where cuda is the CPU by the way of a device."""
+    request.getfixturevalue("device_in_host_memory")
+    request.getfixturevalue("int8_bundle" if request.param == "int8" else "bundle_without_prefix")
+    return edit_manifest(lambda document: document["graph"].update(target="cuda"))
+
+
+def host_bundle(path: Path) -> Bundle:
+    """The same bundle, for the CPU."""
+    bundle = Bundle.open(path)
+    facts = dataclasses.replace(bundle.manifest.graph, target="cpu")
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graph=facts))
+
+
+def test_a_device_computes_what_the_host_computes(device_bundle: Path) -> None:
+    host, device = Session(host_bundle(device_bundle), threads=1), Session(Bundle.open(device_bundle), threads=1)
+    assert (host.device, device.device) == ("cpu", "cuda")
+    slots = host.new_slot(100), device.new_slot(100)
+    for start, end, rows in ((0, 40, 1), (40, 41, 1), (41, 60, 19), (60, 61, 1), (61, 70, 3)):
+        expected, logits = (
+            session.run(slot, TOKEN_IDS[start:end], rows) for session, slot in zip((host, device), slots, strict=True)
+        )
+        assert logits.shape == (rows, 272)
+        assert (logits == expected).all()
+    host_positions, device_positions = (slot.cache.positions(70) for slot in slots)
+    assert host_positions.dtype == device_positions.dtype
+    assert (host_positions == device_positions).all()
+    host.close()
+    device.close()
+
+
+def test_a_device_restores_and_rewinds_as_the_host(device_bundle: Path) -> None:
+    session = Session(Bundle.open(device_bundle), threads=1)
+    slot, other = session.new_slot(100), session.new_slot(300)
+    session.run(slot, TOKEN_IDS[:40])
+    kept = slot.cache.positions(40)
+    expected = session.run(slot, TOKEN_IDS[40:])
+    slot.cache.rewind(40)
+    assert (session.run(slot, TOKEN_IDS[40:]) == expected).all()
+    for length in (40, 40, 12):
+        other.cache.restore(kept, length)
+        session.run(other, TOKEN_IDS[length:])
+    other.cache.restore(kept, 40)
+    assert (session.run(other, TOKEN_IDS[40:]) == expected).all()
+    session.close()
+
+
+def test_a_devices_logits_belong_to_the_caller(device_bundle: Path) -> None:
+    session = Session(Bundle.open(device_bundle), threads=1)
+    slot = session.new_slot(100)
+    first = session.run(slot, TOKEN_IDS[:9])
+    kept = first.copy()
+    session.run(slot, TOKEN_IDS[9:20])
+    assert (first == kept).all()
+    session.close()
+
+
+def test_a_model_on_a_device_writes_what_it_writes_on_the_host(device_bundle: Path) -> None:
+    texts = []
+    for bundle in (host_bundle(device_bundle), Bundle.open(device_bundle), Bundle.open(device_bundle)):
+        with RubricModel(bundle, threads=1) as model:
+            texts += [model.generate("Write a haiku.", max_new_tokens=20).text for _ in range(2)]
+            assert model.generate("Hi", max_new_tokens=1).model["device"] == bundle.manifest.graph.target
+            assert model.generate("Hi", max_new_tokens=1).usage.cached_prompt_tokens == 128
+    assert len(set(texts)) == 1
+
+
+def test_a_device_without_memory_for_the_cache_is_an_error(
+    device_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
+
+    session = Session(Bundle.open(device_bundle), threads=1)
+    monkeypatch.setattr("onnxruntime.OrtValue.ortvalue_from_shape_and_type", refuse)
+    with pytest.raises(RuntimeFailed, match="making the KV cache of .*: Failed to allocate memory"):
+        session.new_slot(10)
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("kv_type", "element_type"), [("bfloat16", TensorProto.BFLOAT16), ("float8e4m3fn", TensorProto.FLOAT8E4M3FN)]
+)
+def test_elements_that_numpy_lacks_reach_a_graph_by_their_number(kv_type: str, element_type: int) -> None:
+    shape = (1, 1, 256, 16)
+    past, present = (helper.make_tensor_value_info(name, element_type, shape) for name in ("past", "present"))
+    copy = helper.make_graph([helper.make_node("Identity", ["past"], ["present"])], "copy", [past], [present])
+    model = helper.make_model(copy, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    graph = open_graph(model.SerializeToString(), threads=1)
+    facts = ModelFacts("", "", None, 1, 1, 1, 1, 1, 1, 16, 1, 256)
+    source, target = (KVCache(facts, kv_type, 256) for _ in range(2))
+    expected = np.arange(2 * 256 * 16).astype(STORAGE_TYPES[kv_type]).reshape(1, 2, *shape)
+    source.restore(expected, 256)
+    binding = graph.io_binding()
+    binding.bind_input("past", "cpu", 0, _ELEMENT_TYPES[kv_type], shape, source.buffer.address(0, 1))
+    binding.bind_output("present", "cpu", 0, _ELEMENT_TYPES[kv_type], shape, target.buffer.address(0, 1))
+    graph.run_with_iobinding(binding)
+    assert (target.positions(256)[0, 1] == expected[0, 1]).all()
+
+
+def test_the_numbers_of_element_types_are_onnxs() -> None:
+    names = {"float32": "FLOAT", **{name: name.upper() for name in _ELEMENT_TYPES if name != "float32"}}
+    assert {name: TensorProto.DataType.Value(names[name]) for name in _ELEMENT_TYPES} == _ELEMENT_TYPES
+    assert STORAGE_TYPES.keys() <= _ELEMENT_TYPES.keys()
+
+
+# ---- the runtime ----
+
+
 def test_a_missing_runtime_names_both_extras(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for use in (lambda: Session(bundle), runtime_facts):
@@ -103,6 +324,8 @@ def test_the_runtime_tells_its_version_and_providers() -> None:
     facts = runtime_facts()
     assert facts["onnxruntime"].count(".") >= 2
     assert "CPUExecutionProvider" in facts["providers"]
+    assert facts["devices"]["cpu"] == "ready"
+    assert "rubricrm[gpu]" in facts["devices"]["cuda"]
 
 
 def test_logits_are_rows_of_the_whole_vocabulary(session: Session) -> None:

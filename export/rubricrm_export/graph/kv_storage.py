@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from rubricrm_export.graph.builder import GraphBuilder
 
+# For each layer the scales of keys and of values, float32 [kv_heads, 1, head_dim] or [1].
+KVScales = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+
 
 @dataclass(frozen=True)
 class KVStorage:
@@ -21,11 +24,11 @@ class KVStorage:
 
     Attributes:
         dtype: FLOAT, FLOAT16, BFLOAT16, INT8 or FLOAT8E4M3FN.
-        scales: For each layer those of keys and of values, float32 [kv_heads, 1, head_dim] or [1]; None: not scaled.
+        scales: See `KVScales`; None: not scaled.
     """
 
     dtype: ir.DataType
-    scales: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
+    scales: KVScales | None = None
 
     def inputs(self, b: GraphBuilder, layer: int) -> list[ir.Value | None]:
         """Return GroupQueryAttention's inputs after the rotary tables, up to the scales."""

@@ -40,7 +40,7 @@ def _normalized(factors: Float) -> Float:
 
 
 def _loss(matrix: Float, factors: Float, moments: Moments, grid: Grid) -> float:
-    inverse = 1 / factors
-    rounded = grid.round(matrix * factors, np.diagonal(moments.second) * inverse * inverse).dequantize()
+    inverse: Float = np.reciprocal(factors)
+    rounded = grid.round(matrix * factors, np.diagonal(moments.second) * np.square(inverse)).dequantize()
     error = rounded * inverse - matrix
     return float(np.vdot(error @ moments.second, error))

@@ -65,6 +65,11 @@ class IntegerGrid:
     symmetric: bool
     scale_type: Any = np.float32
 
+    @property
+    def clips(self) -> tuple[float, ...]:
+        """Parts of a block's range to try. For 8 bits the whole range alone: it is fine enough, clipping never pays."""
+        return CLIPS if self.bits == 4 else (1.0,)
+
     def width(self, in_features: int) -> int:
         """Return the size of a block in a row of so many inputs."""
         return in_features if self.block_size is None else self.block_size
@@ -73,12 +78,11 @@ class IntegerGrid:
         """Round to nearest, within the range of each block that loses least.
 
         The ranges that are tried are `CLIPS` of the block's own: a smaller one has finer steps and clips its largest
-        weights (as in LLM.int8's and GPTQ's successors; no paper of its own). For 8 bits the whole range is kept:
-        it is fine enough that clipping never pays.
+        weights (as in LLM.int8's and GPTQ's successors; no paper of its own).
         """
         blocks = split_blocks(weight, self.width(weight.shape[1]))
         cost = None if importance is None else split_blocks(importance[None], self.width(weight.shape[1]))
-        scales, zero_points = self.parameters(blocks, cost, CLIPS if self.bits == 4 else (1.0,))
+        scales, zero_points = self.parameters(blocks, cost, self.clips)
         codes = self.codes(blocks, scales[..., None], zero_points[..., None])
         return self.matrix(codes.reshape(len(weight), -1)[:, : weight.shape[1]], scales, zero_points)
 

@@ -1,4 +1,4 @@
-"""SmoothQuant: loud input channels are divided by a factor that their weights are multiplied by (Xiao et al., 2211.10438).
+"""SmoothQuant (Xiao et al., 2211.10438): loud input channels are divided by a factor that their weights take over.
 
 INT8 activations share one scale a token: a channel a hundred times larger than the others leaves these a few steps.
 `factor = largest |x| ** strength / largest |w| ** (1 - strength)`, folded away as in `awq.py`. Then weights are rounded

@@ -86,6 +86,7 @@ def main() -> None:
 @click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given again.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Return what there is after this time.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
 @click.option("--verify", is_flag=True, help="Compare the bundle's hashes first.")
 def generate(
@@ -93,6 +94,7 @@ def generate(
     path: Path | None,
     as_json: bool,
     no_stream: bool,
+    device: str | None,
     threads: int | None,
     verify: bool,
     **options: Any,
@@ -105,7 +107,7 @@ def generate(
 
     text = _request_text(request)
     GenerationOptions(**options)  # a wrong option is said at once, not after a large model was opened
-    with _open_model(path, threads, verify) as model:
+    with _open_model(path, device, threads, verify) as model:
         stream = model.stream(text, **options)
         interrupted = _write_pieces(stream, visible=not (as_json or no_stream))
         result = stream.result()
@@ -186,12 +188,12 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _open_model(path: Path | None, threads: int | None, verify: bool) -> RubricModel:
+def _open_model(path: Path | None, device: str | None, threads: int | None, verify: bool) -> RubricModel:
     from rubricrm.model import DEMO_BUNDLE, RubricModel
 
     if path is None:
         click.echo("Using the demo model; --model BUNDLE uses yours.", err=True)
-    return RubricModel.open(path or DEMO_BUNDLE, threads=threads, verify=verify)
+    return RubricModel.open(path or DEMO_BUNDLE, device=device, threads=threads, verify=verify)
 
 
 def _write_pieces(stream: RubricStream, *, visible: bool) -> bool:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rubricrm._version import __version__
+from rubricrm.cuda import is_gpu_package_installed
 from rubricrm.errors import RubricrmError
 from rubricrm.machine import cache_directory, total_memory_bytes, usable_cores
 from rubricrm.session import runtime_facts
@@ -36,13 +37,17 @@ class Checkup:
 
 
 def examine() -> Checkup:
-    """Look at the installation and the machine. Imports ONNX Runtime, runs nothing."""
+    """Look at the installation and the machine. Loads ONNX Runtime and, where installed, CUDA; runs nothing."""
     problems = []
     runtime: dict[str, Any] = {}
     try:
         runtime = runtime_facts()
     except RubricrmError as error:
         problems.append(str(error))
+    # Whoever installed the package for GPUs wants one; for others it is a fact, not a problem.
+    cuda = runtime.get("devices", {}).get("cuda", "ready")
+    if cuda != "ready" and is_gpu_package_installed():
+        problems.append(f"device cuda cannot be used: {cuda}")
     packages = {part: {name: _version(name) for name in names} for part, names in _PARTS.items()}
     for part, found in packages.items():
         missing = [name for name, installed in found.items() if installed is None]

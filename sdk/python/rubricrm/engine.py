@@ -171,11 +171,14 @@ class Engine:
     def _slot(self, generation: Generation) -> Iterator[Slot]:
         """Lend a slot that is large enough. One is kept for the next request: most are alike."""
         needed = len(generation.prompt_ids) + generation.max_new_tokens
+        slot: Slot | None
         try:
             slot = self._free_slots.pop()
         except IndexError:
             slot = None
-        if slot is None or slot.cache.capacity < needed:
+        if slot is not None and slot.cache.capacity < needed:
+            slot = None  # freed before a larger one is made
+        if slot is None:
             slot = self._session.new_slot(needed)
         try:
             yield slot

@@ -118,6 +118,13 @@ class ExportFailed(RubricrmError):
     exit_code = 1
 
 
+class QualityTooLow(RubricrmError):
+    """A bundle lost more than was allowed, or computes no numbers at all."""
+
+    code = "QUALITY_TOO_LOW"
+    exit_code = 1
+
+
 class TargetExists(RubricrmError):
     """The target of an export exists already."""
 

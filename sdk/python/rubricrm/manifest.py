@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,13 @@ REQUEST_FIELD = "{prompt}"
 
 FLOAT_TYPES = ("float32", "float16", "bfloat16")
 TARGETS = ("cpu", "cuda")
+# How weights are stored, and in which type a checkpoint's matrices are when nothing is quantized.
+WEIGHTS = ("fp32", "fp16", "bf16", "int8", "int4", "fp8")
+FLOAT_WEIGHTS = WEIGHTS[:3]
+ACTIVATIONS = ("none", "int8", "fp8")
+METHODS = ("none", "rtn", "gptq", "awq", "smoothquant")
+# What a KV cache may hold, by target: bfloat16 and FP8 have no kernel on the CPU.
+KV_TYPES = {"cpu": ("float32", "float16", "int8"), "cuda": (*FLOAT_TYPES, "int8", "float8e4m3fn")}
 # File names are plain: no separator, no leading dot, nothing that a file system reads in its own way.
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -62,7 +69,7 @@ class GraphFacts:
 
 @dataclass(frozen=True)
 class QuantizationFacts:
-    """What was stored in fewer bits, and by which method."""
+    """What was stored in fewer bits, and by which method. `kv_cache` repeats `graph.kv_type`."""
 
     weights: str
     activations: str
@@ -259,9 +266,10 @@ def _check(manifest: Manifest, where: str) -> None:
     require(graph.target in TARGETS, "graph.target", graph.target, f"one of {', '.join(TARGETS)}")
     floats = f"one of {', '.join(FLOAT_TYPES)}"
     require(graph.compute_type in FLOAT_TYPES, "graph.compute_type", graph.compute_type, floats)
-    require(graph.kv_type in FLOAT_TYPES, "graph.kv_type", graph.kv_type, floats)
-    has_kernel = (graph.target, graph.kv_type) != ("cpu", "bfloat16")
-    require(has_kernel, "graph.kv_type", graph.kv_type, "float32 or float16 for the target cpu")
+    kv_types = KV_TYPES[graph.target]
+    expected = f"one of {', '.join(kv_types)} for the target {graph.target}"
+    require(graph.kv_type in kv_types, "graph.kv_type", graph.kv_type, expected)
+    _check_quantization(manifest.quantization, graph, require)
     for name, entry in files.items():
         require(FILE_NAME.fullmatch(name) is not None, "files", name, "plain file names inside the bundle")
         require(entry.size >= 0, f"files.{name}.size", entry.size, "at least 0")
@@ -282,6 +290,26 @@ def _check(manifest: Manifest, where: str) -> None:
     require(most > 0, "generation.max_new_tokens", most, "a positive number")
     for name, figure in (manifest.quality or {}).items():
         require(math.isfinite(figure), f"quality.{name}", figure, "a finite number")
+
+
+def _check_quantization(
+    facts: QuantizationFacts, graph: GraphFacts, require: Callable[[bool, str, object, str], None]
+) -> None:
+    for name, allowed in (("weights", WEIGHTS), ("activations", ACTIVATIONS), ("method", METHODS)):
+        value = getattr(facts, name)
+        require(value in allowed, f"quantization.{name}", value, f"one of {', '.join(allowed)}")
+    kv = facts.kv_cache
+    require(kv == graph.kv_type, "quantization.kv_cache", kv, f"graph.kv_type, which is {graph.kv_type}")
+    if facts.weights in FLOAT_WEIGHTS:
+        reason = f"none where weights are {facts.weights}"
+        require(facts.method == "none", "quantization.method", facts.method, reason)
+        require(facts.activations == "none", "quantization.activations", facts.activations, reason)
+    else:
+        methods = ", ".join(METHODS[1:])
+        require(facts.method != "none", "quantization.method", facts.method, f"one of {methods} for {facts.weights}")
+        # Products are of two operands of one type: W8A8 in integers, or in FP8.
+        same = facts.activations in ("none", facts.weights)
+        require(same, "quantization.activations", facts.activations, f"none or {facts.weights}, as the weights")
 
 
 def _named_files(manifest: Manifest) -> list[tuple[str, str]]:

@@ -137,7 +137,7 @@ class RubricModel:
         'stop'
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> None:
         self.bundle = bundle
         self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
         self._prompt = Prompt(bundle.manifest.prompt, self._tokenizer)
@@ -148,12 +148,14 @@ class RubricModel:
         self._description = {
             "name": bundle.manifest.model.name,
             "weights": bundle.manifest.quantization.weights,
-            "device": device,
+            "device": session.device,
             "manifest_sha256": bundle.manifest_sha256,
         }
 
     @classmethod
-    def open(cls, path: Path | str, *, device: str = "cpu", threads: int | None = None, verify: bool = False) -> Self:
+    def open(
+        cls, path: Path | str, *, device: str | None = None, threads: int | None = None, verify: bool = False
+    ) -> Self:
         """Open a bundle.
 
         The first opening of a large model on a machine also computes the keys and values of the prompt's fixed part
@@ -161,7 +163,8 @@ class RubricModel:
 
         Args:
             path: Its directory.
-            device: "cpu".
+            device: "cpu" or "cuda"; None takes the device that the bundle was exported for. It runs there or not at
+                all: nothing falls back to the CPU.
             threads: Threads to compute with; None takes the cores that this process may really use.
             verify: Also compare every file's hash with the manifest.
 
@@ -170,7 +173,7 @@ class RubricModel:
             BundleInvalid: A file is missing, damaged or foreign.
             BundleVersionUnsupported: Another format version.
             OptionInvalid: An option out of range, or a device that the bundle was not exported for.
-            RuntimeMissing: No ONNX Runtime is installed.
+            RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
         return cls(Bundle.open(path, verify=verify), device=device, threads=threads)

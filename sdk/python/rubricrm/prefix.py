@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.bundle import Bundle
 from rubricrm.errors import BundleInvalid
+from rubricrm.kv_cache import STORAGE_TYPES
 from rubricrm.machine import cache_directory
 from rubricrm.session import Session
 
@@ -26,7 +29,7 @@ FILE_NAME = "prefix.safetensors"
 class Prefix:
     """Token ids and their keys and values.
 
-    `positions` is [layers, 2, 1, kv_heads, len(token_ids), head_dim] in the cache's element type.
+    `positions` is [layers, 2, 1, kv_heads, len(token_ids), head_dim] in the cache's storage type (`STORAGE_TYPES`).
     """
 
     token_ids: tuple[int, ...]
@@ -36,7 +39,8 @@ class Prefix:
         """Write to a temporary sibling, then rename: a reader sees all of it or none."""
         from safetensors.numpy import save
 
-        contents = save(dict(_named(self.positions)), {"token_ids": ",".join(map(str, self.token_ids))})
+        metadata = {"token_ids": _joined(self.token_ids), "sha256": _digest(self.positions)}
+        contents = save(dict(_named(self.positions)), metadata)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -71,7 +75,7 @@ def open_prefix(bundle: Bundle, session: Session, token_ids: list[int]) -> Prefi
     path = cache_directory() / bundle.manifest_sha256 / FILE_NAME
     try:
         if path.exists():
-            return _load(path, bundle, token_ids)
+            return _load(path, bundle, token_ids, has_digest=True)
     except (BundleInvalid, OSError) as error:
         logger.warning("computing the prefix anew: %s", error)
     prefix = compute_prefix(session, token_ids)
@@ -91,17 +95,29 @@ def _named(positions: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
     ]
 
 
-def _load(path: Path, bundle: Bundle, token_ids: list[int]) -> Prefix:
+def _joined(token_ids: Sequence[int]) -> str:
+    return ",".join(map(str, token_ids))
+
+
+def _digest(positions: NDArray[Any]) -> str:
+    """SHA-256 of all keys and values (50 ms for the prefix of a 4B model)."""
+    import numpy as np
+
+    return hashlib.sha256(np.ascontiguousarray(positions).data).hexdigest()
+
+
+def _load(path: Path, bundle: Bundle, token_ids: list[int], *, has_digest: bool = False) -> Prefix:
+    """Read and check a file; the manifest has the hash of the bundle's own, one in the cache brings its own."""
     import numpy as np
     from safetensors import SafetensorError, safe_open
 
     model, kv_type = bundle.manifest.model, bundle.manifest.graph.kv_type
     shape = (model.num_layers, 2, 1, model.num_kv_heads, len(token_ids), model.head_dim)
-    positions: NDArray[Any] = np.empty(shape, kv_type)
+    positions: NDArray[Any] = np.empty(shape, STORAGE_TYPES[kv_type])
     try:
         with safe_open(path, framework="np") as tensors:
-            stored = (tensors.metadata() or {}).get("token_ids", "")
-            if stored != ",".join(map(str, token_ids)):
+            metadata = tensors.metadata() or {}
+            if metadata.get("token_ids", "") != _joined(token_ids):
                 raise BundleInvalid(f"{path}: holds the keys and values of other tokens. Export the bundle again.")
             for name, view in _named(positions):
                 tensor = tensors.get_tensor(name)
@@ -113,4 +129,6 @@ def _load(path: Path, bundle: Bundle, token_ids: list[int]) -> Prefix:
                 view[:] = tensor
     except (SafetensorError, OSError) as error:
         raise BundleInvalid(f"{path}: cannot be read ({error}). Export the bundle again.") from error
+    if has_digest and metadata.get("sha256") != _digest(positions):
+        raise BundleInvalid(f"{path}: its contents do not have the SHA-256 that it states: it was damaged.")
     return Prefix(tuple(token_ids), positions)

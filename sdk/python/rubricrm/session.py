@@ -6,12 +6,14 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rubricrm import cuda
 from rubricrm.bundle import Bundle
 from rubricrm.errors import ModelClosed, OptionInvalid, RuntimeFailed, RuntimeMissing
-from rubricrm.kv_cache import KVCache
+from rubricrm.kv_cache import DeviceBuffer, HostBuffer, KVCache
 from rubricrm.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -20,10 +22,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEVICES = ("cpu",)
 _LOG_ERRORS_ONLY = 3
 _MAX_THREADS = 1024
 _DATA_DIRECTORY = "session.model_external_initializers_file_folder_path"
+# Numbers of ONNX's element types (TensorProto.DataType): numpy lacks some of them.
+_ELEMENT_TYPES = {"float32": 1, "int8": 3, "int64": 7, "float16": 10, "bfloat16": 16, "float8e4m3fn": 17}
+
+
+@dataclass(frozen=True)
+class _Device:
+    """Where a graph runs.
+
+    Attributes:
+        provider: ONNX Runtime's execution provider.
+        memory: ONNX Runtime's name for the memory that its kernels read.
+        is_host: Whether that is this process's own memory.
+    """
+
+    provider: str
+    memory: str
+    is_host: bool
+
+
+_DEVICES = {
+    "cpu": _Device("CPUExecutionProvider", "cpu", is_host=True),
+    "cuda": _Device(cuda.PROVIDER, "cuda", is_host=False),
+}
+DEVICES = tuple(_DEVICES)
 
 
 class Slot:
@@ -37,16 +62,23 @@ class Slot:
         self.token_ids: NDArray[np.int64] = np.zeros((1, max_rows), np.int64)
         self.mask: NDArray[np.int64] = np.ones((1, cache.capacity), np.int64)
         self.num_logits: NDArray[np.int64] = np.ones(1, np.int64)
+        self.device_logits: Any = None
 
 
 class Session:
-    """An open graph. `run` is safe from several threads; each call advances one slot."""
+    """An open graph. `run` is safe from several threads; each call advances one slot.
+
+    Attributes:
+        device: Where it runs: "cpu" or "cuda".
+        threads: Threads of one run.
+        max_rows: Most tokens of one run.
+    """
 
     def __init__(
         self,
         bundle: Bundle,
         *,
-        device: str = "cpu",
+        device: str | None = None,
         threads: int | None = None,
         max_rows: int = 256,
         graph: bytes | None = None,
@@ -55,20 +87,20 @@ class Session:
 
         Args:
             bundle: The bundle to open.
-            device: Where to run.
+            device: Where to run; None takes the device that the bundle was exported for.
             threads: Threads of one run; None takes the cores that this process may really use.
             max_rows: Most tokens of one run.
-            graph: Another graph on the bundle's data file, in place of its own.
+            graph: A variant of the bundle's graph to open in its place; its external data are the bundle's files.
 
         Raises:
             OptionInvalid: Unknown device, one that the bundle was not exported for, or threads out of range.
-            RuntimeMissing: No ONNX Runtime is installed.
+            RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
-        if device not in DEVICES:
-            raise OptionInvalid(f"device must be one of {', '.join(DEVICES)}, got {device!r}.")
         target = bundle.manifest.graph.target
-        if target != device:
+        self.device = target if device is None else device
+        self._device = _find_device(self.device)
+        if target != self.device:
             raise OptionInvalid(
                 f"{bundle.path}: was exported for {target}, cannot run on {device}. Export with --target {device}."
             )
@@ -79,29 +111,29 @@ class Session:
         self._bundle = bundle
         self._process = os.getpid()
         self._lock = threading.Lock()
-        path = bundle.file(bundle.manifest.graph.file)
-        self._graph: Any = open_graph(graph or path, threads=self.threads, data_directory=bundle.path if graph else None)
+        self._graph: Any = open_graph(
+            bundle.file(bundle.manifest.graph.file) if graph is None else graph,
+            threads=self.threads,
+            device=self.device,
+            data_directory=None if graph is None else bundle.path,
+        )
 
     def new_slot(self, num_positions: int) -> Slot:
         """Allocate and bind a cache that holds at least `num_positions` tokens, the context at most.
 
         Raises:
             ModelClosed: As `run`.
-            RuntimeFailed: The graph has no such cache.
+            RuntimeFailed: The graph has no such cache, or the device no memory for it.
         """
         facts = self._bundle.manifest
-        cache = KVCache(facts.model, facts.graph.kv_type, num_positions)
-        slot = Slot(cache, self._usable_graph().io_binding(), self.max_rows)
-        _bind_input(slot.binding, "num_logits", slot.num_logits, (1,))
-        for layer in range(facts.model.num_layers):
-            for half, name in enumerate(("key", "value")):
-                buffer = cache.buffer[layer, half]
-                try:
-                    _bind_input(slot.binding, f"past_key_values.{layer}.{name}", buffer, buffer.shape)
-                    _bind_output(slot.binding, f"present.{layer}.{name}", buffer, buffer.shape)
-                except Exception as error:  # its own classes have no common base
-                    raise RuntimeFailed(f"binding the KV cache of {self._bundle.path}: {error}") from error
-        return slot
+        binding = self._usable_graph().io_binding()
+        try:
+            make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
+            cache = KVCache(facts.model, facts.graph.kv_type, num_positions, make_buffer)
+            self._bind_cache(binding, cache)
+        except Exception as error:  # its own classes have no common base
+            raise RuntimeFailed(f"making the KV cache of {self._bundle.path}: {error}") from error
+        return Slot(cache, binding, self.max_rows)
 
     def run(self, slot: Slot, token_ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
         """Append tokens to a slot's sequence and return the logits after the last `rows` of them.
@@ -118,31 +150,66 @@ class Session:
             ModelClosed: The session was closed, or opened before this process was forked.
             RuntimeFailed: ONNX Runtime failed.
         """
-        import numpy as np
-
-        facts = self._bundle.manifest
-        graph, count, total = self._usable_graph(), len(token_ids), slot.cache.length + len(token_ids)
-        logits: NDArray[np.float32] = np.empty((rows, facts.model.vocab_size), np.float32)
+        graph, count = self._usable_graph(), len(token_ids)
         slot.token_ids[0, :count] = token_ids
         slot.num_logits[0] = rows
-        _bind_input(slot.binding, "input_ids", slot.token_ids, (1, count))
-        _bind_input(slot.binding, "attention_mask", slot.mask, (1, total))
-        _bind_output(slot.binding, "logits", logits, (1, *logits.shape))
         # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
         # running at once: one run already takes all cores.
         with self._lock:
             try:
+                _bind_input(slot.binding, "input_ids", slot.token_ids, (1, count))
+                _bind_input(slot.binding, "attention_mask", slot.mask, (1, slot.cache.length + count))
+                # Bound anew for each run: what a device reads is copied there when it is bound.
+                _bind_input(slot.binding, "num_logits", slot.num_logits, (1,))
+                logits = self._bind_logits(slot, rows)
+                slot.binding.synchronize_inputs()
                 graph.run_with_iobinding(slot.binding)
+                found = self._read_logits(logits)
             except Exception as error:  # its own classes have no common base
                 raise RuntimeFailed(f"running {self._bundle.path}: {error}") from error
-        slot.cache.length = total
-        return logits
+        slot.cache.advance(count)
+        return found
 
     def close(self) -> None:
         """Free the graph and unmap its files. Further runs raise ModelClosed. Closing twice is fine."""
         if self._process == os.getpid():
             with self._lock:
                 self._graph = None
+
+    def _make_device_buffer(self, shape: tuple[int, ...], storage_type: str) -> DeviceBuffer:
+        import numpy as np
+
+        return DeviceBuffer(shape, storage_type, lambda part: _allocate(part, np.uint8, self._device))
+
+    def _bind_cache(self, binding: Any, cache: KVCache) -> None:
+        facts = self._bundle.manifest
+        shape = (1, facts.model.num_kv_heads, cache.capacity, facts.model.head_dim)
+        where = (self._device.memory, 0, _ELEMENT_TYPES[facts.graph.kv_type], shape)
+        for layer in range(facts.model.num_layers):
+            for half, name in enumerate(("key", "value")):
+                address = cache.buffer.address(layer, half)
+                binding.bind_input(f"past_key_values.{layer}.{name}", *where, address)
+                binding.bind_output(f"present.{layer}.{name}", *where, address)
+
+    def _bind_logits(self, slot: Slot, rows: int) -> Any:
+        """Bind memory for the logits: an array where the device is the host, else a value that stays on the device."""
+        import numpy as np
+
+        shape = (1, rows, self._bundle.manifest.model.vocab_size)
+        if self._device.is_host:
+            logits: NDArray[np.float32] = np.empty(shape, np.float32)
+            element_type = _ELEMENT_TYPES["float32"]
+            slot.binding.bind_output("logits", "cpu", 0, element_type, shape, _address(logits))
+            return logits
+        if slot.device_logits is None or tuple(slot.device_logits.shape()) != shape:
+            slot.device_logits = _allocate(shape, np.float32, self._device)
+        slot.binding.bind_ortvalue_output("logits", slot.device_logits)
+        return slot.device_logits
+
+    def _read_logits(self, logits: Any) -> NDArray[np.float32]:
+        # `numpy` copies from a device, but returns the value's own memory where that is the host's.
+        found: NDArray[np.float32] = logits[0] if self._device.is_host else logits.numpy()[0].copy()
+        return found
 
     def _usable_graph(self) -> Any:
         # The threads of the runtime do not survive a fork: a run would wait for them for ever.
@@ -158,13 +225,17 @@ class Session:
 
 
 def runtime_facts() -> dict[str, Any]:
-    """Return version and execution providers of the installed ONNX Runtime.
+    """Return version and execution providers of the installed ONNX Runtime, and what each device lacks here.
 
     Raises:
         RuntimeMissing: There is none.
     """
     onnxruntime = _import_onnxruntime()
-    return {"onnxruntime": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
+    return {
+        "onnxruntime": onnxruntime.__version__,
+        "providers": onnxruntime.get_available_providers(),
+        "devices": {"cpu": "ready", "cuda": cuda.cuda_problem(onnxruntime) or "ready"},
+    }
 
 
 def _import_onnxruntime() -> Any:
@@ -180,19 +251,24 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_graph(model: Path | bytes, *, threads: int, data_directory: Path | None = None) -> Any:
-    """Return an `onnxruntime.InferenceSession` with this package's options.
+def open_graph(model: Path | bytes, *, threads: int, device: str = "cpu", data_directory: Path | None = None) -> Any:
+    """Open any graph with this module's options: an `onnxruntime.InferenceSession`.
 
     Args:
         model: The graph's file, or its bytes.
         threads: Threads of one run.
-        data_directory: Where the external data of a graph given as bytes lies.
+        device: "cpu" or "cuda".
+        data_directory: Where the external data of a graph given as bytes lies; a file's lies beside it.
 
     Raises:
-        RuntimeMissing: No ONNX Runtime is installed.
+        OptionInvalid: Unknown device.
+        RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
         RuntimeFailed: ONNX Runtime refused the graph.
     """
+    provider = _find_device(device).provider
     onnxruntime = _import_onnxruntime()
+    if provider == cuda.PROVIDER and (problem := cuda.cuda_problem(onnxruntime)):
+        raise RuntimeMissing(f"device cuda cannot be used: {problem}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -204,19 +280,33 @@ def open_graph(model: Path | bytes, *, threads: int, data_directory: Path | None
     what = model if isinstance(model, Path) else f"a graph of {len(model)} bytes"
     source = str(model) if isinstance(model, Path) else model
     try:
-        graph = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # Without the fallback: it would print a notice and run on the CPU.
+        graph = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
     except Exception as error:
         raise RuntimeFailed(f"opening {what} with onnxruntime {onnxruntime.__version__}: {error}") from error
-    logger.debug("opened %s with onnxruntime %s, %d threads", what, onnxruntime.__version__, threads)
+    # A provider that cannot be loaded is left out, with no more than a line in the log.
+    if graph.get_providers()[0] != provider:
+        raise RuntimeMissing(
+            f"device {device} cannot be used: onnxruntime {onnxruntime.__version__} did not load {provider} and would "
+            f"run on {graph.get_providers()[0]}; its log says why. Look at `rubricrm doctor`."
+        )
+    logger.debug("opened %s with onnxruntime %s on %s, %d threads", what, onnxruntime.__version__, device, threads)
     return graph
 
 
-def _bind_input(binding: Any, name: str, array: NDArray[Any], shape: Sequence[int]) -> None:
-    binding.bind_input(name, "cpu", 0, array.dtype.type, tuple(shape), _address(array))
+def _find_device(name: str) -> _Device:
+    if name not in _DEVICES:
+        raise OptionInvalid(f"device must be one of {', '.join(_DEVICES)}, got {name!r}.")
+    return _DEVICES[name]
 
 
-def _bind_output(binding: Any, name: str, array: NDArray[Any], shape: Sequence[int]) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype.type, tuple(shape), _address(array))
+def _allocate(shape: Sequence[int], element_type: Any, device: _Device) -> Any:
+    value = _import_onnxruntime().OrtValue
+    return value.ortvalue_from_shape_and_type(shape, element_type, device.memory, 0)
+
+
+def _bind_input(binding: Any, name: str, array: NDArray[np.int64], shape: Sequence[int]) -> None:
+    binding.bind_input(name, "cpu", 0, _ELEMENT_TYPES["int64"], shape, _address(array))
 
 
 def _address(array: NDArray[Any]) -> int:
