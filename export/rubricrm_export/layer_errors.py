@@ -34,7 +34,8 @@ class LayerError:
         error: Root of the mean over tokens of |candidate - reference|^2 / |reference|^2, after this layer, each model
             on its own inputs: what earlier layers lost is in it.
         added: What this layer added to it. Errors that are independent add in squares, so it is
-            sqrt(error^2 - error before^2); 0 where the error shrank.
+            sqrt(error^2 - error before^2); 0 where the error shrank. A layer that shrinks the stream, as the last one
+            of many models does, raises the share of what it was given, and so seems to add more.
     """
 
     layer: int

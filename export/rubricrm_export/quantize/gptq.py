@@ -48,40 +48,46 @@ def round_with_feedback(weight: Float, moments: Moments, grid: Grid) -> Quantize
     assert isinstance(grid, IntegerGrid)
     width = grid.width(weight.shape[1])
     importance = np.diagonal(moments.second)
-    weight = _shifted(weight, moments)
+    factor = _cholesky(moments.second)
+    if moments.cross is not None:
+        weight = _shifted(weight, moments.cross - moments.second, factor)
     cost = split_blocks(importance[None], width)
     scales, zero_points = grid.parameters(split_blocks(weight, width), cost, grid.clips)
-    factor = _cholesky(moments.second)
     codes = _nearest_plane(weight, factor, grid, scales, zero_points)
     return grid.matrix(codes, scales, zero_points)
 
 
-def _shifted(weight: Float, moments: Moments) -> Float:
-    """Return W + SHIFT * W (cross - second) (second + damping)^-1."""
-    if moments.cross is None:
-        return weight
-    wanted = weight @ (moments.cross - moments.second)
-    moved: Float = weight + np.float32(SHIFT) * np.linalg.solve(_damped(moments.second), wanted.T).T
-    return moved
-
-
-def _damped(second: Float) -> Float:
+def _cholesky(second: Float) -> Float:
+    """Return L [in_features, in_features], lower triangular, of the damped moments L L^T."""
     damped = second.copy()
     diagonal = np.einsum("ii->i", damped)
     # An input that never occurs has an empty row and column: any weight will do, the nearest is taken.
     diagonal += np.float32(DAMPING) * np.maximum(diagonal.mean(), np.float32(1e-30))
-    return damped
-
-
-def _cholesky(second: Float) -> Float:
     try:
-        factor: Float = np.linalg.cholesky(_damped(second))
+        factor: Float = np.linalg.cholesky(damped)
     except np.linalg.LinAlgError as error:
         raise ExportFailed(
             f"gptq: the inputs of a matrix have no Cholesky factor ({error}), expected positive second moments. Pass a "
             "longer --calibration text."
         ) from error
     return factor
+
+
+def _shifted(weight: Float, difference: Float, factor: Float) -> Float:
+    """Return W + SHIFT * W (cross - second) (L L^T)^-1.
+
+    Two triangular systems, block by block: numpy solves only general ones, at twice the cost.
+    """
+    x = np.ascontiguousarray((weight @ difference).T)
+    starts = range(0, len(x), _COLUMNS)
+    for start in starts:
+        rows = slice(start, start + _COLUMNS)
+        x[rows] = np.linalg.solve(factor[rows, rows], x[rows] - factor[rows, :start] @ x[:start])
+    for start in reversed(starts):
+        rows, after = slice(start, start + _COLUMNS), slice(start + _COLUMNS, None)
+        x[rows] = np.linalg.solve(factor[rows, rows].T, x[rows] - factor[after, rows].T @ x[after])
+    moved: Float = weight + np.float32(SHIFT) * x.T
+    return moved
 
 
 def _nearest_plane(weight: Float, factor: Float, grid: IntegerGrid, scales: Float, zero_points: Float) -> Float:
