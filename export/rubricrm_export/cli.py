@@ -43,6 +43,7 @@ def export() -> None:
 @click.option("--target", "device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--calibration", default="self", metavar="FILE|self", show_default=True, help="Text to calibrate on.")
 @click.option("--eval-text", type=click.Path(path_type=Path), help="Text to measure the loss on.")
+@click.option("--no-rubrics", "rubrics", is_flag=True, default=True, flag_value=False, help="Do not compare rubrics.")
 @click.option("--max-kl", type=float, metavar="X", help="Refuse a bundle that loses more, nats a token.")
 @click.option("--min-top1", type=float, metavar="Y", help="Refuse a bundle that agrees less, 0 to 1.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted export.")

@@ -26,6 +26,7 @@ class OnnxExport:
         activations, kv, method, block_size, symmetric, head: See `Scheme.of`.
         calibration: "self": the model writes the text that calibration runs on; or a file's path.
         eval_text: The text that the loss is measured on; None: held-out requests with rubrics.
+        rubrics: Let a small model and its bundle write rubrics, to compare these too.
         max_kl: Refuse a bundle that loses more, nats a token.
         min_top1: Refuse a bundle that agrees less, 0 to 1.
         resume: Continue an export that was interrupted.
@@ -44,6 +45,7 @@ class OnnxExport:
     head: str | None = None
     calibration: str = SELF
     eval_text: Path | None = None
+    rubrics: bool = True
     max_kl: float | None = None
     min_top1: float | None = None
     prompt_template: Path | None = None

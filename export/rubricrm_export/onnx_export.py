@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
 from rubricrm.bundle import Bundle, describe_file
 from rubricrm.errors import OptionInvalid
-from rubricrm.machine import usable_cores
+from rubricrm.machine import cache_directory, usable_cores
 from rubricrm.manifest import Manifest
 from rubricrm.prefix import FILE_NAME as PREFIX_FILE
 from rubricrm.prefix import compute_prefix
@@ -31,7 +34,7 @@ from rubricrm_export.bundle_writer import (
     write_manifest,
 )
 from rubricrm_export.calibrated_weights import CalibratedWeights, calibrate
-from rubricrm_export.calibration import SELF, read_text, self_text
+from rubricrm_export.calibration import SELF, builtin_requests, read_text, self_text
 from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
 from rubricrm_export.checkpoint_files import TOKENIZER_CONFIG, read_tokenizer_config
 from rubricrm_export.export_job import OnnxExport
@@ -50,6 +53,8 @@ from rubricrm_export.resume import ResumeDirectory
 from rubricrm_export.token_text import WINDOW, TokenText
 
 __all__ = ["OnnxExport", "Progress", "export_onnx", "plan_onnx"]
+
+logger = logging.getLogger(__name__)
 
 GENAI_CONFIG_FILE = "genai_config.json"
 
@@ -116,7 +121,7 @@ def _export_calibrated(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint
     resume = ResumeDirectory(job.target.resolve(), facts, resume=job.resume, force=job.force)
     text = resume.load_text()
     if text is None:
-        text = _calibration_text(job, checkpoint, on_progress)
+        text = _calibration_text(job, plan, checkpoint, on_progress)
         resume.save_text(text)
     scheme, threads = plan.scheme, usable_cores()
     model = FloatModel(checkpoint, text, threads=threads)
@@ -136,14 +141,36 @@ def _stamps(checkpoint: Checkpoint) -> dict[str, list[int]]:
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
-def _calibration_text(job: OnnxExport, checkpoint: Checkpoint, on_progress: Progress) -> TokenText:
+def _calibration_text(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> TokenText:
     """Read the text, or let the model write it: a copy of it in INT4 where floats would take too much memory."""
     if job.calibration != SELF:
         tokenizer = Tokenizer.from_file(checkpoint.path / TOKENIZER_FILE)
         return read_text(Path(job.calibration), tokenizer, min_tokens=WINDOW, max_tokens=_CALIBRATION_TOKENS)
     weights = None if _is_small(checkpoint) else "int4"
+    # What a model writes is the same for every export of it: it is kept in this machine's cache.
+    kept = cache_directory() / "calibration" / f"{_text_key(plan, checkpoint)}.json"
+    try:
+        return TokenText.from_json(kept.read_text("utf-8"))
+    except (OSError, ValueError):
+        pass
     with _copy(job, checkpoint, weights, "writer", on_progress) as bundle:
-        return self_text(bundle, threads=usable_cores(), on_progress=partial(on_progress, "Writing text"))
+        text = self_text(bundle, threads=usable_cores(), on_progress=partial(on_progress, "Writing text"))
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        writing = kept.with_name(f".{kept.name}.{os.getpid()}")
+        writing.write_text(text.to_json(), "utf-8")
+        writing.replace(kept)
+    except OSError as error:
+        logger.warning(
+            "the calibration text could not be kept in %s (%s): the next export writes it again", kept, error
+        )
+    return text
+
+
+def _text_key(plan: ExportPlan, checkpoint: Checkpoint) -> str:
+    """Return a name for the text that a checkpoint writes with a prompt."""
+    facts = [_stamps(checkpoint), asdict(plan.manifest.prompt), plan.manifest.provenance.tools, builtin_requests()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _is_small(checkpoint: Checkpoint) -> bool:
@@ -206,7 +233,7 @@ def _with_quality(
     job: OnnxExport, checkpoint: Checkpoint, bundle: Bundle, manifest: Manifest, on_progress: Progress
 ) -> Manifest:
     """Measure a bundle for the CPU against the checkpoint; a small one also writes rubrics, beside its float model."""
-    if _is_small(checkpoint):
+    if job.rubrics and _is_small(checkpoint):
         with _copy(job, checkpoint, None, "reference", on_progress) as reference:
             quality, changed = measure_export(job, checkpoint, bundle, reference.path, on_progress)
     else:

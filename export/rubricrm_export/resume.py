@@ -81,15 +81,14 @@ class ResumeDirectory:
         if not path.exists():
             return None
         try:
-            text = json.loads(path.read_text("utf-8"))
-            return TokenText(text["name"], tuple(text["prefix"]), tuple(map(tuple, text["sequences"])))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return TokenText.from_json(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
             raise ExportFailed(f"{path}: cannot be read ({error}). Start anew: --force without --resume.") from error
 
     def save_text(self, text: TokenText) -> None:
         """Keep the text."""
         writing = self.path / f".{_TEXT}.writing"
-        writing.write_text(json.dumps({"name": text.name, "prefix": text.prefix, "sequences": text.sequences}), "utf-8")
+        writing.write_text(text.to_json(), "utf-8")
         writing.replace(self.path / _TEXT)
 
     def load_stream(self) -> tuple[int, Float, Float] | None:

@@ -13,7 +13,7 @@ from rubricrm.errors import PromptTooLong, RequestInvalid
 from rubricrm.model import RubricModel, RubricResult
 
 NUM_REQUESTS = 16
-_MAX_NEW_TOKENS = 512  # more than twice a rubric's usual length
+_MAX_NEW_TOKENS = 320  # a rubric has about 200; a model that never ends must not take for ever
 
 
 @dataclass(frozen=True)

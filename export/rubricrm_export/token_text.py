@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Self
 
 WINDOW = 512  # tokens in a sequence of plain text
 
@@ -20,6 +22,23 @@ class TokenText:
     name: str
     prefix: tuple[int, ...]
     sequences: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            document = json.loads(text)
+            return cls(str(document["name"]), tuple(document["prefix"]), tuple(map(tuple, document["sequences"])))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no token sequences ({error!r})") from error
+
+    def to_json(self) -> str:
+        """Return the sequences as JSON."""
+        return json.dumps({"name": self.name, "prefix": self.prefix, "sequences": self.sequences})
 
     @property
     def num_tokens(self) -> int:

@@ -78,7 +78,7 @@ def _shifted(weight: Float, difference: Float, factor: Float) -> Float:
 
     Two triangular systems, block by block: numpy solves only general ones, at twice the cost.
     """
-    x = np.ascontiguousarray((weight @ difference).T)
+    x: Float = np.ascontiguousarray((weight @ difference).T)
     starts = range(0, len(x), _COLUMNS)
     for start in starts:
         rows = slice(start, start + _COLUMNS)
@@ -86,8 +86,7 @@ def _shifted(weight: Float, difference: Float, factor: Float) -> Float:
     for start in reversed(starts):
         rows, after = slice(start, start + _COLUMNS), slice(start + _COLUMNS, None)
         x[rows] = np.linalg.solve(factor[rows, rows].T, x[rows] - factor[after, rows].T @ x[after])
-    moved: Float = weight + np.float32(SHIFT) * x.T
-    return moved
+    return weight + np.float32(SHIFT) * x.T
 
 
 def _nearest_plane(weight: Float, factor: Float, grid: IntegerGrid, scales: Float, zero_points: Float) -> Float:
