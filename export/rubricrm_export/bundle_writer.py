@@ -78,7 +78,7 @@ def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
         ExportFailed: The disk is full or the directory cannot be written.
     """
     target = target.resolve()  # a path that ends in .. has no name that a sibling could be called after
-    _remove_leftovers(target, _WRITING)
+    remove_leftovers(target)
     directory = _sibling(target, _WRITING)
     try:
         directory.mkdir()
@@ -89,18 +89,30 @@ def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
     except OSError as error:
         raise _export_failed(target, error) from error
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(directory)
 
 
 @contextmanager
 def scratch_directory(target: Path, name: str) -> Iterator[Path]:
-    """Yield a path beside `target` for what is needed while it is made; removed afterwards, or by the next export."""
+    """Yield a path beside `target` for what is needed while it is made; removed afterwards, or by the next export.
+
+    Raises:
+        ExportFailed: The disk is full or the directory cannot be written.
+    """
     target = target.resolve()
     directory = _sibling(target, f"{_WRITING}-{name}")
     try:
+        _remove(directory)  # of a killed process with the same number
         yield directory
+    except OSError as error:
+        raise _export_failed(target, error) from error
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(directory)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed exports left half-written beside the target."""
+    _remove_leftovers(target.resolve(), _WRITING)
 
 
 def describe_files(directory: Path) -> dict[str, FileFacts]:
@@ -156,6 +168,14 @@ def _replace(directory: Path, target: Path) -> None:
             replaced.rename(target)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove(directory: Path) -> None:
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+    except BaseException:  # SIGTERM or Ctrl-C while it was being removed
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _remove_leftovers(target: Path, state: str) -> None:

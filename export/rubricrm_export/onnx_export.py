@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
-from rubricrm.bundle import Bundle, describe_file
-from rubricrm.errors import OptionInvalid
+from rubricrm.bundle import Bundle, describe_file, file_sha256
+from rubricrm.errors import OptionInvalid, RubricrmError
 from rubricrm.machine import cache_directory, usable_cores
 from rubricrm.manifest import Manifest
 from rubricrm.prefix import FILE_NAME as PREFIX_FILE
@@ -29,6 +29,7 @@ from rubricrm_export.bundle_writer import (
     check_space,
     check_target,
     describe_files,
+    remove_leftovers,
     scratch_directory,
     write_files,
     write_manifest,
@@ -117,11 +118,22 @@ def _export_rounded(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, o
 
 def _export_calibrated(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> None:
     """Calibrate layer by layer, then write the bundle. What is done survives an interruption in BUNDLE.resume."""
-    facts = {"command": job.command, "tools": plan.manifest.provenance.tools, "files": _stamps(checkpoint)}
+    facts = {
+        "command": job.command,
+        "tools": plan.manifest.provenance.tools,
+        "file": _stamps(checkpoint),
+        "calibration text": None if job.calibration == SELF else _text_sha256(Path(job.calibration)),
+        "prompt": asdict(plan.manifest.prompt),
+    }
     resume = ResumeDirectory(job.target.resolve(), facts, resume=job.resume, force=job.force)
+    remove_leftovers(job.target)
     text = resume.load_text()
     if text is None:
-        text = _calibration_text(job, plan, checkpoint, on_progress)
+        try:
+            text = _calibration_text(job, plan, checkpoint, on_progress)
+        except RubricrmError:  # a bad file: nothing is done that could be continued
+            resume.remove()
+            raise
         resume.save_text(text)
     scheme, threads = plan.scheme, usable_cores()
     model = FloatModel(checkpoint, text, threads=threads)
@@ -133,6 +145,13 @@ def _export_calibrated(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint
     kv_scales = None if scheme.kv == "model" else source(ir.DataType.FLOAT).kv_scales()
     _write_bundle(job, plan, checkpoint, source, kv_scales, on_progress)
     resume.remove()
+
+
+def _text_sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise OptionInvalid(f"{path}: cannot be read ({error.strerror}). Pass a file of text.") from error
 
 
 def _stamps(checkpoint: Checkpoint) -> dict[str, list[int]]:
@@ -298,8 +317,20 @@ def _add_prefix(bundle: Bundle, plan: ExportPlan) -> None:
     session = Session(bundle)
     compute_prefix(session, prompt.fixed_prefix()).save(path)
     session.close()
+    _sort_metadata(path)
     # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
     shutil.copymode(bundle.path / GRAPH_FILE, path)
     files = {**manifest.files, PREFIX_FILE: describe_file(path)}
     prefix = replace(manifest.prefix, file=PREFIX_FILE)
     write_manifest(bundle.path, replace(manifest, prefix=prefix, files=files))
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a safetensors file's metadata in order: its writer's order is another one in every run."""
+    contents = path.read_bytes()
+    start = 8 + int.from_bytes(contents[:8], "little")
+    header = json.loads(contents[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    path.write_bytes(len(text).to_bytes(8, "little") + text + contents[start:])

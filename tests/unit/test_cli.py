@@ -453,7 +453,9 @@ def test_the_version_is_printed() -> None:
     assert (result.exit_code, result.stdout) == (0, f"rubricrm, version {rubricrm.__version__}\n")
 
 
-@pytest.mark.parametrize("command", [(), ("generate",), ("parse",), ("inspect",), ("doctor",), ("export",)], ids=str)
+@pytest.mark.parametrize(
+    "command", [(), ("generate",), ("parse",), ("inspect",), ("doctor",), ("eval",), ("export",)], ids=str
+)
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_every_command_has_help(command: tuple[str, ...], option: str) -> None:
     result = invoke(*command, option)
@@ -466,6 +468,7 @@ def test_all_commands_are_listed() -> None:
     listed = invoke("--help").stdout.split("Commands:")[1]
     assert [line.split()[0] for line in listed.splitlines() if line] == [
         "doctor",
+        "eval",
         "export",
         "generate",
         "inspect",

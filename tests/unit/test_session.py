@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -18,7 +19,14 @@ from rubricrm.bundle import Bundle
 from rubricrm.errors import ModelClosed, OptionInvalid, RubricrmError, RuntimeFailed, RuntimeMissing
 from rubricrm.kv_cache import STORAGE_TYPES, KVCache
 from rubricrm.manifest import ModelFacts
-from rubricrm.session import _ELEMENT_TYPES, Session, open_graph, runtime_facts
+from rubricrm.session import (
+    _ELEMENT_TYPES,
+    _RECORD_ASSIGNMENT,
+    Session,
+    _misplaced_operators,
+    open_graph,
+    runtime_facts,
+)
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
@@ -86,6 +94,41 @@ def test_a_provider_that_onnx_runtime_left_out_is_missing(bundle: Bundle, monkey
         RuntimeMissing, match="did not load CUDAExecutionProvider and would run on CPUExecutionProvider"
     ):
         open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
+
+
+def assigned(provider: str, *operators: tuple[str, str]) -> SimpleNamespace:
+    nodes = [SimpleNamespace(domain=domain, op_type=op_type) for domain, op_type in operators]
+    return SimpleNamespace(ep_name=provider, get_nodes=lambda: nodes)
+
+
+@pytest.mark.parametrize("misplaced", [(), ("MatMulIntegerToFloat", "GroupQueryAttention", "GroupQueryAttention")])
+def test_heavy_operators_without_a_kernel_on_the_device_are_named(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, misplaced: tuple[str, ...]
+) -> None:
+    graph = SimpleNamespace(
+        get_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        get_provider_graph_assignment_info=lambda: [
+            assigned("CUDAExecutionProvider", ("", "MatMul"), ("com.microsoft", "MatMulNBits")),
+            # Lengths are computed on the CPU, as they should be.
+            assigned("CPUExecutionProvider", ("", "Gather"), *(("com.microsoft", name) for name in misplaced)),
+        ],
+    )
+    monkeypatch.setattr("rubricrm.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: graph)
+    if not misplaced:
+        assert open_graph(bundle.file("model.onnx"), threads=1, device="cuda") is graph
+        return
+    with pytest.raises(RuntimeFailed, match="no kernel on cuda for GroupQueryAttention, MatMulIntegerToFloat of this"):
+        open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
+
+
+def test_what_a_graph_runs_on_is_recorded_by_the_installed_runtime(bundle: Bundle) -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+    path = str(bundle.file("model.onnx"))
+    graph = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    assert _misplaced_operators(graph, "CPUExecutionProvider") == []
+    assert "GroupQueryAttention" in _misplaced_operators(graph, "CUDAExecutionProvider")
 
 
 def test_nothing_falls_back_to_the_cpu(

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _LOG_ERRORS_ONLY = 3
 _MAX_THREADS = 1024
 _DATA_DIRECTORY = "session.model_external_initializers_file_folder_path"
+_RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 # Numbers of ONNX's element types (TensorProto.DataType): numpy lacks some of them.
 _ELEMENT_TYPES = {"float32": 1, "int8": 3, "int64": 7, "float16": 10, "bfloat16": 16, "float8e4m3fn": 17}
 
@@ -277,6 +278,8 @@ def open_graph(model: Path | bytes, *, threads: int, device: str = "cpu", data_d
     options.enable_mem_pattern = False
     if data_directory is not None:
         options.add_session_config_entry(_DATA_DIRECTORY, str(data_directory))
+    if provider == cuda.PROVIDER:
+        options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
     what = model if isinstance(model, Path) else f"a graph of {len(model)} bytes"
     source = str(model) if isinstance(model, Path) else model
     try:
@@ -290,8 +293,30 @@ def open_graph(model: Path | bytes, *, threads: int, device: str = "cpu", data_d
             f"device {device} cannot be used: onnxruntime {onnxruntime.__version__} did not load {provider} and would "
             f"run on {graph.get_providers()[0]}; its log says why. Look at `rubricrm doctor`."
         )
+    if provider == cuda.PROVIDER and (misplaced := _misplaced_operators(graph, provider)):
+        raise RuntimeFailed(
+            f"opening {what}: onnxruntime {onnxruntime.__version__} has no kernel on {device} for "
+            f"{', '.join(misplaced)} of this graph, and would run it on the CPU. Export with other options, or upgrade "
+            "onnxruntime-gpu."
+        )
     logger.debug("opened %s with onnxruntime %s on %s, %d threads", what, onnxruntime.__version__, device, threads)
     return graph
+
+
+def _misplaced_operators(graph: Any, provider: str) -> list[str]:
+    """Return the contributed operators, which are all the heavy ones, that a provider left to the CPU.
+
+    It leaves the lengths to the CPU too, in standard operators: as it should.
+    """
+    return sorted(
+        {
+            node.op_type
+            for part in graph.get_provider_graph_assignment_info()
+            if part.ep_name != provider
+            for node in part.get_nodes()
+            if node.domain
+        }
+    )
 
 
 def _find_device(name: str) -> _Device:
