@@ -25,7 +25,6 @@ SELF = "self"
 HELD_OUT = "held-out"
 
 _MAX_FILE_BYTES = 256 << 20
-_NUM_REQUESTS = 40
 _MAX_NEW_TOKENS = 256
 
 
@@ -139,9 +138,7 @@ def held_out_text(prompt: Prompt, tokenizer: Tokenizer, context_length: int, *, 
     return TokenText(HELD_OUT, prefix, tuple(kept))
 
 
-def self_text(
-    bundle: Bundle, *, threads: int, on_progress: Callable[[int, int], None], num_requests: int = _NUM_REQUESTS
-) -> TokenText:
+def self_text(bundle: Bundle, *, threads: int, on_progress: Callable[[int, int], None], num_requests: int) -> TokenText:
     """Let a model write rubrics for built-in requests: the text that it will really see.
 
     Every second one is sampled at temperature 0.8 with a fixed seed: greedy text repeats itself more than users'

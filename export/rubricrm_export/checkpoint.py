@@ -32,6 +32,8 @@ __all__ = ["Checkpoint", "CheckpointTensor", "checkpoint_digests"]
 # Tables that old checkpoints stored although they follow from the configuration.
 _HARMLESS_SUFFIXES = ("rotary_emb.inv_freq",)
 
+_SMALL_MODEL = 500_000_000  # parameters
+
 
 class Checkpoint:
     """An open checkpoint; a context manager. Make one with `Checkpoint.open`.
@@ -91,6 +93,11 @@ class Checkpoint:
 
     def __exit__(self, *_: object) -> None:
         """Release nothing: no file is held. The block marks for how long the directory must not change."""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its float32 function may be opened beside other models: 2 GB at most."""
+        return self.architecture.num_parameters(self.tied) <= _SMALL_MODEL
 
     def tensor(self, name: str) -> CheckpointTensor:
         """A tensor by its Hugging Face name. Reads nothing yet.

@@ -15,9 +15,6 @@ from rubricrm_export.export_job import OnnxExport
 from rubricrm_export.progress_bar import Progress
 from rubricrm_export.quality import Quality
 
-# Parameters of a model that is opened beside its bundle as floats (2 GB), to write rubrics too.
-LARGE_MODEL = 500_000_000
-
 
 def measure_export(
     job: OnnxExport, checkpoint: Checkpoint, bundle: Bundle, reference: Path, on_progress: Progress

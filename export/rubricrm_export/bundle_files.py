@@ -1,0 +1,132 @@
+"""The files of a bundle, written into a directory that nobody sees yet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+from rubricrm.bundle import Bundle, describe_file
+from rubricrm.machine import usable_cores
+from rubricrm.prefix import FILE_NAME as PREFIX_FILE
+from rubricrm.prefix import compute_prefix
+from rubricrm.prompt import Prompt
+from rubricrm.session import Session
+from rubricrm.tokenizer import Tokenizer
+
+from rubricrm_export.bundle_writer import check_space, describe_files, scratch_directory, write_files, write_manifest
+from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
+from rubricrm_export.checkpoint_files import TOKENIZER_CONFIG, read_tokenizer_config
+from rubricrm_export.export_job import OnnxExport
+from rubricrm_export.export_plan import TOKENIZER_FILE, ExportPlan, make_plan
+from rubricrm_export.genai_config import genai_config
+from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph_writer import GRAPH_FILE, write_graph
+from rubricrm_export.hub import ResolvedCheckpoint
+from rubricrm_export.progress_bar import Progress
+from rubricrm_export.prompt_source import CHAT_TEMPLATE_FILE
+from rubricrm_export.quantize.weights import RoundedWeights, WeightSource
+
+GENAI_CONFIG_FILE = "genai_config.json"
+
+
+def write_bundle_files(
+    job: OnnxExport,
+    plan: ExportPlan,
+    checkpoint: Checkpoint,
+    weights: WeightSource,
+    kv: KVStorage,
+    directory: Path,
+    on_progress: Callable[[int, int], None],
+) -> Bundle:
+    """Write a bundle without its prefix."""
+
+    def report(done: int) -> None:
+        on_progress(min(done, plan.weight_bytes), plan.weight_bytes)
+
+    report(0)
+    write_graph(checkpoint, plan.scheme, weights, kv, directory, report)
+    report(plan.weight_bytes)
+    _write_companions(checkpoint, job, plan, directory)
+    source = replace(plan.manifest.provenance.source, files=checkpoint_digests(checkpoint.path, checkpoint.files))
+    provenance = replace(plan.manifest.provenance, source=source)
+    return write_manifest(directory, replace(plan.manifest, provenance=provenance, files=describe_files(directory)))
+
+
+def _write_companions(checkpoint: Checkpoint, job: OnnxExport, plan: ExportPlan, directory: Path) -> None:
+    tokenizer_config = _tokenizer_config(checkpoint.path, job.chat_template)
+    write_files(
+        directory,
+        {
+            TOKENIZER_FILE: (checkpoint.path / TOKENIZER_FILE).read_bytes(),
+            TOKENIZER_CONFIG: (json.dumps(tokenizer_config, ensure_ascii=False, indent=2) + "\n").encode(),
+            GENAI_CONFIG_FILE: genai_config(plan.manifest).encode(),
+        },
+    )
+
+
+def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, object]:
+    """Return tokenizer_config.json with the chat template inside, where other runtimes look for it."""
+    template = chat_template or path / CHAT_TEMPLATE_FILE
+    # onnxruntime-genai reads no chat template where no class is named; this is the one of a bare tokenizer.json.
+    config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config |= read_tokenizer_config(path)
+    if template.is_file():
+        config["chat_template"] = template.read_text("utf-8")
+    return config
+
+
+@contextmanager
+def copy_of(
+    job: OnnxExport, checkpoint: Checkpoint, weights: str | None, name: str, on_progress: Progress
+) -> Iterator[Bundle]:
+    """Make another bundle of the same checkpoint for the CPU, for as long as the block runs."""
+    with scratch_directory(job.target, name) as directory:
+        copy = OnnxExport(
+            str(checkpoint.path),
+            directory,
+            weights=weights,
+            prompt_template=job.prompt_template,
+            chat_template=job.chat_template,
+        )
+        resolved = ResolvedCheckpoint(checkpoint.path, None, None)
+        plan = make_plan(copy, resolved, checkpoint)
+        check_space(directory, plan.weight_bytes)
+        directory.mkdir()
+        rounded = RoundedWeights(checkpoint, plan.scheme, ir.DataType.FLOAT, usable_cores())
+        report = partial(on_progress, f"Making a {name}")
+        yield write_bundle_files(copy, plan, checkpoint, rounded, KVStorage(ir.DataType.FLOAT), directory, report)
+
+
+def add_prefix(bundle: Bundle, plan: ExportPlan) -> None:
+    """Add the prefix of a small model."""
+    manifest = bundle.manifest
+    if not plan.is_small or manifest.prefix.num_tokens == 0:
+        return
+    path = bundle.path / PREFIX_FILE
+    prompt = Prompt(manifest.prompt, Tokenizer.from_file(bundle.file(TOKENIZER_FILE)))
+    session = Session(bundle)
+    compute_prefix(session, prompt.fixed_prefix()).save(path)
+    session.close()
+    _sort_metadata(path)
+    # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
+    shutil.copymode(bundle.path / GRAPH_FILE, path)
+    files = {**manifest.files, PREFIX_FILE: describe_file(path)}
+    prefix = replace(manifest.prefix, file=PREFIX_FILE)
+    write_manifest(bundle.path, replace(manifest, prefix=prefix, files=files))
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a safetensors file's metadata in order: its writer's order is another one in every run."""
+    contents = path.read_bytes()
+    start = 8 + int.from_bytes(contents[:8], "little")
+    header = json.loads(contents[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    path.write_bytes(len(text).to_bytes(8, "little") + text + contents[start:])

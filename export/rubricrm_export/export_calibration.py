@@ -1,0 +1,92 @@
+"""The text that an export calibrates on, and what its results depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from rubricrm.bundle import file_sha256
+from rubricrm.errors import OptionInvalid
+from rubricrm.machine import cache_directory, usable_cores
+from rubricrm.tokenizer import Tokenizer
+
+from rubricrm_export.bundle_files import copy_of
+from rubricrm_export.calibration import SELF, builtin_requests, read_text, self_text
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.export_job import OnnxExport
+from rubricrm_export.export_plan import TOKENIZER_FILE, ExportPlan
+from rubricrm_export.progress_bar import Progress
+from rubricrm_export.token_text import WINDOW, TokenText
+
+logger = logging.getLogger(__name__)
+
+# Tokens of a file that are used.
+_FILE_TOKENS = 8192
+# Requests that a model writes rubrics for: about 12,000 tokens, and 5,000 where each costs a tenth of a second.
+_NUM_REQUESTS, _NUM_REQUESTS_OF_LARGE = 40, 16
+
+
+def calibration_facts(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint) -> dict[str, object]:
+    """Return all that the results of a calibration depend on.
+
+    Raises:
+        OptionInvalid: The text's file cannot be read.
+    """
+    return {
+        "command": job.command,
+        "tools": plan.manifest.provenance.tools,
+        "file": _stamps(checkpoint),
+        "calibration text": None if job.calibration == SELF else _text_sha256(Path(job.calibration)),
+        "prompt": asdict(plan.manifest.prompt),
+    }
+
+
+def _text_sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise OptionInvalid(f"{path}: cannot be read ({error.strerror}). Pass a file of text.") from error
+
+
+def _stamps(checkpoint: Checkpoint) -> dict[str, list[int]]:
+    """Return size and time of change of the checkpoint's files: hashing them would take as long as reading them."""
+    stats = {name: (checkpoint.path / name).stat() for name in checkpoint.files}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def calibration_text(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> TokenText:
+    """Read the text, or let the model write it: a copy of it in INT4 where floats would take too much memory."""
+    if job.calibration != SELF:
+        tokenizer = Tokenizer.from_file(checkpoint.path / TOKENIZER_FILE)
+        return read_text(Path(job.calibration), tokenizer, min_tokens=WINDOW, max_tokens=_FILE_TOKENS)
+    weights, num_requests = (None, _NUM_REQUESTS) if checkpoint.is_small else ("int4", _NUM_REQUESTS_OF_LARGE)
+    # What a model writes is the same for every export of it: it is kept in this machine's cache.
+    kept = cache_directory() / "calibration" / f"{_text_key(plan, checkpoint)}.json"
+    try:
+        return TokenText.from_json(kept.read_text("utf-8"))
+    except (OSError, ValueError):
+        pass
+    with copy_of(job, checkpoint, weights, "writer", on_progress) as bundle:
+        report = partial(on_progress, "Writing text")
+        text = self_text(bundle, num_requests=num_requests, threads=usable_cores(), on_progress=report)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        writing = kept.with_name(f".{kept.name}.{os.getpid()}")
+        writing.write_text(text.to_json(), "utf-8")
+        writing.replace(kept)
+    except OSError as error:
+        logger.warning(
+            "the calibration text could not be kept in %s (%s): the next export writes it again", kept, error
+        )
+    return text
+
+
+def _text_key(plan: ExportPlan, checkpoint: Checkpoint) -> str:
+    """Return a name for the text that a checkpoint writes with a prompt."""
+    facts = [_stamps(checkpoint), asdict(plan.manifest.prompt), plan.manifest.provenance.tools, builtin_requests()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
