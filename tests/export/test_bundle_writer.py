@@ -331,7 +331,7 @@ def test_failed_export_keeps_the_bundle_that_a_killed_one_moved_aside(
 KILLED = """
 import signal, sys
 from pathlib import Path
-from rubricrm_export import bundle_writer, onnx_export
+from rubricrm_export import bundle_files, bundle_writer, onnx_export
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 
 def wait_in(owner, name, after):
@@ -346,7 +346,7 @@ checkpoint, target, step = sys.argv[1:]
 if step == "weights":
     wait_in(StreamedTensor, "tofile", True)
 elif step == "prefix":
-    wait_in(onnx_export, "compute_prefix", True)
+    wait_in(bundle_files, "compute_prefix", True)
 elif step == "before publishing":
     wait_in(bundle_writer, "_publish", False)
 else:

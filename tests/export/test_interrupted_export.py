@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from click.testing import CliRunner, Result
 from rubricrm.bundle import Bundle
 from rubricrm.cli import cli
 from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
-from rubricrm_export import bundle_writer, evaluation, onnx_export, rubric_agreement
-from rubricrm_export.calibration import self_text
+from rubricrm_export import bundle_writer, evaluation, export_calibration, rubric_agreement
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
 from rubricrm_export.resume import ResumeDirectory
 from safetensors.numpy import load_file, save_file
@@ -124,7 +122,7 @@ def interrupted(directory: Path, options: dict[str, Any], layers: int = 0) -> Pa
 def test_interrupted_again_and_again_it_gives_the_bytes_of_an_unbroken_run(
     inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], stages: set[str]
 ) -> None:
-    monkeypatch.setattr(onnx_export, "self_text", partial(self_text, num_requests=2))
+    monkeypatch.setattr(export_calibration, "_NUM_REQUESTS", 2)
     monkeypatch.setattr(evaluation, "NUM_REQUESTS", 1)
     monkeypatch.setattr(rubric_agreement, "_MAX_NEW_TOKENS", 8)
     options = inputs | changed

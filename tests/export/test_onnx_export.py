@@ -215,7 +215,7 @@ def test_computed_type(make_checkpoint: MakeCheckpoint, weights: str, device: st
 def test_cuda_bundle_is_refused_on_a_cpu(make_checkpoint: MakeCheckpoint, weights: str) -> None:
     bundle = export(make_checkpoint(), weights=weights, device="cuda")
     with pytest.raises(OptionInvalid, match=r"was exported for cuda, cannot run on cpu\. Export with --target cpu"):
-        RubricModel.open(bundle.path)
+        RubricModel.open(bundle.path, device="cpu")
 
 
 @pytest.mark.parametrize(
