@@ -31,6 +31,7 @@ from rubricrm_export.float_model import FloatModel
 from rubricrm_export.graph.kv_storage import KVScales
 from rubricrm_export.graph_writer import GRAPH_FILE, computed_type, kv_storage
 from rubricrm_export.hub import resolve_checkpoint
+from rubricrm_export.memory import check_memory
 from rubricrm_export.operator_check import check_operators
 from rubricrm_export.progress_bar import Progress
 from rubricrm_export.quantize.weights import RoundedWeights, WeightSource
@@ -70,6 +71,7 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
     with Checkpoint.open(resolved.path) as checkpoint:
         plan = make_plan(job, resolved, checkpoint)
         check_space(job.target, plan.weight_bytes)
+        check_memory(plan, checkpoint.architecture)
         check_operators(plan.scheme if plan.scheme.target == "cpu" else make_twin(plan).scheme)
         if plan.scheme.needs_calibration:
             _export_calibrated(job, plan, checkpoint, report)

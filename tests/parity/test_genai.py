@@ -159,3 +159,24 @@ def test_demo_bundle(tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(DEMO, tmp_path / "bundle"))
     prompts, num_tokens = prompts_of(bundle), Bundle.open(bundle).manifest.tokenizer.num_tokens
     assert genai_tokens(bundle, prompts) == our_tokens(bundle, prompts, num_tokens)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weights": "int4"},
+        {"weights": "int8", "activations": "int8", "method": "rtn"},
+        {"weights": "int4", "kv": "int8"},
+    ],
+    ids=["int4", "w8a8", "int8 keys and values"],
+)
+def test_quantized_bundles(tmp_path: Path, options: dict[str, Any]) -> None:
+    text = ROOT / "README.md"
+    job = OnnxExport(
+        str(ROOT / "models" / "demo" / "checkpoint"),
+        tmp_path / "bundle",
+        calibration=str(text),
+        rubrics=False,
+        **options,
+    )
+    assert_same(export_onnx(job).path)
