@@ -66,11 +66,17 @@ def _cholesky(second: Float) -> Float:
     try:
         factor: Float = np.linalg.cholesky(damped)
     except np.linalg.LinAlgError as error:
-        raise ExportFailed(
-            f"gptq: the inputs of a matrix have no Cholesky factor ({error}), expected positive second moments. Pass a "
-            "longer --calibration text."
-        ) from error
+        raise _no_factor(str(error)) from error
+    if not np.isfinite(np.diagonal(factor)).all():  # numpy returns NaN for NaN
+        raise _no_factor("they are not finite")
     return factor
+
+
+def _no_factor(reason: str) -> ExportFailed:
+    return ExportFailed(
+        f"gptq: the second moments of a matrix's inputs have no Cholesky factor ({reason}), expected positive ones. Pass "
+        "another --calibration text, or use --method rtn."
+    )
 
 
 def _shifted(weight: Float, difference: Float, factor: Float) -> Float:

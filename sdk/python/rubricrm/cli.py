@@ -229,12 +229,14 @@ def _rubric_text(rubric: Rubric) -> str:
 
 def _bundle_text(bundle: Bundle, verified: bool) -> str:
     facts = bundle.manifest
-    model, graph = facts.model, facts.graph
+    model, graph, stored = facts.model, facts.graph, facts.quantization
+    loss = {name: f"{value:.4g}" for name, value in (facts.quality or {}).items()}
     rows = {
         "model": f"{model.name} ({model.architecture}, {model.num_parameters:,} parameters)",
         "license": model.license or "not declared",
         "target": f"{graph.target}, computes in {graph.compute_type}, KV cache {graph.kv_type}",
-        "weights": f"{facts.quantization.weights} ({facts.quantization.method})",
+        "weights": f"{stored.weights} ({stored.method}), activations {stored.activations}",
+        "loss": _flat(loss) or "nothing was quantized",
         "context": f"{model.context_length} tokens",
         "prompt": f"{facts.prefix.num_tokens} tokens fixed, template {facts.prompt.template_sha256[:12]}",
         "size": f"{bundle.num_bytes / 1e6:,.1f} MB in {len(facts.files)} files",
