@@ -71,6 +71,10 @@ def _embedded(model: FloatModel, scheme: Scheme) -> tuple[Float, Float]:
     return exact, exact if grid is None else grid.round(exact).dequantize()
 
 
+# Keys and values may be so much larger than the calibration text made them: clipping costs more than a coarser step.
+_MARGIN = np.float32(1.2)
+
+
 class _LayerCalibration:
     """One layer after the other: the float model beside the quantized one."""
 
@@ -206,7 +210,7 @@ class CalibratedWeights(RoundedWeights):
     def _kv_scale(self, largest: Float) -> Float:
         most = np.float32(FP8_MAX if self._scheme.kv == "fp8" else 127)
         largest = largest[:, None, :] if self._scheme.kv == "int8" else largest.max().reshape(1)
-        scale: Float = np.maximum(largest, np.float32(1e-6)).astype(np.float32) / most
+        scale: Float = np.maximum(largest * _MARGIN, np.float32(1e-6)).astype(np.float32) / most
         return scale
 
     def _layer(self, layer: int) -> LayerResult:

@@ -74,8 +74,8 @@ def _cholesky(second: Float) -> Float:
 
 def _no_factor(reason: str) -> ExportFailed:
     return ExportFailed(
-        f"gptq: the second moments of a matrix's inputs have no Cholesky factor ({reason}), expected positive ones. Pass "
-        "another --calibration text, or use --method rtn."
+        f"gptq: the second moments of a matrix's inputs have no Cholesky factor ({reason}), expected positive ones. "
+        "Pass another --calibration text, or use --method rtn."
     )
 
 

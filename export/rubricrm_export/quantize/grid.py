@@ -132,10 +132,12 @@ class IntegerGrid:
         return np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
 
     def _fit(self, low: Float, high: Float) -> tuple[Float, Float]:
-        middle = 1 << (self.bits - 1)
-        scales = high / np.float32(middle - 1) if self.symmetric else (high - low) / np.float32((1 << self.bits) - 1)
+        middle, last = 1 << (self.bits - 1), (1 << self.bits) - 1
+        scales = high / np.float32(middle - 1) if self.symmetric else (high - low) / np.float32(last)
         scales = round_scales(scales, self.scale_type)
-        return scales, np.full_like(scales, middle) if self.symmetric else np.rint(-low / scales)
+        # The smallest scales of a type are coarse: one may be stored a third too small, and zero lie beyond the codes.
+        zeros = np.full_like(scales, middle) if self.symmetric else np.minimum(np.rint(-low / scales), last)
+        return scales, zeros
 
     def _loss(self, blocks: Float, cost: Float | None, scales: Float, zeros: Float) -> Float:
         error = self.codes(blocks, scales[..., None], zeros[..., None])
@@ -154,7 +156,7 @@ class IntegerGrid:
         blocks = -(-width // block)
         zero_points = 0 if self.symmetric else -(-blocks * self.bits // 8)
         scales = blocks * int(np.dtype(self.scale_type).itemsize)
-        return rows * (blocks * block * self.bits // 8 + scales + zero_points)
+        return rows * (-(-blocks * block * self.bits // 8) + scales + zero_points)
 
 
 @dataclass(frozen=True)
