@@ -9,14 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from rubricrm.bundle import Bundle
-from rubricrm.engine import Engine
 from rubricrm.errors import OptionInvalid, PromptTooLong, RequestInvalid
 from rubricrm.options import GenerationOptions
-from rubricrm.prefix import compute_prefix
 from rubricrm.prompt import Prompt
-from rubricrm.session import Session
 from rubricrm.tokenizer import Tokenizer
 
+from rubricrm_export.request_writer import RequestWriter
 from rubricrm_export.token_text import WINDOW, TokenText
 
 logger = logging.getLogger(__name__)
@@ -153,26 +151,20 @@ def self_text(bundle: Bundle, *, threads: int, on_progress: Callable[[int, int],
     Raises:
         OptionInvalid: No request fits.
     """
-    facts = bundle.manifest
-    prompt = Prompt(facts.prompt, Tokenizer.from_file(bundle.file(facts.tokenizer.file)))
-    session = Session(bundle, threads=threads)
-    prefix = prompt.fixed_prefix()
-    engine = Engine(session, facts, compute_prefix(session, prefix) if prefix else None)
     sequences: list[tuple[int, ...]] = []
     requests = builtin_requests()[:num_requests]
-    for number, request in enumerate(requests):
-        on_progress(number, len(requests))
-        options = GenerationOptions(temperature=0.8 * (number % 2), seed=number, max_new_tokens=_MAX_NEW_TOKENS)
-        try:
-            ids = prompt.encode_request(request)
-            generation = engine.submit(ids, options)
-        except (RequestInvalid, PromptTooLong) as error:
-            logger.info("calibration leaves out request %d: %s", number, error)
-            continue
-        written = [token.id for token in engine.stream(generation)]
-        sequences.append((*ids[len(prefix) :], *written))
-    engine.close()
+    with RequestWriter(bundle, threads=threads) as writer:
+        prefix = tuple(writer.prefix)
+        for number, request in enumerate(requests):
+            on_progress(number, len(requests))
+            options = GenerationOptions(temperature=0.8 * (number % 2), seed=number, max_new_tokens=_MAX_NEW_TOKENS)
+            try:
+                prompt_ids, written, _ = writer.write(request, options)
+            except (RequestInvalid, PromptTooLong) as error:
+                logger.info("calibration leaves out request %d: %s", number, error)
+                continue
+            sequences.append((*prompt_ids[len(prefix) :], *written))
     on_progress(len(requests), len(requests))
     if not sequences:
         raise OptionInvalid("no built-in request fits the model's context. Pass a text: --calibration FILE.")
-    return TokenText(SELF, tuple(prefix), tuple(sequences))
+    return TokenText(SELF, prefix, tuple(sequences))

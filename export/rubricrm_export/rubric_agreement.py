@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rubricrm.bundle import Bundle
 from rubricrm.criterion import Criterion
 from rubricrm.errors import PromptTooLong, RequestInvalid
-from rubricrm.model import RubricModel, RubricResult
+from rubricrm.options import GenerationOptions
+from rubricrm.rubric import Rubric, parse
+
+from rubricrm_export.request_writer import RequestWriter
 
 NUM_REQUESTS = 16
 _MAX_NEW_TOKENS = 320  # a rubric has about 200; a model that never ends must not take for ever
@@ -49,6 +52,28 @@ class RubricAgreement:
         return asdict(self)
 
 
+class Written(Protocol):
+    """What a model wrote for a request."""
+
+    @property
+    def text(self) -> str:
+        """The text, as it was written."""
+        ...
+
+    @property
+    def rubric(self) -> Rubric:
+        """What is in it."""
+        ...
+
+
+@dataclass(frozen=True)
+class WrittenRubric:
+    """A text and the rubric in it."""
+
+    text: str
+    rubric: Rubric
+
+
 def write_rubrics(
     bundle: Bundle,
     requests: Sequence[str],
@@ -56,7 +81,7 @@ def write_rubrics(
     device: str = "cpu",
     threads: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> dict[str, RubricResult]:
+) -> dict[str, WrittenRubric]:
     """Open a bundle, let it answer requests greedily, and close it. Costs about 200 tokens a request.
 
     Requests that the model's context or vocabulary cannot hold are left out.
@@ -64,27 +89,30 @@ def write_rubrics(
     Args:
         bundle: The model.
         requests: What to write rubrics for.
-        device: As in `RubricModel`.
-        threads: As in `RubricModel`.
+        device: As in `Session`.
+        threads: As in `Session`.
         on_progress: Gets the requests answered, and their number.
 
     Raises:
-        RubricrmError: As `RubricModel.open` and `RubricModel.generate`.
+        RubricrmError: As `Session`.
     """
     results = {}
-    with RubricModel(bundle, device=device, threads=threads) as model:
+    options = GenerationOptions(max_new_tokens=_MAX_NEW_TOKENS)
+    with RequestWriter(bundle, device=device, threads=threads) as writer:
         for number, request in enumerate(requests, 1):
             try:
-                results[request] = model.generate(request, max_new_tokens=_MAX_NEW_TOKENS)
+                _, ids, is_complete = writer.write(request, options)
             except (PromptTooLong, RequestInvalid):
                 continue
             finally:
                 if on_progress:
                     on_progress(number, len(requests))
+            text = writer.tokenizer.decode(ids)
+            results[request] = WrittenRubric(text, parse(text, truncated=not is_complete))
     return results
 
 
-def compare_rubrics(reference: dict[str, RubricResult], candidate: dict[str, RubricResult]) -> RubricAgreement | None:
+def compare_rubrics(reference: Mapping[str, Written], candidate: Mapping[str, Written]) -> RubricAgreement | None:
     """Compare what two models wrote for the requests that both answered; None where there is none."""
     pairs = [(reference[request], candidate[request]) for request in reference if request in candidate]
     if not pairs:
