@@ -40,7 +40,8 @@ def test_the_wheel_holds_both_packages_and_the_demo_bundle(wheel: zipfile.ZipFil
     names = set(wheel.namelist())
     demo = {f"rubricrm/demo_bundle/{path.name}" for path in (ROOT / "sdk/python/rubricrm/demo_bundle").iterdir()}
     assert "rubricrm/demo_bundle/rubricrm.json" in demo
-    assert demo | {"rubricrm/py.typed", "rubricrm_export/py.typed", "rubricrm_export/graph/decoder.py"} <= names
+    texts = {"rubricrm_export/builtin_requests.jsonl", "rubricrm_export/held_out_rubrics.jsonl"}
+    assert demo | texts | {"rubricrm/py.typed", "rubricrm_export/py.typed", "rubricrm_export/graph/decoder.py"} <= names
 
 
 def test_the_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:

@@ -89,30 +89,38 @@ class _LayerCalibration:
         largest = {
             name: float(np.abs(x).max()) for group, x in zip(GROUPS, inputs, strict=True) for name in group.matrices
         }
+        values = np.abs(attended.values).max(0)
         matrices: dict[str, QuantizedMatrix] = {}
         if self._grid is None:
             quantized = exact
         else:
             if self._recipe.scale is not None:
-                self._fold_factors(weights, inputs)
+                values /= self._fold_factors(weights, inputs)
             matrices, quantized = self._quantized_pass(weights, quantized, inputs)
         norms = {name: weights[name] for name in (INPUT_NORM, POST_NORM, Q_NORM, K_NORM) if name in weights}
-        values = np.abs(attended.values).max(0)
         return LayerResult(matrices, norms, largest, _largest_keys(attended.keys), values), exact, quantized
 
-    def _fold_factors(self, weights: dict[str, Float], inputs: Sequence[Float]) -> None:
-        """Multiply the columns of each group's matrices by the recipe's factors, and divide what makes its inputs."""
+    def _fold_factors(self, weights: dict[str, Float], inputs: Sequence[Float]) -> Float:
+        """Multiply the columns of each group's matrices by the recipe's factors, and divide what makes its inputs.
+
+        Returns:
+            What the attention's values were divided by, [kv_heads, head_dim].
+        """
         assert self._recipe.scale is not None
         assert self._grid is not None
+        architecture = self._model.architecture
+        value_factors = np.ones((architecture.num_kv_heads, architecture.head_dim), np.float32)
         for group, x in zip(GROUPS, inputs, strict=True):
             factors = self._recipe.scale([weights[name] for name in group.matrices], Moments.of(x), self._grid)
             rows = factors
             if group.before == V_PROJ:
-                factors, rows = _share_in_heads(factors, self._model.architecture)
+                factors, rows = _share_in_heads(factors, architecture)
+                value_factors = rows.reshape(architecture.num_kv_heads, architecture.head_dim)
             for name in group.matrices:
                 weights[name] = weights[name] * factors
             source = weights[group.before]
             weights[group.before] = source / (rows if source.ndim == 1 else rows[:, None])
+        return value_factors
 
     def _quantized_pass(
         self, weights: Mapping[str, Float], residual: Float, exact: Sequence[Float]

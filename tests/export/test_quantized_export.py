@@ -1,253 +1,506 @@
-"""Quantized bundles: what they compute is what was stored, and what they lost is what was measured."""
+"""Quantized bundles end to end: what is stored, what it computes, what it lost, and what is refused."""
 
 import json
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from rubricrm import RubricModel
 from rubricrm.bundle import Bundle
-from rubricrm.errors import CheckpointInvalid, QualityTooLow
+from rubricrm.errors import CheckpointInvalid, OptionInvalid, QualityTooLow, RubricrmError
+from rubricrm.model import RubricModel
 from rubricrm.session import Session
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 MakeCheckpoint = Callable[..., Path]
-Float = NDArray[np.float32]
+Export = Callable[..., Bundle]
+Array = NDArray[Any]
+Tensors = dict[str, Array]
 
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-IDS = [int(token) for token in np.random.default_rng(0).integers(5, 261, 40)]
-LINE = "The response {} should say what it does, and why.\n"
-TEXT_IDS = [5 + byte for byte in LINE.format(3).encode()][:40]  # five special tokens, then one token a byte
+QWEN, LLAMA = "Qwen3ForCausalLM", "LlamaForCausalLM"
+CALIBRATION = "Pack my box with five dozen liquor jugs; how vexingly quick daft zebras jump! 0123456789. " * 7
+# Figures of random weights need no more.
+EVALUATION = "Sphinx of black quartz, judge my vow. " * 3
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    """A file to calibrate on: 3 sequences of bytes."""
-    path = tmp_path / "text.txt"
-    path.write_text("".join(LINE.format(number) for number in range(40)))
-    return path
+def export(tmp_path: Path) -> Export:
+    """A function that exports a checkpoint, calibrated and measured on short texts."""
+
+    def make(checkpoint: Path, name: str = "bundle", **options: Any) -> Bundle:
+        (tmp_path / "calibration.txt").write_text(CALIBRATION)
+        (tmp_path / "evaluation.txt").write_text(EVALUATION)
+        texts = {"calibration": str(tmp_path / "calibration.txt"), "eval_text": tmp_path / "evaluation.txt"}
+        return export_onnx(OnnxExport(str(checkpoint), tmp_path / name, rubrics=False, **(texts | options)))
+
+    return make
 
 
-def export(checkpoint: Path, text: Path, name: str = "bundle", **options: Any) -> Bundle:
-    options = {"calibration": str(text), "eval_text": text, "rubrics": False} | options
-    return export_onnx(OnnxExport(str(checkpoint), checkpoint.parent / name, **options))
+def odd_checkpoint(make: MakeCheckpoint, architecture: str, *, tied: bool, **options: Any) -> Path:
+    """A checkpoint in float32 whose widths no block divides."""
+    return make(
+        architecture, dtype="F32", hidden_size=48, intermediate_size=80, head_dim=32, tie_word_embeddings=tied, **options
+    )
 
 
-def logits_of(bundle: Bundle, ids: Sequence[int] = IDS) -> Float:
-    session = Session(bundle, threads=1)
-    logits = session.run(session.new_slot(64), ids, rows=len(ids))
-    session.close()
-    return logits
+# --- what is stored, read without the code under test
 
 
-def relative(got: Float, expected: Float) -> float:
+class Stored:
+    """The matrices of a bundle, dequantized from the bytes of its data file."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        model = onnx.load(bundle.path / "model.onnx")
+        self.model = model
+        self.tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+    def matrices(self) -> Tensors:
+        return {
+            node.input[1].removesuffix(".codes"): self._matrix(node)
+            for node in self.model.graph.node
+            if any(name.endswith("weight.codes") for name in node.input)
+        }
+
+    def norms(self) -> Tensors:
+        return {name: tensor for name, tensor in self.tensors.items() if name.endswith("norm.weight")}
+
+    def _matrix(self, node: onnx.NodeProto) -> Array:
+        given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "MatMulNBits":
+            return self._blocks(node, given)
+        if node.op_type == "MatMulIntegerToFloat":
+            codes, scales = self.tensors[node.input[1]].astype(np.float32), self.tensors[node.input[3]]
+            return np.asarray((codes.T - 128) * scales[:, None])
+        assert node.op_type == "DequantizeLinear"
+        codes, scales = (self.tensors[name].astype(np.float32) for name in node.input)
+        scales = scales[:, None] if scales.ndim == 1 else np.repeat(scales, given["block_size"], 1)
+        return np.asarray(codes * scales[:, : max(1, min(scales.shape[1], codes.shape[1]))])
+
+    def _blocks(self, node: onnx.NodeProto, given: dict[str, Any]) -> Array:
+        bits, width, size = given["bits"], given["K"], given["block_size"]
+        codes, scales = self.tensors[node.input[1]], self.tensors[node.input[2]]
+        assert codes.shape == (given["N"], -(-width // size), size * bits // 8)
+        zeros = np.full(scales.shape, 1 << (bits - 1), np.uint8)
+        if len(node.input) > 3:
+            zeros = self._unpacked(self.tensors[node.input[3]], bits)[:, : scales.shape[1]]
+        codes = self._unpacked(codes.reshape(given["N"], -1), bits)
+        offsets, factors = (np.repeat(part.astype(np.float32), size, 1) for part in (zeros, scales))
+        return np.asarray(((codes.astype(np.float32) - offsets) * factors)[:, :width])
+
+    @staticmethod
+    def _unpacked(packed: Array, bits: int) -> Array:
+        return packed if bits == 8 else np.stack([packed & 15, packed >> 4], -1).reshape(len(packed), -1)
+
+
+# --- what it computes
+
+
+def logits_of(model: bytes | str, ids: list[int]) -> Array:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    graph = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feed: dict[str, Array] = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
+    for value in graph.get_inputs():
+        if value.name.startswith("past_key_values"):
+            kind = np.int8 if value.type == "tensor(int8)" else np.float32
+            feed[value.name] = np.zeros((1, value.shape[1], 0, value.shape[3]), kind)
+    result: Array = graph.run(["logits"], feed)[0]
+    return result
+
+
+def exact_graph(stored: Stored) -> bytes:
+    """The bundle's graph with products that do not round their inputs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(stored.model)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
+    return bytes(model.SerializeToString())
+
+
+def distance(got: Array, expected: Array) -> float:
     return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
 
-def stored_tensors(bundle: Bundle) -> dict[str, NDArray[Any]]:
-    graph = onnx.load(bundle.path / "model.onnx").graph
-    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+IDS = [int(token) for token in np.random.default_rng(0).integers(5, 261, 40)]
+
+CASES: list[tuple[str, bool, dict[str, Any]]] = [
+    (QWEN, True, {"weights": "int4"}),
+    (QWEN, False, {"weights": "int4", "method": "gptq", "block_size": "64"}),
+    (LLAMA, True, {"weights": "int4", "method": "awq", "block_size": "32"}),
+    (LLAMA, False, {"weights": "int4", "head": "int8", "symmetric": True, "kv": "int8"}),
+    (QWEN, True, {"weights": "int4", "head": "model", "method": "gptq", "kv": "int8-tensor"}),
+    (QWEN, True, {"weights": "int8", "head": "int4"}),
+    (LLAMA, True, {"weights": "int8", "method": "gptq", "block_size": "128"}),
+    (QWEN, False, {"weights": "int8", "method": "awq", "kv": "int8"}),
+    (LLAMA, False, {"weights": "int8", "block_size": "channel", "head": "model"}),
+    (QWEN, True, {"weights": "int8", "activations": "int8"}),
+    (LLAMA, False, {"weights": "int8", "activations": "int8", "method": "rtn", "head": "model", "kv": "int8"}),
+    (LLAMA, True, {"weights": "fp8", "head": "int8"}),
+    (QWEN, False, {"weights": "fp8", "block_size": "channel", "kv": "int8-tensor"}),
+    (QWEN, True, {"weights": "fp8", "activations": "fp8", "head": "int4"}),
+]
 
 
-def dequantized(stored: dict[str, NDArray[Any]], name: str, width: int, block_size: int, bits: int) -> Float:
-    """A matrix of MatMulNBits, unpacked by the operator's description and nothing of the code under test."""
-    codes = stored[f"{name}.codes"]
-    rows, blocks, _ = codes.shape
-    flat = codes.reshape(rows, blocks, -1)
-    if bits == 4:
-        flat = np.stack([flat & 15, flat >> 4], -1).reshape(rows, blocks, -1)
-    zeros = np.full((rows, blocks), 1 << (bits - 1))
-    if f"{name}.zero_points" in stored:
-        packed = stored[f"{name}.zero_points"]
-        zeros = np.stack([packed & 15, packed >> 4], -1).reshape(rows, -1)[:, :blocks]
-    values = (flat.astype(np.float32) - zeros[..., None]) * stored[f"{name}.scales"].reshape(rows, blocks, 1)
-    assert flat.shape[2] == block_size
-    return values.reshape(rows, -1)[:, :width].astype(np.float32)
-
-
-# --- what is computed is what is stored
-
-
-@pytest.mark.parametrize("method", ["rtn", "gptq", "awq"])
-@pytest.mark.parametrize(("weights", "bits", "block"), [("int4", 4, 64), ("int8", 8, 32)])
-@pytest.mark.parametrize(("architecture", "tied"), [("Qwen3ForCausalLM", True), ("LlamaForCausalLM", False)])
-def test_logits_are_those_of_the_stored_numbers(
-    make_checkpoint: MakeCheckpoint,
-    text: Path,
-    architecture: str,
-    tied: bool,
-    weights: str,
-    bits: int,
-    block: int,
-    method: str,
+@pytest.mark.parametrize(("architecture", "tied", "options"), CASES, ids=str)
+def test_logits_are_those_of_the_dequantized_checkpoint(
+    make_checkpoint: MakeCheckpoint, export: Export, architecture: str, tied: bool, options: dict[str, Any]
 ) -> None:
-    checkpoint = make_checkpoint(architecture, dtype="F32", tie_word_embeddings=tied)
-    bundle = export(checkpoint, text, weights=weights, method=method, block_size=str(block))
-    stored = stored_tensors(bundle)
-    tensors = load_file(checkpoint / "model.safetensors")
-    for name, tensor in tensors.items():
-        if tensor.ndim == 1:
-            tensors[name] = stored[name]
-        else:
-            size = 32 if name in (EMBEDDING, HEAD) else block
-            tensors[name] = dequantized(stored, name, tensor.shape[1], size, bits)
-    twin = make_checkpoint(architecture, dtype="F32", tie_word_embeddings=tied, name="twin")
-    save_file(tensors, twin / "model.safetensors", metadata={"format": "pt"})
-    expected = logits_of(export_onnx(OnnxExport(str(twin), twin.parent / "float", weights="fp32")))
-    # MatMulNBits rounds its inputs to 8 bits: half a percent a product.
-    assert relative(logits_of(bundle), expected) < 0.03
+    checkpoint = odd_checkpoint(make_checkpoint, architecture, tied=tied)
+    bundle = export(checkpoint, **options)
+    stored = Stored(bundle)
+    matrices, norms = stored.matrices(), stored.norms()
+    is_head_stored = options.get("head", "model" if options["weights"] == "fp8" else "int8") != "model"
+    assert len(matrices) == 14 + is_head_stored
+
+    def change(tensors: Tensors) -> None:
+        for name, tensor in (matrices | norms).items():
+            assert tensors[name].shape == tensor.shape
+            tensors[name] = np.ascontiguousarray(tensor, np.float32)
+        if is_head_stored and not tied:
+            tensors["model.embed_tokens.weight"] = table_of(stored)
+
+    replaced = odd_checkpoint(make_checkpoint, architecture, tied=tied, name="replaced", change=change)
+    expected = logits_of(str(export(replaced, "float", weights="fp32").path / "model.onnx"), IDS)
+    exact = logits_of(exact_graph(stored), IDS)
+    shipped = logits_of(str(bundle.path / "model.onnx"), IDS)
+    # The operators do what their dequantized form does, where nothing but weights is rounded ...
+    activations, kv = options.get("activations", "none"), options.get("kv", "model")
+    tolerance = {"none": 1e-5, "int8": 0.05, "fp8": 0.2}[activations] + (0.03 if kv != "model" else 0)
+    assert distance(exact, expected) <= tolerance
+    # ... and rounding activations inside the products costs little.
+    assert distance(shipped, expected) <= tolerance + 0.05
+    # The weights were rounded, and are no others.
+    original = load_file(checkpoint / "model.safetensors")
+    if options.get("method", "rtn") == "rtn" and activations != "int8":
+        for name, matrix in matrices.items():
+            assert 0 < distance(matrix, original[name]) < (0.2 if "int4" in options.values() else 0.05), name
 
 
-@pytest.mark.parametrize("block_size", ["128", "channel"])
-def test_fp8_is_stored_as_its_reference_casts_it(make_checkpoint: MakeCheckpoint, text: Path, block_size: str) -> None:
-    checkpoint = make_checkpoint(dtype="F32")
-    bundle = export(checkpoint, text, weights="fp8", block_size=block_size)
-    tensors = load_file(checkpoint / "model.safetensors")
-    stored = stored_tensors(bundle)
-    for name, tensor in tensors.items():
-        if tensor.ndim == 2 and name != EMBEDDING:
-            scales = stored[f"{name}.scales"].reshape(-1, 1)
-            np.testing.assert_allclose(scales[:, 0], np.abs(tensor).max(1) / 448, rtol=1e-6)
-            wanted = np.clip(tensor / scales, -448, 448).astype(ml_dtypes.float8_e4m3fn)
-            assert stored[f"{name}.codes"].view(np.uint8).tobytes() == wanted.view(np.uint8).tobytes()
-            tensors[name] = wanted.astype(np.float32) * scales
-    twin = make_checkpoint(dtype="F32", name="twin")
-    save_file(tensors, twin / "model.safetensors", metadata={"format": "pt"})
-    expected = logits_of(export_onnx(OnnxExport(str(twin), twin.parent / "float", weights="fp32")))
-    assert relative(logits_of(bundle), expected) < 1e-5
-    assert bundle.manifest.quality is not None
-    assert bundle.manifest.quality["kl"] < 0.01
+def table_of(stored: Stored) -> Array:
+    """An untied embedding, dequantized: its table has a matrix's layout, without the axis of blocks."""
+    (node,) = (node for node in stored.model.graph.node if node.op_type == "GatherBlockQuantized")
+    given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    codes = Stored._unpacked(stored.tensors[node.input[0]], given["bits"])
+    scales = stored.tensors[node.input[2]]
+    zeros = np.full(scales.shape, 1 << (given["bits"] - 1), np.uint8)
+    if len(node.input) > 3:
+        zeros = Stored._unpacked(stored.tensors[node.input[3]], given["bits"])[:, : scales.shape[1]]
+    offsets, factors = (np.repeat(part.astype(np.float32), given["block_size"], 1) for part in (zeros, scales))
+    return np.ascontiguousarray(((codes - offsets) * factors)[:, :48], np.float32)
+
+
+@pytest.mark.parametrize("architecture", [QWEN, LLAMA])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weights": "int4", "kv": "int8"},
+        {"weights": "int8", "activations": "int8", "kv": "int8-tensor"},
+        {"weights": "fp8", "activations": "fp8"},
+    ],
+    ids=str,
+)
+def test_bundle_opens_and_generates(
+    make_checkpoint: MakeCheckpoint, export: Export, architecture: str, options: dict[str, Any]
+) -> None:
+    bundle = export(odd_checkpoint(make_checkpoint, architecture, tied=True), **options)
+    manifest = Bundle.open(bundle.path).manifest
+    assert manifest.quantization.weights == options["weights"]
+    assert manifest.quantization.activations == options.get("activations", "none")
+    assert manifest.quantization.kv_cache == ("int8" if "kv" in options else "float32")
+    with RubricModel.open(bundle.path) as model:
+        first, second = (model.generate_text("Write a haiku.", max_new_tokens=8) for _ in range(2))
+    assert first.text == second.text
+    assert not list(bundle.path.parent.glob("bundle.*"))
+
+
+def test_manifest_states_what_was_lost(make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path) -> None:
+    bundle = export(make_checkpoint(), weights="int8")
+    quality = bundle.manifest.quality
+    assert quality is not None
+    assert {*quality} == {"kl", "top1_agreement", "perplexity", "reference_perplexity", "num_tokens"}
+    assert quality["num_tokens"] == len(EVALUATION)
+    assert 0 < quality["kl"] < 0.01
+    assert 0.8 < quality["top1_agreement"] <= 1
+    assert json.loads((tmp_path / "bundle" / "rubricrm.json").read_text())["quality"] == quality
+    assert export(make_checkpoint(name="again"), "float").manifest.quality is None
 
 
 @pytest.mark.parametrize("kv", ["int8", "int8-tensor"])
-@pytest.mark.parametrize("weights", [None, "int4", "fp8"])
-def test_bundles_with_a_quantized_cache_generate(
-    make_checkpoint: MakeCheckpoint, text: Path, weights: str | None, kv: str
-) -> None:
+@pytest.mark.parametrize("weights", ["bf16", "int4"])
+def test_narrow_cache_costs_little(make_checkpoint: MakeCheckpoint, export: Export, weights: str, kv: str) -> None:
     checkpoint = make_checkpoint()
-    bundle = export(checkpoint, text, weights=weights, kv=kv)
-    assert bundle.manifest.graph.kv_type == bundle.manifest.quantization.kv_cache == "int8"
-    with RubricModel.open(bundle.path, threads=1) as model:
-        assert model.generate("Write a haiku.", max_new_tokens=5).usage.completion_tokens >= 1
-    whole = export(checkpoint, text, name="whole", weights=weights)
+    narrow, whole = export(checkpoint, weights=weights, kv=kv), export(checkpoint, "whole", weights=weights)
+    assert narrow.manifest.graph.kv_type == "int8"
     # Tokens of the calibration text: keys and values that it never met are clipped.
-    assert relative(*(logits_of(model, TEXT_IDS) for model in (bundle, whole))) < 0.05
+    ids = [5 + byte for byte in CALIBRATION.encode()][:60]
+    got, expected = (logits_of(str(bundle.path / "model.onnx"), ids) for bundle in (narrow, whole))
+    assert 0 < distance(got, expected) < 0.05
 
 
-def test_keys_are_not_clipped_at_later_positions(make_checkpoint: MakeCheckpoint, text: Path) -> None:
+def test_keys_are_not_clipped_at_later_positions(make_checkpoint: MakeCheckpoint, export: Export) -> None:
     """The slowest channels of a key hardly turn within a calibration text: their scales must bear more."""
-    checkpoint = make_checkpoint(max_position_embeddings=8192, num_hidden_layers=1)
-    bundle = export(checkpoint, text, weights="fp32", kv="int8")
+    bundle = export(make_checkpoint(max_position_embeddings=8192, num_hidden_layers=1), weights="fp32", kv="int8")
     session = Session(bundle, threads=1)
     slot = session.new_slot(4096)
+    ids = [5 + byte for byte in CALIBRATION.encode()][:40]
     for start in range(0, 4096, 256):
-        session.run(slot, [TEXT_IDS[(start + i) % 40] for i in range(256)])
+        session.run(slot, [ids[(start + offset) % 40] for offset in range(256)])
     keys = slot.cache.positions(4096)[0, 0, 0]  # [kv_heads, positions, head_dim]
     assert (np.abs(keys.astype(np.int16)) == 127).mean() < 1e-3
+    session.close()
 
 
-# --- files and figures
+def test_figures_of_the_built_in_text_and_rubrics(make_checkpoint: MakeCheckpoint, export: Export) -> None:
+    bundle = export(make_checkpoint(), weights="int4", rubrics=True, eval_text=None)
+    quality = bundle.manifest.quality
+    assert quality is not None
+    assert {"kl", "kl_stderr", "top1_agreement", "perplexity", "reference_perplexity", "num_tokens"} <= {*quality}
+    assert Bundle.open(bundle.path, verify=True).manifest.quality == quality
 
 
-def test_a_tied_head_shares_the_bytes_of_the_embedding(make_checkpoint: MakeCheckpoint, text: Path) -> None:
-    bundle = export(make_checkpoint(), text, weights="int4")
-    spans = {}
+def test_provenance_names_the_options_and_no_path(
+    make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path
+) -> None:
+    bundle = export(make_checkpoint(), weights="int4", method="gptq", block_size="32", symmetric=True)
+    command = bundle.manifest.provenance.command
+    assert "--weights int4 --method gptq --block-size 32" in command
+    assert "--symmetric" in command
+    assert str(tmp_path) not in command
+
+
+# --- the data file
+
+
+def spans(bundle: Bundle) -> dict[str, tuple[int, int]]:
+    found = {}
     for tensor in onnx.load(bundle.path / "model.onnx", load_external_data=False).graph.initializer:
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        if place:
-            spans[tensor.name] = (int(place["offset"]), int(place["offset"]) + int(place["length"]))
-    assert spans.pop(f"{EMBEDDING}.rows") == spans[f"{EMBEDDING}.codes"]
-    assert all(end <= start for (_, end), (start, _) in pairwise(sorted(spans.values())))
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        if facts:
+            found[tensor.name] = int(facts["offset"]), int(facts["length"])
+    return found
+
+
+@pytest.mark.parametrize("head", ["int4", "int8"])
+@pytest.mark.parametrize("weights", ["int4", "int8", "fp8"])
+def test_tied_head_and_embedding_are_the_same_bytes(
+    make_checkpoint: MakeCheckpoint, export: Export, weights: str, head: str
+) -> None:
+    tied = export(odd_checkpoint(make_checkpoint, QWEN, tied=True), weights=weights, head=head)
+    found = spans(tied)
+    name = "model.embed_tokens.weight"
+    assert found[f"{name}.codes"] == found[f"{name}.rows"]
+    assert found[f"{name}.codes"][1] == 272 * 64 * int(head[-1]) // 8
+    # Nothing else overlaps, and nothing lies beyond the file.
+    intervals = sorted({*found.values()})
+    ends = [offset + length for offset, length in intervals]
+    assert all(end <= start for end, (start, _) in zip(ends, intervals[1:], strict=False))
+    assert ends[-1] == (tied.path / "model.onnx.data").stat().st_size
+
+
+def test_untied_head_is_stored_beside_the_embedding(make_checkpoint: MakeCheckpoint, export: Export) -> None:
+    found = spans(export(odd_checkpoint(make_checkpoint, QWEN, tied=False), weights="int4"))
+    assert {"model.embed_tokens.weight.rows", "lm_head.weight.codes"} <= found.keys()
+    assert found["model.embed_tokens.weight.rows"] != found["lm_head.weight.codes"]
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"weights": "int4"},
-        {"weights": "int8", "activations": "int8"},
         {"weights": "int4", "method": "gptq", "kv": "int8"},
+        {"weights": "int8", "activations": "int8"},
+        {"weights": "fp8", "activations": "fp8"},
+        {"weights": "int4", "device": "cuda", "kv": "fp8"},
     ],
     ids=str,
 )
-def test_two_exports_are_equal(make_checkpoint: MakeCheckpoint, text: Path, options: dict[str, Any]) -> None:
-    checkpoint = make_checkpoint()
-    first, second = (export(checkpoint, text, name=name, **options) for name in ("first", "second"))
-    for name in first.manifest.files:
-        assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
-    assert first.manifest == second.manifest
-
-
-def test_the_manifest_states_what_was_measured(make_checkpoint: MakeCheckpoint, text: Path) -> None:
-    bundle = export(make_checkpoint(), text, weights="int4", rubrics=True, eval_text=None)
-    quality = bundle.manifest.quality
-    assert quality is not None
-    assert {"kl", "kl_stderr", "top1_agreement", "perplexity", "reference_perplexity", "num_tokens"} <= set(quality)
-    assert 0 < quality["kl"] < 1
-    assert Bundle.open(bundle.path, verify=True).manifest.quality == quality
-
-
-@pytest.mark.parametrize(("limit", "words"), [({"max_kl": 1e-6}, "KL is"), ({"min_top1": 1.0}, "top-1 agreement is")])
-def test_a_bundle_that_lost_too_much_is_refused(
-    make_checkpoint: MakeCheckpoint, text: Path, limit: dict[str, float], words: str
+def test_two_exports_give_the_same_bytes(
+    make_checkpoint: MakeCheckpoint, export: Export, options: dict[str, Any]
 ) -> None:
     checkpoint = make_checkpoint()
-    before = sorted(path.name for path in checkpoint.parent.iterdir())
-    with pytest.raises(QualityTooLow, match=rf"{words} .*, expected at .*Layers that lose most: "):
-        export(checkpoint, text, weights="int4", **limit)
-    assert sorted(path.name for path in checkpoint.parent.iterdir()) == before
+    first, second = (export(checkpoint, name, **options).path for name in ("first", "second"))
+    files = sorted(file.name for file in first.iterdir())
+    assert files == sorted(file.name for file in second.iterdir())
+    assert "model.onnx.data" in files
+    for name in files:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("block_size", ["128", "channel"])
+def test_fp8_numbers_of_the_file_are_the_nearest(
+    make_checkpoint: MakeCheckpoint, export: Export, block_size: str
+) -> None:
+    checkpoint = odd_checkpoint(make_checkpoint, QWEN, tied=True)
+    on_cpu = Stored(export(checkpoint, weights="fp8", block_size=block_size))
+    on_gpu = Stored(export(checkpoint, "cuda", weights="fp8", block_size=block_size, device="cuda"))
+    originals = load_file(checkpoint / "model.safetensors")
+    names = [name for name in originals if name.endswith("proj.weight")]
+    for name in names:
+        codes, scales = on_cpu.tensors[f"{name}.codes"], on_cpu.tensors[f"{name}.scales"].reshape(-1, 1)
+        assert codes.dtype == ml_dtypes.float8_e4m3fn
+        # No row is longer than a block here but those of o_proj, which are as long.
+        np.testing.assert_array_equal(scales[:, 0], np.abs(originals[name]).max(1) / np.float32(448))
+        wanted = np.clip(originals[name] / scales, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+        assert codes.tobytes() == wanted.tobytes()
+        assert np.isfinite(codes.astype(np.float32)).all()
+        # What a GPU gets is what was checked here.
+        assert on_gpu.tensors[f"{name}.codes"].tobytes() == codes.tobytes()
+        assert on_gpu.tensors[f"{name}.scales"].tobytes() == scales.tobytes()
+
+
+def test_fp8_loses_little(make_checkpoint: MakeCheckpoint, export: Export) -> None:
+    checkpoint = make_checkpoint()
+    quality = [
+        export(checkpoint, activations, weights="fp8", activations=activations).manifest.quality
+        for activations in ("none", "fp8")
+    ]
+    kls = [figures["kl"] for figures in quality if figures is not None]
+    assert 0 < kls[0] < kls[1] < 0.05
+    assert kls[0] < 0.01
+
+
+def test_fp8_weight_at_the_end_of_the_range_is_a_number(make_checkpoint: MakeCheckpoint, export: Export) -> None:
+    def change(tensors: Tensors) -> None:
+        weight = tensors["model.layers.0.mlp.up_proj.weight"]
+        # Largest weights whose quotient by their scale is rounded beyond 448 by some of the divisions.
+        weight[:, 3] = np.float32(0.7) + np.arange(len(weight), dtype=np.float32) * np.float32(1e-3)
+
+    checkpoint = make_checkpoint(dtype="F32", change=change)
+    codes = Stored(export(checkpoint, weights="fp8")).tensors["model.layers.0.mlp.up_proj.weight.codes"]
+    assert (codes.astype(np.float32)[:, 3] == 448).all()
+
+
+# --- limits
+
+
+@pytest.mark.parametrize("options", [{}, {"kv": "int8"}, {"method": "gptq"}, {"device": "cuda", "kv": "fp8"}], ids=str)
 @pytest.mark.parametrize(
-    "options", [{"weights": w} for w in ("int4", "int8", "fp8")] + [{"weights": "int4", "method": "gptq"}], ids=str
+    ("limit", "message"),
+    [({"max_kl": 1e-9}, "KL is .*expected at most 1e-09"), ({"min_top1": 1.0}, "top-1 agreement is")],
+    ids=["max-kl", "min-top1"],
 )
-def test_weight_that_is_no_number(
-    make_checkpoint: MakeCheckpoint, text: Path, options: dict[str, Any], value: float
+def test_bundle_beyond_a_limit_is_refused_and_not_written(
+    make_checkpoint: MakeCheckpoint,
+    export: Export,
+    tmp_path: Path,
+    options: dict[str, Any],
+    limit: dict[str, float],
+    message: str,
 ) -> None:
-    def damage(tensors: dict[str, Any]) -> None:
-        tensors["model.layers.1.self_attn.o_proj.weight"][2, 5] = value
+    checkpoint = make_checkpoint()
+    with pytest.raises(QualityTooLow, match=f"{message}.*Layers that lose most: "):
+        export(checkpoint, weights="int4", **options, **limit)
+    left = {file.name for file in tmp_path.iterdir()} - {"calibration.txt", "evaluation.txt", "checkpoint"}
+    # What calibration found is kept: it is right, and was the work.
+    assert left <= {"bundle.resume"}
+    assert bool(left) is ("method" in options or "kv" in options)
 
-    with pytest.raises(CheckpointInvalid, match=r"layers\.1\.self_attn\.o_proj\.weight. holds (nan|inf) at \[2, 5\]"):
-        export(make_checkpoint(change=damage), text, **options)
+
+def test_bundle_within_its_limits_is_written(make_checkpoint: MakeCheckpoint, export: Export) -> None:
+    bundle = export(make_checkpoint(), weights="int8", max_kl=0.01, min_top1=0.5)
+    assert bundle.manifest.quality is not None
 
 
-# --- outliers
+# --- bad input
 
 
-@pytest.mark.parametrize("hidden", [64, 256])
-def test_smoothquant_wins_back_what_outliers_cost(make_checkpoint: MakeCheckpoint, text: Path, hidden: int) -> None:
-    """Some channels of every input are 24 times louder, and their weights as much quieter: the same function."""
+NOT_FINITE = [
+    {"weights": "int4"},
+    {"weights": "int4", "method": "gptq"},
+    {"weights": "int4", "method": "awq"},
+    {"weights": "int8"},
+    {"weights": "int8", "activations": "int8"},
+    {"weights": "int8", "activations": "int8", "method": "rtn"},
+    {"weights": "fp8"},
+    {"weights": "fp8", "activations": "fp8"},
+    {"weights": "bf16", "kv": "int8"},
+    {"weights": "int8", "device": "cuda"},
+]
 
-    def outliers(tensors: dict[str, Any]) -> None:
-        loud = np.random.default_rng(0).permutation(hidden)[:8]
-        for name, tensor in tensors.items():
-            if name.endswith("layernorm.weight"):
-                tensor[loud] *= 24
-            elif name.endswith(
-                ("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")
-            ):
-                tensor[:, loud] /= 24
 
-    checkpoint = make_checkpoint(change=outliers, hidden_size=hidden, intermediate_size=2 * hidden)
+@pytest.mark.parametrize("value", [np.nan, -np.inf], ids=str)
+@pytest.mark.parametrize("options", NOT_FINITE, ids=str)
+def test_weight_that_is_not_finite_is_refused_by_name(
+    make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, options: dict[str, str], value: float
+) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors["model.layers.1.mlp.gate_proj.weight"][7, 3] = value
+
+    checkpoint = make_checkpoint(change=change)
+    with pytest.raises(CheckpointInvalid, match=rf'"model.layers.1.mlp.gate_proj.weight" holds {value} at \[7, 3\]'):
+        export(checkpoint, **options)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("options", [{"weights": "int4"}, {"weights": "int8"}, {"weights": "fp8", "head": "int8"}])
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "lm_head.weight"])
+def test_table_that_is_not_finite_is_refused_by_name(
+    make_checkpoint: MakeCheckpoint, export: Export, options: dict[str, str], name: str
+) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors[name][260, 1] = np.inf
+
+    checkpoint = make_checkpoint(change=change, tie_word_embeddings=False)
+    with pytest.raises(CheckpointInvalid, match=rf'"{name}" holds inf at \[260, 1\]'):
+        export(checkpoint, **options)
+
+
+@pytest.mark.parametrize("options", NOT_FINITE, ids=str)
+@pytest.mark.parametrize("name", ["model.layers.1.input_layernorm.weight", "model.norm.weight"])
+def test_norm_that_is_not_finite_ships_nothing(
+    make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, options: dict[str, str], name: str
+) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors[name][2] = np.nan
+
+    checkpoint = make_checkpoint(change=change)
+    with pytest.raises(RubricrmError):
+        export(checkpoint, **options)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_calibration_that_does_not_exist_is_an_error(make_checkpoint: MakeCheckpoint, export: Export) -> None:
+    with pytest.raises(OptionInvalid, match="nothing.txt: cannot be read"):
+        export(make_checkpoint(), weights="int4", method="gptq", calibration="nothing.txt")
+
+
+# --- SmoothQuant
+
+
+def add_outliers(tensors: Tensors, channels: int = 8) -> None:
+    """Make input channels of every projection behind a norm 24 times larger, and divide the weights that meet them."""
+    hidden = len(tensors["model.norm.weight"])
+    chosen = np.random.default_rng(1).permutation(hidden)[:channels]
+    for name, tensor in tensors.items():
+        if name.endswith("layernorm.weight"):
+            tensor[chosen] *= 24
+        elif name.split(".")[-2] in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"):
+            tensor[:, chosen] /= 24
+
+
+@pytest.mark.parametrize(
+    ("hidden", "inner", "heads"), [(64, 160, 4), (256, 512, 8)], ids=["hidden size 64", "hidden size 256"]
+)
+def test_smoothquant_recovers_what_outliers_lose(
+    make_checkpoint: MakeCheckpoint, export: Export, hidden: int, inner: int, heads: int
+) -> None:
+    shape = {"hidden_size": hidden, "intermediate_size": inner, "num_attention_heads": heads}
+    plain = make_checkpoint(name="plain", **shape)
+    loud = make_checkpoint(name="loud", change=add_outliers, **shape)
     options = {"weights": "int8", "activations": "int8", "head": "model"}
-    lost = {}
-    for method in ("rtn", "smoothquant"):
-        quality = export(checkpoint, text, name=method, method=method, **options).manifest.quality
+    kls = {}
+    for checkpoint, method in ((plain, "rtn"), (loud, "rtn"), (loud, "smoothquant")):
+        quality = export(checkpoint, f"{checkpoint.name}-{method}", method=method, **options).manifest.quality
         assert quality is not None
-        lost[method] = quality["kl"]
-    assert lost["smoothquant"] < 0.2 * lost["rtn"]
-
-
-def test_provenance_names_the_options(make_checkpoint: MakeCheckpoint, text: Path) -> None:
-    bundle = export(make_checkpoint(), text, weights="int4", method="gptq", block_size="32", symmetric=True)
-    command = json.loads((bundle.path / "rubricrm.json").read_text())["provenance"]["command"]
-    assert "--weights int4 --method gptq --block-size 32" in command
-    assert "--symmetric" in command
-    assert str(text.parent) not in command
+        kls[checkpoint.name, method] = quality["kl"]
+    naive, smoothed = kls["loud", "rtn"], kls["loud", "smoothquant"]
+    assert naive > 4 * kls["plain", "rtn"]
+    assert naive - smoothed >= 0.8 * naive

@@ -177,7 +177,7 @@ def test_exact_inputs_shift_nothing() -> None:
 def test_moments_without_a_factor_are_an_error() -> None:
     second = np.array([[1, 5], [5, 1]], np.float32)  # no matrix x^T x
     moments = Moments(second, np.ones(2, np.float32), np.ones(2, np.float32))
-    with pytest.raises(ExportFailed, match="^gptq: .*no Cholesky factor.*--calibration"):
+    with pytest.raises(ExportFailed, match="gptq: .*no Cholesky factor.*--calibration"):
         round_with_feedback(weights(2, 2, 0), moments, IntegerGrid(4, 32, symmetric=True))
 
 

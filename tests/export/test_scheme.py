@@ -1,115 +1,340 @@
-"""Which quantization a target can run, and what is filled in."""
+"""Which options go together: defaults, what a target can run, and the errors that say so."""
 
+from itertools import product
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from rubricrm.errors import OptionInvalid
+from rubricrm_export.onnx_export import OnnxExport
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
-from rubricrm_export.quantize.scheme import ROWS, Scheme, describe_rows
-
-
-def scheme(target: str = "cpu", float_weights: str = "bf16", **options: Any) -> Scheme:
-    return Scheme.of(target, float_weights, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "method", "block_size", "symmetric", "head"),
-    [
-        ({"weights": "int4"}, "rtn", 128, False, "int4"),
-        ({"weights": "int4", "symmetric": True}, "rtn", 128, True, "int4"),
-        ({"weights": "int8"}, "rtn", 32, True, "int8"),
-        ({"weights": "int8", "activations": "int8"}, "smoothquant", None, True, "int8"),
-        ({"weights": "int8", "block_size": "channel"}, "rtn", None, True, "int8"),
-        ({"weights": "fp8"}, "rtn", 128, True, "model"),
-        ({"weights": "fp8", "block_size": "channel"}, "rtn", None, True, "model"),
-        ({"weights": "int4", "method": "gptq", "block_size": "64", "head": "int8"}, "gptq", 64, False, "int8"),
-    ],
+from rubricrm_export.quantize.scheme import (
+    ACTIVATIONS,
+    BLOCK_SIZES,
+    FLOAT_WEIGHTS,
+    HEADS,
+    KV_CACHES,
+    METHODS,
+    QUANTIZED_WEIGHTS,
+    ROWS,
+    WEIGHTS,
+    Scheme,
+    describe_rows,
 )
-def test_defaults(options: dict[str, Any], method: str, block_size: int | None, symmetric: bool, head: str) -> None:
-    found = scheme(**options)
-    assert (found.method, found.block_size, found.symmetric, found.head) == (method, block_size, symmetric, head)
-    assert found.is_quantized
+
+# target, weights, activations: method, block size, symmetric, head of what is left out
+DEFAULTS = {
+    ("cpu", "int4", "none"): ("rtn", 128, False, "int4"),
+    ("cpu", "int8", "none"): ("rtn", 32, True, "int8"),
+    ("cpu", "int8", "int8"): ("smoothquant", None, True, "int8"),
+    ("cpu", "fp8", "none"): ("rtn", 128, True, "model"),
+    ("cpu", "fp8", "fp8"): ("rtn", 128, True, "model"),
+    ("cuda", "int4", "none"): ("rtn", 128, False, "int4"),
+    ("cuda", "int8", "none"): ("rtn", 32, True, "int8"),
+    ("cuda", "fp8", "none"): ("rtn", 128, True, "model"),
+    ("cuda", "fp8", "fp8"): ("rtn", 128, True, "model"),
+}
 
 
-@pytest.mark.parametrize("weights", [None, "fp32", "fp16", "bf16"])
-def test_floats_are_as_they_are(weights: str | None) -> None:
-    found = scheme(weights=weights)
-    assert found.weights == found.float_weights == (weights or "bf16")
-    assert (found.method, found.head, found.is_quantized, found.needs_calibration) == ("none", "model", False, False)
+# --- what there is
 
 
-def test_floats_with_a_quantized_cache() -> None:
-    found = scheme(kv="int8")
-    assert (found.method, found.is_quantized, found.needs_calibration) == ("none", True, True)
-    assert not found.rounds_by_calibration
+@pytest.mark.parametrize(("target", "weights", "activations"), DEFAULTS)
+def test_defaults(target: str, weights: str, activations: str) -> None:
+    scheme = Scheme.of(target, "bf16", weights=weights, activations=activations)
+    expected = DEFAULTS[target, weights, activations]
+    assert (scheme.method, scheme.block_size, scheme.symmetric, scheme.head) == expected
+    assert (scheme.target, scheme.weights, scheme.activations) == (target, weights, activations)
+    assert (scheme.kv, scheme.float_weights) == ("model", "bf16")
+    assert scheme.is_quantized
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"target": "cuda", "weights": "int8", "activations": "int8"}, "cannot be run by --target cuda, which has:"),
-        ({"weights": "int4", "activations": "int8"}, "--weights int4 --activations int8 cannot be run by --target cpu"),
-        ({"weights": "int4", "block_size": "channel"}, "--block-size channel cannot be run"),
-        ({"weights": "int4", "method": "smoothquant"}, "--method smoothquant cannot be run"),
-        ({"weights": "int8", "activations": "int8", "method": "gptq"}, "--method gptq cannot be run"),
-        ({"weights": "int8", "activations": "int8", "block_size": "64"}, "--block-size 64 cannot be run"),
-        ({"weights": "fp8", "method": "gptq"}, "--weights fp8 --activations none --method gptq cannot be run"),
-        ({"weights": "fp8", "block_size": "64"}, "--block-size 64 cannot be run"),
-        ({"target": "cuda", "weights": "int8", "block_size": "channel"}, "cannot be run by --target cuda"),
-        ({"kv": "fp8"}, "--kv fp8 cannot be run by --target cpu, which has: model, int8, int8-tensor"),
-        ({"weights": "int3"}, "weights must be one of fp32, .*, got 'int3'"),
-        ({"weights": "int8", "kv": "int4"}, "kv must be one of model, int8, int8-tensor, fp8, got 'int4'"),
-        ({"weights": "int8", "activations": "int4"}, "activations must be one of none, int8, fp8, got 'int4'"),
-        ({"weights": "int8", "head": "fp8"}, "head must be one of model, int8, int4, got 'fp8'"),
-        ({"weights": "int8", "symmetric": False}, "--symmetric/--asymmetric has no meaning with --weights int8"),
-        ({"weights": "fp16", "method": "rtn"}, "--method has no meaning with --weights fp16. Leave it out."),
-        ({"method": "gptq", "block_size": "32"}, "--method, --block-size has no meaning with --weights bf16"),
-        ({"activations": "int8"}, "--activations has no meaning with --weights bf16"),
-        ({"head": "int8"}, "--head has no meaning with --weights bf16"),
-    ],
-)
-def test_what_cannot_be_run_is_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(OptionInvalid, match=words):
-        scheme(**options)
+def test_table_has_a_default_for_each_kind_of_row() -> None:
+    assert {(row.target, row.weights, row.activations) for row in ROWS} == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
-def test_a_refusal_lists_every_row_of_the_target(target: str) -> None:
-    with pytest.raises(OptionInvalid) as refused:
-        scheme(target, weights="int4", activations="fp8")
-    rows = [row for row in ROWS if row.target == target]
-    assert str(refused.value).count("\n") == len(rows) == describe_rows(target).count("\n") + 1
-    for row in rows:
-        assert f"--weights {row.weights} --activations {row.activations}" in str(refused.value)
+@pytest.mark.parametrize("float_weights", FLOAT_WEIGHTS)
+@pytest.mark.parametrize("weights", [None, *FLOAT_WEIGHTS])
+def test_float_weights(target: str, float_weights: str, weights: str | None) -> None:
+    stored = weights or float_weights
+    scheme = Scheme.of(target, float_weights, weights=weights)
+    assert scheme == Scheme(target, stored, "none", "model", "none", None, False, "model", stored)
+    assert (scheme.is_quantized, scheme.needs_calibration, scheme.head_grid) == (False, False, None)
 
 
 @pytest.mark.parametrize(
-    "row", ROWS, ids=lambda row: f"{row.target}-{row.weights}-{row.activations}-{row.block_sizes[0]}"
+    ("target", "float_weights", "kept"),
+    [
+        ("cpu", "fp32", "fp32"),
+        ("cpu", "bf16", "bf16"),
+        ("cpu", "fp16", "fp16"),
+        ("cuda", "fp32", "fp16"),
+        ("cuda", "fp16", "fp16"),
+        ("cuda", "bf16", "bf16"),
+    ],
 )
-def test_every_combination_of_a_row_is_taken(row: Any) -> None:
-    for block_size in row.block_sizes:
-        for method in row.methods:
-            options = {"weights": row.weights, "activations": row.activations, "block_size": block_size}
-            found = scheme(row.target, method=method, **options)
-            assert (found.block_size or "channel") == (int(block_size) if block_size.isdecimal() else "channel")
-            assert found.rounds_by_calibration == (method != "rtn")
-            assert found.needs_calibration == (method != "rtn" or row.activations == "fp8")
+@pytest.mark.parametrize("weights", QUANTIZED_WEIGHTS)
+def test_what_is_not_quantized_keeps_its_type_but_fp32_on_a_gpu(
+    target: str, float_weights: str, kept: str, weights: str
+) -> None:
+    assert Scheme.of(target, float_weights, weights=weights).float_weights == kept
 
 
-def test_grids() -> None:
-    assert scheme(weights="int4").grid == IntegerGrid(4, 128, symmetric=False)
-    assert scheme(weights="int8", activations="int8").grid == IntegerGrid(8, None, symmetric=True)
-    assert scheme(weights="fp8").grid == Fp8Grid(128)
-    assert scheme(weights="int4").head_grid == IntegerGrid(4, 32, symmetric=False)
-    assert scheme(weights="int4", head="int8").head_grid == IntegerGrid(8, 32, symmetric=True)
-    assert scheme(weights="fp8").head_grid is None
-    half = scheme("cuda", "fp16", weights="int4").grid
-    assert isinstance(half, IntegerGrid)
-    assert half.scale_type is np.float16
+def all_options() -> list[dict[str, Any]]:
+    names = ("target", "weights", "activations", "block_size", "method", "kv", "head")
+    values = (("cpu", "cuda"), WEIGHTS, ACTIVATIONS, (None, *BLOCK_SIZES), (None, *METHODS), KV_CACHES, (None, *HEADS))
+    return [dict(zip(names, chosen, strict=True)) for chosen in product(*values)]
 
 
-def test_a_gpu_computes_in_16_bits_beside_quantized_weights() -> None:
-    assert scheme("cuda", "fp32", weights="int4").float_weights == "fp16"
-    assert scheme("cuda", "bf16", weights="fp8").float_weights == "bf16"
-    assert scheme("cpu", "fp32", weights="int4").float_weights == "fp32"
+def is_possible(target: str, weights: str, activations: str, kv: str, **options: str | None) -> bool:
+    """The table as the documents state it, written anew."""
+    block_size, method = options["block_size"], options["method"]
+    if kv == "fp8" and target == "cpu":
+        return False
+    if weights in FLOAT_WEIGHTS:
+        return activations == "none" and not any(options.values())
+    if weights in ("int4", "int8") and activations == "none":
+        if block_size == "channel":
+            return weights == "int8" and target == "cpu" and method in (None, "rtn")
+        return method != "smoothquant"
+    if weights == "int8":
+        is_known = block_size in (None, "channel") and method in (None, "rtn", "smoothquant")
+        return target == "cpu" and activations == "int8" and is_known
+    if weights == "fp8":
+        return activations in ("none", "fp8") and block_size in (None, "128", "channel") and method in (None, "rtn")
+    return False
+
+
+def test_every_combination_is_made_or_refused() -> None:
+    made = 0
+    for options in all_options():
+        target = options.pop("target")
+        try:
+            scheme = Scheme.of(target, "bf16", **options)
+        except OptionInvalid as error:
+            assert not is_possible(target, **options), (target, options)
+            # What there is stands in the message, or what to leave out.
+            assert "which has:" in str(error) or "Leave it out." in str(error), (target, options)
+            continue
+        assert is_possible(target, **options), (target, options)
+        made += 1
+        for name, value in options.items():
+            wanted = None if value == "channel" else int(value) if name == "block_size" and value else value
+            assert value is None or getattr(scheme, name) == wanted, (target, options)
+        assert any(
+            (row.target, row.weights, row.activations) == (target, scheme.weights, scheme.activations)
+            and scheme.method in row.methods
+            and str(scheme.block_size or "channel") in row.block_sizes
+            for row in ROWS
+        ) or (scheme.weights in FLOAT_WEIGHTS)
+    assert made == sum(is_possible(**options) for options in all_options())
+
+
+@pytest.mark.parametrize(
+    ("options", "needs", "rounds"),
+    [
+        ({"weights": "int4"}, False, False),
+        ({"weights": "int8", "method": "rtn"}, False, False),
+        ({"weights": "fp8"}, False, False),
+        ({"weights": "int4", "method": "gptq"}, True, True),
+        ({"weights": "int8", "method": "awq"}, True, True),
+        ({"weights": "int8", "activations": "int8"}, True, True),
+        ({"weights": "int8", "activations": "int8", "method": "rtn"}, False, False),
+        ({"weights": "fp8", "activations": "fp8"}, True, False),
+        ({"kv": "int8"}, True, False),
+        ({"weights": "int4", "kv": "int8-tensor"}, True, False),
+        ({}, False, False),
+    ],
+    ids=str,
+)
+def test_what_needs_calibration(options: dict[str, str], needs: bool, rounds: bool) -> None:
+    scheme = Scheme.of("cpu", "bf16", **options)  # type: ignore[arg-type]
+    assert (scheme.needs_calibration, scheme.rounds_by_calibration) == (needs, rounds)
+
+
+def test_a_narrow_cache_alone_is_a_quantization() -> None:
+    scheme = Scheme.of("cpu", "bf16", kv="int8")
+    assert (scheme.is_quantized, scheme.weights, scheme.method) == (True, "bf16", "none")
+    assert Scheme.of("cuda", "fp16", kv="fp8").needs_calibration
+
+
+# --- grids
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "grid"),
+    [
+        ("cpu", {"weights": "int4"}, IntegerGrid(4, 128, symmetric=False)),
+        ("cpu", {"weights": "int4", "block_size": "32"}, IntegerGrid(4, 32, symmetric=False)),
+        ("cpu", {"weights": "int4", "symmetric": True}, IntegerGrid(4, 128, symmetric=True)),
+        ("cpu", {"weights": "int4", "symmetric": False}, IntegerGrid(4, 128, symmetric=False)),
+        ("cpu", {"weights": "int8", "block_size": "64"}, IntegerGrid(8, 64, symmetric=True)),
+        ("cpu", {"weights": "int8", "block_size": "channel"}, IntegerGrid(8, None, symmetric=True)),
+        ("cpu", {"weights": "int8", "activations": "int8"}, IntegerGrid(8, None, symmetric=True)),
+        ("cpu", {"weights": "fp8"}, Fp8Grid(128)),
+        ("cuda", {"weights": "fp8", "block_size": "channel", "activations": "fp8"}, Fp8Grid()),
+        ("cuda", {"weights": "int4"}, IntegerGrid(4, 128, False, ml_dtypes.bfloat16)),
+    ],
+    ids=str,
+)
+def test_grid_of_the_layers(target: str, options: dict[str, Any], grid: object) -> None:
+    assert Scheme.of(target, "bf16", **options).grid == grid
+
+
+@pytest.mark.parametrize(("float_weights", "kept"), [("fp32", np.float16), ("fp16", np.float16)])
+def test_scales_on_a_gpu_have_the_activations_type(float_weights: str, kept: Any) -> None:
+    scheme = Scheme.of("cuda", float_weights, weights="int4", block_size="64")
+    assert scheme.grid == IntegerGrid(4, 64, False, kept)
+    assert scheme.head_grid == IntegerGrid(4, 32, False, kept)
+
+
+@pytest.mark.parametrize("weights", QUANTIZED_WEIGHTS)
+@pytest.mark.parametrize("head", [None, *HEADS])
+def test_head_grid(weights: str, head: str | None) -> None:
+    scheme = Scheme.of("cpu", "bf16", weights=weights, head=head)
+    stored = head or {"int4": "int4", "int8": "int8", "fp8": "model"}[weights]
+    grids = {"model": None, "int8": IntegerGrid(8, 32, symmetric=True), "int4": IntegerGrid(4, 32, symmetric=False)}
+    assert scheme.head_grid == grids[stored]
+
+
+def test_another_method() -> None:
+    scheme = Scheme.of("cpu", "bf16", weights="int4", method="gptq")
+    assert scheme.with_method("rtn") == Scheme.of("cpu", "bf16", weights="int4", method="rtn")
+
+
+# --- what there is not
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "words"),
+    [
+        ("cuda", {"weights": "int8", "activations": "int8"}, ["--weights int8 --activations int8", "cuda"]),
+        ("cpu", {"weights": "int4", "activations": "int8"}, ["--weights int4 --activations int8", "cpu"]),
+        ("cpu", {"weights": "int8", "activations": "fp8"}, ["--weights int8 --activations fp8"]),
+        ("cuda", {"weights": "fp8", "activations": "int8"}, ["--weights fp8 --activations int8"]),
+        ("cpu", {"weights": "fp8", "method": "gptq"}, ["--weights fp8", "--method gptq"]),
+        ("cuda", {"weights": "fp8", "method": "awq"}, ["--weights fp8", "--method awq"]),
+        ("cpu", {"weights": "fp8", "block_size": "64"}, ["--weights fp8", "--block-size 64"]),
+        ("cpu", {"weights": "int4", "method": "smoothquant"}, ["--weights int4", "--method smoothquant"]),
+        ("cpu", {"weights": "int8", "method": "smoothquant"}, ["--activations none", "--method smoothquant"]),
+        ("cpu", {"weights": "int8", "activations": "int8", "method": "gptq"}, ["--method gptq"]),
+        ("cpu", {"weights": "int8", "activations": "int8", "block_size": "32"}, ["--block-size 32"]),
+        ("cpu", {"weights": "int4", "block_size": "channel"}, ["--block-size channel"]),
+        ("cuda", {"weights": "int8", "block_size": "channel"}, ["--block-size channel"]),
+        ("cpu", {"weights": "int8", "block_size": "channel", "method": "gptq"}, ["channel", "--method gptq"]),
+        ("cpu", {"weights": "int4", "block_size": "48"}, ["--block-size 48"]),
+        ("cpu", {"weights": "int4", "block_size": "16"}, ["--block-size 16"]),
+        ("cpu", {"weights": "int4", "method": "best"}, ["--method best"]),
+    ],
+    ids=str,
+)
+def test_combination_that_no_operator_runs_is_refused_with_the_list_of_those_that_do(
+    target: str, options: dict[str, str], words: list[str]
+) -> None:
+    with pytest.raises(OptionInvalid) as caught:
+        Scheme.of(target, "bf16", **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert all(word in message for word in words)
+    assert f"cannot be run by --target {target}, which has:\n{describe_rows(target)}" in message
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_table_names_every_row_of_a_target(target: str) -> None:
+    lines = describe_rows(target).splitlines()
+    rows = [row for row in ROWS if row.target == target]
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert f"--weights {row.weights} --activations {row.activations} " in line
+        assert f"--block-size {'|'.join(row.block_sizes)} --method {'|'.join(row.methods)}" in line
+        assert row.operator in line
+
+
+@pytest.mark.parametrize("options", [{}, {"weights": "int4"}, {"weights": "fp8"}], ids=str)
+def test_fp8_cache_on_the_cpu_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(OptionInvalid, match="--kv fp8 cannot be run by --target cpu, which has: model, int8, int8-ten"):
+        Scheme.of("cpu", "bf16", kv="fp8", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weights", FLOAT_WEIGHTS)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"activations": "int8"}, "--activations"),
+        ({"method": "rtn"}, "--method"),
+        ({"block_size": "32"}, "--block-size"),
+        ({"head": "int8"}, "--head"),
+        ({"symmetric": True}, "--symmetric"),
+        ({"symmetric": False}, "--symmetric"),
+        ({"method": "gptq", "block_size": "32"}, "--method, --block-size"),
+    ],
+    ids=str,
+)
+def test_option_without_a_meaning_for_float_weights(weights: str, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(OptionInvalid, match=f"{named} has no meaning with --weights {weights}. Leave it out"):
+        Scheme.of("cpu", "bf16", weights=weights, **options)
+    with pytest.raises(OptionInvalid, match=named):
+        Scheme.of("cpu", weights, **options)
+
+
+@pytest.mark.parametrize("weights", ["int8", "fp8"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_zero_points_are_chosen_at_four_bits_only(weights: str, symmetric: bool) -> None:
+    with pytest.raises(OptionInvalid, match=f"symmetric has no meaning with --weights {weights}"):
+        Scheme.of("cpu", "bf16", weights=weights, symmetric=symmetric)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("weights", "int2"),
+        ("weights", "INT4"),
+        ("activations", "int4"),
+        ("kv", "int4"),
+        ("head", "fp8"),
+        ("head", "fp16"),
+    ],
+)
+def test_unknown_value_is_refused_with_the_known_ones(name: str, value: str) -> None:
+    known = {"weights": WEIGHTS, "activations": ACTIVATIONS, "kv": KV_CACHES, "head": HEADS}[name]
+    with pytest.raises(OptionInvalid, match=f"{name} must be one of {', '.join(known)}, got '{value}'"):
+        Scheme.of("cpu", "bf16", **({"weights": "int4"} | {name: value}))  # type: ignore[arg-type]
+
+
+# --- the job
+
+
+def test_job_hands_its_options_on(tmp_path: Any) -> None:
+    options: dict[str, Any] = {
+        "weights": "int4",
+        "activations": "none",
+        "kv": "int8",
+        "method": "awq",
+        "block_size": "64",
+        "symmetric": True,
+        "head": "int8",
+    }
+    job = OnnxExport("checkpoint", tmp_path / "bundle", device="cuda", **options)
+    assert job.scheme("fp16") == Scheme.of("cuda", "fp16", **options)
+    assert job.command == (
+        "rubricrm export onnx checkpoint --target cuda --weights int4 --kv int8 --method awq --block-size 64 "
+        "--head int8 --symmetric"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "int5"}, "weights must be one of"),
+        ({"device": "tpu"}, "target must be one of"),
+        ({"max_kl": -0.1}, "max-kl must be at least 0"),
+        ({"max_kl": float("nan")}, "max-kl must be at least 0"),
+        ({"min_top1": 1.01}, "min-top1 must be from 0 to 1"),
+        ({"min_top1": -1.0}, "min-top1 must be from 0 to 1"),
+    ],
+    ids=str,
+)
+def test_job_refuses_what_needs_no_checkpoint(tmp_path: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionInvalid, match=message):
+        OnnxExport("checkpoint", tmp_path / "bundle", **options)
