@@ -1,7 +1,7 @@
 """Which products round their activations to 8 bits: chosen by what it costs, measured.
 
-MatMulNBits with accuracy_level 4 rounds its inputs to 8 bits a block, which makes it 2 to 3 times faster at one row with
-4 bits a weight, and costs most models a few thousandths of a nat. Models with massive activations lose more:
+MatMulNBits with accuracy_level 4 rounds its inputs to 8 bits a block, which makes it 2 to 3 times faster at one row
+with 4 bits a weight, and costs most models a few thousandths of a nat. Models with massive activations lose more:
 onnxruntime's issue 29849 shows Qwen3 choosing other tokens. All products begin at level 4. Where that loses too much,
 the products whose inputs suffer most are given exact inputs, as few as are needed.
 

@@ -30,7 +30,7 @@ from rubricrm_export.graph_writer import GRAPH_FILE, write_graph
 from rubricrm_export.hub import ResolvedCheckpoint
 from rubricrm_export.progress_bar import Progress
 from rubricrm_export.prompt_source import CHAT_TEMPLATE_FILE
-from rubricrm_export.quantize.weights import RoundedWeights, WeightSource
+from rubricrm_export.weights import RoundedWeights, WeightSource
 
 GENAI_CONFIG_FILE = "genai_config.json"
 

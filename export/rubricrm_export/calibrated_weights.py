@@ -33,8 +33,8 @@ from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.moments import Moments
 from rubricrm_export.quantize.recipes import RECIPES
 from rubricrm_export.quantize.scheme import Scheme
-from rubricrm_export.quantize.weights import RoundedWeights
 from rubricrm_export.resume import ResumeDirectory
+from rubricrm_export.weights import RoundedWeights
 
 Float = NDArray[np.float32]
 

@@ -20,7 +20,7 @@ from rubricrm_export.graph.integer_storage import IntegerStorage
 from rubricrm_export.graph.kv_storage import KVScales, KVStorage
 from rubricrm_export.quantize.grid import IntegerGrid
 from rubricrm_export.quantize.scheme import FLOAT_WEIGHTS, Scheme
-from rubricrm_export.quantize.weights import WeightSource
+from rubricrm_export.weights import WeightSource
 
 GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"

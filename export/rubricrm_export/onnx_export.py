@@ -34,8 +34,8 @@ from rubricrm_export.hub import resolve_checkpoint
 from rubricrm_export.memory import check_memory
 from rubricrm_export.operator_check import check_operators
 from rubricrm_export.progress_bar import Progress
-from rubricrm_export.quantize.weights import RoundedWeights, WeightSource
 from rubricrm_export.resume import ResumeDirectory
+from rubricrm_export.weights import RoundedWeights, WeightSource
 
 __all__ = ["OnnxExport", "Progress", "export_onnx", "plan_onnx"]
 

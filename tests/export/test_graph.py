@@ -24,7 +24,7 @@ from rubricrm_export.graph.streamed_tensor import StreamedTensor
 from rubricrm_export.graph_writer import author_graph
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
 from rubricrm_export.quantize.scheme import Scheme
-from rubricrm_export.quantize.weights import RoundedWeights
+from rubricrm_export.weights import RoundedWeights
 from safetensors.numpy import load_file, save_file
 
 MakeCheckpoint = Callable[..., Path]

@@ -174,9 +174,9 @@ def test_exact_inputs_shift_nothing() -> None:
     np.testing.assert_array_equal(with_cross.codes, without.codes)
 
 
-def test_moments_without_a_factor_are_an_error() -> None:
-    second = np.array([[1, 5], [5, 1]], np.float32)  # no matrix x^T x
-    moments = Moments(second, np.ones(2, np.float32), np.ones(2, np.float32))
+@pytest.mark.parametrize("second", [[[1, 5], [5, 1]], [[np.nan, 0], [0, 1]]], ids=["no x^T x", "not finite"])
+def test_moments_without_a_factor_are_an_error(second: list[list[float]]) -> None:
+    moments = Moments(np.array(second, np.float32), np.ones(2, np.float32), np.ones(2, np.float32))
     with pytest.raises(ExportFailed, match="gptq: .*no Cholesky factor.*--calibration"):
         round_with_feedback(weights(2, 2, 0), moments, IntegerGrid(4, 32, symmetric=True))
 
@@ -233,6 +233,12 @@ def test_awq_gives_loud_inputs_finer_steps() -> None:
     assert factors[:4].min() > 1.5 * factors[4:].max()
     plain = scaled_loss(np.ones(128, np.float32), matrices, moments, grid)
     assert scaled_loss(factors, matrices, moments, grid) < 0.7 * plain
+
+
+def test_awq_leaves_inputs_of_one_size_alone() -> None:
+    x = np.sign(np.random.default_rng(0).standard_normal((200, 32))).astype(np.float32)
+    factors = activation_aware_scale([weights(8, 32, 1)], Moments.of(x), GRIDS[0])
+    np.testing.assert_allclose(factors, 1, rtol=1e-5)
 
 
 def test_awqs_factors_are_a_power_of_the_inputs_sizes() -> None:

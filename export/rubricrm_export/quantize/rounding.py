@@ -50,16 +50,16 @@ def rounded_blocks(
 
 
 def read_rows(tensor: CheckpointTensor, start: int, stop: int) -> NDArray[np.float32]:
-    """Return rows of a matrix in float32.
+    """Return rows of a matrix, or elements of a norm, in float32.
 
     Raises:
         CheckpointInvalid: A weight is not finite.
     """
     block = tensor.rows(start, stop).astype(np.float32)
     if not np.isfinite(block).all():
-        row, column = np.argwhere(~np.isfinite(block))[0]
+        row, *rest = map(int, np.argwhere(~np.isfinite(block))[0])
         raise CheckpointInvalid(
-            f'{tensor.file}: tensor "{tensor.name}" holds {block[row, column]} at [{start + row}, {column}], expected '
+            f'{tensor.file}: tensor "{tensor.name}" holds {block[row, *rest]} at {[start + row, *rest]}, expected '
             "finite weights. The checkpoint is damaged or its training diverged: export another one."
         )
     return block
