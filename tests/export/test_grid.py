@@ -78,7 +78,8 @@ def test_blobs_of_four_bits_with_a_short_last_block() -> None:
     zero_points = np.array([[1, 2, 3], [13, 14, 15]], np.uint8)
     matrix = QuantizedMatrix(codes, np.ones((2, 3), np.float32), zero_points, 4, 4)
     blobs = matrix.blobs()
-    assert (blobs.dtype, blobs.shape) == (np.uint8, (2, 3, 2))
+    assert blobs.dtype == np.uint8
+    assert blobs.shape == (2, 3, 2)
     assert blobs[0].tolist() == [[0x21, 0x43], [0x65, 0x87], [0x09, 0x00]]
     assert blobs[1].tolist() == [[0xEF, 0xCD], [0xAB, 0x89], [0x07, 0x00]]
     packed = matrix.packed_zero_points()

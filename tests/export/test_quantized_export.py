@@ -1,6 +1,7 @@
 """Quantized bundles end to end: what is stored, what it computes, what it lost, and what is refused."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ CALIBRATION = "Pack my box with five dozen liquor jugs; how vexingly quick daft 
 EVALUATION = "Sphinx of black quartz, judge my vow. " * 3
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models this small are slower on two threads, and far slower on a busy machine."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+
+
 @pytest.fixture
 def export(tmp_path: Path) -> Export:
     """A function that exports a checkpoint, calibrated and measured on short texts."""
@@ -36,7 +43,10 @@ def export(tmp_path: Path) -> Export:
     def make(checkpoint: Path, name: str = "bundle", **options: Any) -> Bundle:
         (tmp_path / "calibration.txt").write_text(CALIBRATION)
         (tmp_path / "evaluation.txt").write_text(EVALUATION)
-        texts = {"calibration": str(tmp_path / "calibration.txt"), "eval_text": tmp_path / "evaluation.txt"}
+        texts: dict[str, Any] = {
+            "calibration": str(tmp_path / "calibration.txt"),
+            "eval_text": tmp_path / "evaluation.txt",
+        }
         return export_onnx(OnnxExport(str(checkpoint), tmp_path / name, **(texts | {"rubrics": False} | options)))
 
     return make
@@ -44,9 +54,8 @@ def export(tmp_path: Path) -> Export:
 
 def odd_checkpoint(make: MakeCheckpoint, architecture: str, *, tied: bool, **options: Any) -> Path:
     """A checkpoint in float32 whose widths no block divides."""
-    return make(
-        architecture, dtype="F32", hidden_size=48, intermediate_size=80, head_dim=32, tie_word_embeddings=tied, **options
-    )
+    widths = {"hidden_size": 48, "intermediate_size": 80, "head_dim": 32}
+    return make(architecture, dtype="F32", tie_word_embeddings=tied, **(widths | options))
 
 
 # --- what is stored, read without the code under test
@@ -156,12 +165,14 @@ CASES: list[tuple[str, bool, dict[str, Any]]] = [
 def test_logits_are_those_of_the_dequantized_checkpoint(
     make_checkpoint: MakeCheckpoint, export: Export, architecture: str, tied: bool, options: dict[str, Any]
 ) -> None:
-    checkpoint = odd_checkpoint(make_checkpoint, architecture, tied=tied)
+    # Where each layer is rounded on what the one before gives there are two.
+    num_layers = 2 if options.get("method") == "gptq" else 1
+    checkpoint = odd_checkpoint(make_checkpoint, architecture, tied=tied, num_hidden_layers=num_layers)
     bundle = export(checkpoint, **options)
     stored = Stored(bundle)
     matrices, norms = stored.matrices(), stored.norms()
     is_head_stored = options.get("head", "model" if options["weights"] == "fp8" else "int8") != "model"
-    assert len(matrices) == 14 + is_head_stored
+    assert len(matrices) == 7 * num_layers + is_head_stored
 
     def change(tensors: Tensors) -> None:
         for name, tensor in (matrices | norms).items():
@@ -170,7 +181,9 @@ def test_logits_are_those_of_the_dequantized_checkpoint(
         if is_head_stored and not tied:
             tensors["model.embed_tokens.weight"] = table_of(stored)
 
-    replaced = odd_checkpoint(make_checkpoint, architecture, tied=tied, name="replaced", change=change)
+    replaced = odd_checkpoint(
+        make_checkpoint, architecture, tied=tied, num_hidden_layers=num_layers, name="replaced", change=change
+    )
     expected = logits_of(str(export(replaced, "float", weights="fp32").path / "model.onnx"), IDS)
     exact = logits_of(exact_graph(stored), IDS)
     shipped = logits_of(str(bundle.path / "model.onnx"), IDS)
@@ -200,13 +213,12 @@ def table_of(stored: Stored) -> Array:
     return np.ascontiguousarray(((codes - offsets) * factors)[:, :48], np.float32)
 
 
-@pytest.mark.parametrize("architecture", [QWEN, LLAMA])
 @pytest.mark.parametrize(
-    "options",
+    ("architecture", "options"),
     [
-        {"weights": "int4", "kv": "int8"},
-        {"weights": "int8", "activations": "int8", "kv": "int8-tensor"},
-        {"weights": "fp8", "activations": "fp8"},
+        (QWEN, {"weights": "int4", "kv": "int8"}),
+        (LLAMA, {"weights": "int8", "activations": "int8", "kv": "int8-tensor"}),
+        (QWEN, {"weights": "fp8", "activations": "fp8"}),
     ],
     ids=str,
 )
@@ -236,8 +248,7 @@ def test_manifest_states_what_was_lost(make_checkpoint: MakeCheckpoint, export: 
     assert export(make_checkpoint(name="again"), "float").manifest.quality is None
 
 
-@pytest.mark.parametrize("kv", ["int8", "int8-tensor"])
-@pytest.mark.parametrize("weights", ["bf16", "int4"])
+@pytest.mark.parametrize(("weights", "kv"), [("bf16", "int8"), ("int4", "int8-tensor")])
 def test_narrow_cache_costs_little(make_checkpoint: MakeCheckpoint, export: Export, weights: str, kv: str) -> None:
     checkpoint = make_checkpoint()
     narrow, whole = export(checkpoint, weights=weights, kv=kv), export(checkpoint, "whole", weights=weights)
@@ -258,8 +269,8 @@ def test_keys_are_not_clipped_at_later_positions(make_checkpoint: MakeCheckpoint
     session.close()
 
 
-def test_figures_of_the_built_in_text_and_rubrics(make_checkpoint: MakeCheckpoint, export: Export) -> None:
-    bundle = export(make_checkpoint(), weights="int4", rubrics=True, eval_text=None)
+def test_figures_of_the_built_in_text(make_checkpoint: MakeCheckpoint, export: Export) -> None:
+    bundle = export(make_checkpoint(num_hidden_layers=1), weights="int4", eval_text=None)
     quality = bundle.manifest.quality
     assert quality is not None
     assert {"kl", "kl_stderr", "top1_agreement", "perplexity", "reference_perplexity", "num_tokens"} <= {*quality}
@@ -269,7 +280,8 @@ def test_figures_of_the_built_in_text_and_rubrics(make_checkpoint: MakeCheckpoin
 def test_provenance_names_the_options_and_no_path(
     make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path
 ) -> None:
-    bundle = export(make_checkpoint(), weights="int4", method="gptq", block_size="32", symmetric=True)
+    checkpoint = make_checkpoint(num_hidden_layers=1)
+    bundle = export(checkpoint, weights="int4", method="gptq", block_size="32", symmetric=True)
     command = bundle.manifest.provenance.command
     assert "--weights int4 --method gptq --block-size 32" in command
     assert "--symmetric" in command
@@ -288,8 +300,7 @@ def spans(bundle: Bundle) -> dict[str, tuple[int, int]]:
     return found
 
 
-@pytest.mark.parametrize("head", ["int4", "int8"])
-@pytest.mark.parametrize("weights", ["int4", "int8", "fp8"])
+@pytest.mark.parametrize(("weights", "head"), [("int4", "int4"), ("int4", "int8"), ("fp8", "int8")])
 def test_tied_head_and_embedding_are_the_same_bytes(
     make_checkpoint: MakeCheckpoint, export: Export, weights: str, head: str
 ) -> None:
@@ -316,15 +327,14 @@ def test_untied_head_is_stored_beside_the_embedding(make_checkpoint: MakeCheckpo
     [
         {"weights": "int4", "method": "gptq", "kv": "int8"},
         {"weights": "int8", "activations": "int8"},
-        {"weights": "fp8", "activations": "fp8"},
-        {"weights": "int4", "device": "cuda", "kv": "fp8"},
+        {"weights": "fp8", "activations": "fp8", "device": "cuda", "kv": "fp8"},
     ],
     ids=str,
 )
 def test_two_exports_give_the_same_bytes(
     make_checkpoint: MakeCheckpoint, export: Export, options: dict[str, Any]
 ) -> None:
-    checkpoint = make_checkpoint()
+    checkpoint = make_checkpoint(num_hidden_layers=1)
     first, second = (export(checkpoint, name, **options).path for name in ("first", "second"))
     files = sorted(file.name for file in first.iterdir())
     assert files == sorted(file.name for file in second.iterdir())
@@ -380,11 +390,15 @@ def test_fp8_weight_at_the_end_of_the_range_is_a_number(make_checkpoint: MakeChe
 # --- limits
 
 
-@pytest.mark.parametrize("options", [{}, {"kv": "int8"}, {"method": "gptq"}, {"device": "cuda", "kv": "fp8"}], ids=str)
 @pytest.mark.parametrize(
-    ("limit", "message"),
-    [({"max_kl": 1e-9}, "KL is .*expected at most 1e-09"), ({"min_top1": 1.0}, "top-1 agreement is")],
-    ids=["max-kl", "min-top1"],
+    ("options", "limit", "message"),
+    [
+        ({}, {"max_kl": 1e-9}, "KL is .*expected at most 1e-09"),
+        ({"device": "cuda"}, {"min_top1": 1.0}, "top-1 agreement is .*expected at least 1"),
+        ({"kv": "int8"}, {"min_top1": 1.0}, "top-1 agreement is .*expected at least 1"),
+        ({"method": "gptq"}, {"max_kl": 1e-9, "min_top1": 1.0}, "KL is .*; top-1 agreement is "),
+    ],
+    ids=str,
 )
 def test_bundle_beyond_a_limit_is_refused_and_not_written(
     make_checkpoint: MakeCheckpoint,
@@ -394,7 +408,7 @@ def test_bundle_beyond_a_limit_is_refused_and_not_written(
     limit: dict[str, float],
     message: str,
 ) -> None:
-    checkpoint = make_checkpoint()
+    checkpoint = make_checkpoint(num_hidden_layers=1)
     with pytest.raises(QualityTooLow, match=f"{message}.*Layers that lose most: "):
         export(checkpoint, weights="int4", **options, **limit)
     left = {file.name for file in tmp_path.iterdir()} - {"calibration.txt", "evaluation.txt", "checkpoint"}
@@ -425,8 +439,7 @@ NOT_FINITE = [
 ]
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf], ids=str)
-@pytest.mark.parametrize("options", NOT_FINITE, ids=str)
+@pytest.mark.parametrize(("options", "value"), [*zip(NOT_FINITE, [np.nan, -np.inf, np.inf] * 4, strict=False)], ids=str)
 def test_weight_that_is_not_finite_is_refused_by_name(
     make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, options: dict[str, str], value: float
 ) -> None:
@@ -439,28 +452,35 @@ def test_weight_that_is_not_finite_is_refused_by_name(
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.parametrize("options", [{"weights": "int4"}, {"weights": "int8"}, {"weights": "fp8", "head": "int8"}])
-@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "lm_head.weight"])
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"weights": "int4"}, "model.embed_tokens.weight"),
+        ({"weights": "int8"}, "lm_head.weight"),
+        ({"weights": "fp8", "head": "int8"}, "model.embed_tokens.weight"),
+    ],
+    ids=str,
+)
 def test_table_that_is_not_finite_is_refused_by_name(
     make_checkpoint: MakeCheckpoint, export: Export, options: dict[str, str], name: str
 ) -> None:
     def change(tensors: Tensors) -> None:
         tensors[name][260, 1] = np.inf
 
-    checkpoint = make_checkpoint(change=change, tie_word_embeddings=False)
+    checkpoint = make_checkpoint(change=change, tie_word_embeddings=False, num_hidden_layers=1)
     with pytest.raises(CheckpointInvalid, match=rf'"{name}" holds inf at \[260, 1\]'):
         export(checkpoint, **options)
 
 
-@pytest.mark.parametrize("options", NOT_FINITE, ids=str)
-@pytest.mark.parametrize("name", ["model.layers.1.input_layernorm.weight", "model.norm.weight"])
+@pytest.mark.parametrize("options", NOT_FINITE[::3], ids=str)
+@pytest.mark.parametrize("name", ["model.layers.0.input_layernorm.weight", "model.norm.weight"])
 def test_norm_that_is_not_finite_ships_nothing(
     make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, options: dict[str, str], name: str
 ) -> None:
     def change(tensors: Tensors) -> None:
         tensors[name][2] = np.nan
 
-    checkpoint = make_checkpoint(change=change)
+    checkpoint = make_checkpoint(change=change, num_hidden_layers=1)
     # Or the bundle's logits are no numbers: it is measured before the checkpoint is read.
     with pytest.raises(RubricrmError, match=rf'"{name}" holds nan at \[2\]|logits'):
         export(checkpoint, **options)

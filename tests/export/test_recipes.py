@@ -149,7 +149,7 @@ def test_inputs_of_nothing_are_rounded_to_the_nearest(value: float) -> None:
 @pytest.mark.parametrize("grid", GRIDS[:2], ids=str)
 def test_weights_are_shifted_towards_the_float_models_outputs(grid: IntegerGrid, width: int) -> None:
     exact = correlated_inputs(400, width, 10)
-    x = exact + 0.2 * correlated_inputs(400, width, 11)
+    x = exact + np.float32(0.2) * correlated_inputs(400, width, 11)
     weight, moments = weights(16, width, 12), Moments.of(x, exact)
     assert moments.cross is not None
     damped = moments.second + 0.01 * np.diagonal(moments.second).mean() * np.eye(width)
@@ -201,7 +201,7 @@ def scaled_loss(factors: Array, matrices: list[Array], moments: Moments, grid: G
     """Error of the outputs where columns are multiplied by factors, rounded, and inputs divided by them."""
     total = 0.0
     for matrix in matrices:
-        importance = np.diagonal(moments.second) / np.square(factors)
+        importance = np.asarray(np.diagonal(moments.second) / np.square(factors), np.float32)
         error = (grid.round(matrix * factors, importance).dequantize() / factors).astype(np.float64) - matrix
         total += float(((error @ moments.second) * error).sum())
     return total
@@ -317,7 +317,7 @@ def test_recipe_keeps_the_function(name: str, grid: IntegerGrid) -> None:
     recipe, factors = RECIPES[name], np.ones(70, np.float32)
     if recipe.scale is not None:
         factors = recipe.scale([weight], Moments.of(x), grid)
-    matrix = recipe.round(weight * factors, Moments.of(x / factors), grid)
+    matrix = recipe.round(weight * factors, Moments.of(np.asarray(x / factors, np.float32)), grid)
     assert isinstance(matrix, QuantizedMatrix)
     wanted = x @ weight.T
     error = np.linalg.norm((x / factors) @ matrix.dequantize().T - wanted) / np.linalg.norm(wanted)

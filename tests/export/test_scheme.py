@@ -111,14 +111,12 @@ def test_every_combination_is_made_or_refused() -> None:
     made = 0
     for options in all_options():
         target = options.pop("target")
-        try:
-            scheme = Scheme.of(target, "bf16", **options)
-        except OptionInvalid as error:
-            assert not is_possible(target, **options), (target, options)
+        if not is_possible(target, **options):
             # What there is stands in the message, or what to leave out.
-            assert "which has:" in str(error) or "Leave it out." in str(error), (target, options)
+            with pytest.raises(OptionInvalid, match="which has:|Leave it out"):
+                Scheme.of(target, "bf16", **options)
             continue
-        assert is_possible(target, **options), (target, options)
+        scheme = Scheme.of(target, "bf16", **options)
         made += 1
         for name, value in options.items():
             wanted = None if value == "channel" else int(value) if name == "block_size" and value else value
@@ -129,7 +127,7 @@ def test_every_combination_is_made_or_refused() -> None:
             and str(scheme.block_size or "channel") in row.block_sizes
             for row in ROWS
         ) or (scheme.weights in FLOAT_WEIGHTS)
-    assert made == sum(is_possible(**options) for options in all_options())
+    assert made > 300
 
 
 @pytest.mark.parametrize(
