@@ -85,3 +85,18 @@ class CheckpointTensor:
         num_rows = max(1, max_bytes // max(1, self._row_bytes))
         for start in range(0, self.shape[0], num_rows):
             yield self.rows(start, min(start + num_rows, self.shape[0]))
+
+
+def require_finite_weights(tensor: CheckpointTensor, block: Array, start: int) -> None:
+    """Refuse rows of a tensor, from row `start` on, that hold what is no number.
+
+    Raises:
+        CheckpointInvalid: One of them is NaN or infinite.
+    """
+    if np.isfinite(block).all():
+        return
+    row, *rest = map(int, np.argwhere(~np.isfinite(block))[0])
+    raise CheckpointInvalid(
+        f'{tensor.file}: tensor "{tensor.name}" holds {float(block[row, *rest])} at {[start + row, *rest]}, expected '
+        "finite weights. The checkpoint is damaged or its training diverged: export another one."
+    )

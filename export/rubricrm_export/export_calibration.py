@@ -38,7 +38,8 @@ def calibration_facts(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint)
         OptionInvalid: The text's file cannot be read.
     """
     return {
-        "command": job.command,
+        # The limits and the text of the measurement are left out: a refused bundle may be resumed with others.
+        "option": asdict(plan.scheme),
         "tools": plan.manifest.provenance.tools,
         "file": _stamps(checkpoint),
         "calibration text": None if job.calibration == SELF else _text_sha256(Path(job.calibration)),

@@ -61,8 +61,8 @@ class OnnxExport:
         if self.device not in TARGETS:
             raise OptionInvalid(f"target must be one of {', '.join(TARGETS)}, got {self.device!r}.")
         for name, value, most in (("max-kl", self.max_kl, math.inf), ("min-top1", self.min_top1, 1.0)):
-            if value is not None and not 0 <= value <= most:
-                limit = "at least 0" if most == math.inf else "from 0 to 1"
+            if value is not None and not (0 <= value <= most and math.isfinite(value)):
+                limit = "a finite number, at least 0" if most == math.inf else "from 0 to 1"
                 raise OptionInvalid(f"{name} must be {limit}, got {value}.")
 
     def scheme(self, float_weights: str) -> Scheme:

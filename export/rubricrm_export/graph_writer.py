@@ -42,7 +42,7 @@ def kv_storage(scheme: Scheme, computed: ir.DataType, scales: KVScales | None) -
 
 def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage) -> ir.Model:
     """Return the graph. No weight is read or rounded before it is saved."""
-    floats = FloatStorage(checkpoint, FLOAT_TYPES[scheme.float_weights])
+    floats = FloatStorage(checkpoint, FLOAT_TYPES[scheme.float_weights], must_be_finite=scheme.is_quantized)
     projections = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)
     head = floats if scheme.head_grid is None else head_storage(scheme.head_grid, weights)
     builder = GraphBuilder(computed_type(scheme), projections, head, weights.norm)

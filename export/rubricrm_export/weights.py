@@ -54,7 +54,8 @@ class RoundedWeights:
 
     def norm(self, name: str) -> ir.TensorProtocol:
         """Return the checkpoint's norm."""
-        return StreamedTensor(self._checkpoint.tensor(name), self._computed)
+        tensor = self._checkpoint.tensor(name)
+        return StreamedTensor(tensor, self._computed, must_be_finite=self._scheme.is_quantized)
 
     def input_scale(self, name: str) -> float:
         """Never used: static scales come from calibration."""

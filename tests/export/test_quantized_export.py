@@ -524,3 +524,27 @@ def test_smoothquant_recovers_what_outliers_lose(
     naive, smoothed = kls["loud", "rtn"], kls["loud", "smoothquant"]
     assert naive > 4 * kls["plain", "rtn"]
     assert naive - smoothed >= 0.8 * naive
+
+
+@pytest.mark.parametrize("options", [{"weights": "fp8"}, {"kv": "int8"}, {"weights": "int4", "head": "model"}], ids=str)
+def test_number_that_no_text_would_meet(
+    make_checkpoint: MakeCheckpoint, export: Export, options: dict[str, Any]
+) -> None:
+    """A row of an embedding that is stored as floats, for a token that neither text holds."""
+
+    def damage(tensors: dict[str, Any]) -> None:
+        tensors["model.embed_tokens.weight"][7, 3] = np.nan
+
+    with pytest.raises(CheckpointInvalid, match=r"embed_tokens\.weight. holds nan at \[7, 3\]"):
+        export(make_checkpoint(change=damage), **options)
+
+
+def test_a_refused_calibration_may_be_resumed_with_another_limit(
+    make_checkpoint: MakeCheckpoint, export: Export
+) -> None:
+    checkpoint = make_checkpoint()
+    options: dict[str, Any] = {"weights": "int4", "method": "gptq"}
+    with pytest.raises(QualityTooLow):
+        export(checkpoint, max_kl=1e-6, **options)
+    bundle = export(checkpoint, max_kl=5.0, resume=True, **options)
+    assert not bundle.path.with_name("bundle.resume").exists()

@@ -22,10 +22,12 @@ class FloatStorage:
     Attributes:
         checkpoint: Must stay as it is until the graph is written.
         stored: Element type of the weights in the file.
+        must_be_finite: Whether a weight that is no number is an error.
     """
 
     checkpoint: Checkpoint
     stored: ir.DataType
+    must_be_finite: bool = False
 
     def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
         """Multiply by a weight as it lies in the checkpoint.
@@ -41,7 +43,8 @@ class FloatStorage:
         return self._cast(b, rows, name)
 
     def _parameter(self, b: GraphBuilder, weight: str) -> ir.Value:
-        return b.parameter(StreamedTensor(self.checkpoint.tensor(weight), self.stored))
+        tensor = self.checkpoint.tensor(weight)
+        return b.parameter(StreamedTensor(tensor, self.stored, must_be_finite=self.must_be_finite))
 
     def _cast(self, b: GraphBuilder, value: ir.Value, name: str) -> ir.Value:
         return value if self.stored == b.computed else b.op("Cast", [value], f"{name}/Cast", to=b.computed)

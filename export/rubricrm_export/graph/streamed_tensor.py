@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from rubricrm.errors import CheckpointUnsupported
 
-from rubricrm_export.checkpoint import CheckpointTensor
+from rubricrm_export.checkpoint_tensor import CheckpointTensor, require_finite_weights
 from rubricrm_export.graph.builder import NUMPY_TYPES
 
 # A conversion holds a block in float32 and in both types at once.
@@ -23,9 +23,16 @@ class StreamedTensor(ir.LazyTensor):
     Memory: one block (`CheckpointTensor.chunks`), whatever the tensor's size.
     """
 
-    def __init__(self, source: CheckpointTensor, dtype: ir.DataType) -> None:
+    def __init__(self, source: CheckpointTensor, dtype: ir.DataType, *, must_be_finite: bool = False) -> None:
+        """Read nothing yet; with `must_be_finite` writing a number that is not raises CheckpointInvalid."""
+
         def blocks() -> Iterator[NDArray[Any]]:
-            return (_convert(block, NUMPY_TYPES[dtype], source.name) for block in source.chunks(_BLOCK_BYTES))
+            start = 0
+            for block in source.chunks(_BLOCK_BYTES):
+                if must_be_finite:
+                    require_finite_weights(source, block, start)
+                start += len(block)
+                yield _convert(block, NUMPY_TYPES[dtype], source.name)
 
         def whole() -> ir.TensorProtocol:
             return ir.tensor(np.concatenate(list(blocks())), name=source.name)

@@ -13,9 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid
 
-from rubricrm_export.checkpoint_tensor import CheckpointTensor
+from rubricrm_export.checkpoint_tensor import CheckpointTensor, require_finite_weights
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 
@@ -55,14 +54,9 @@ def read_rows(tensor: CheckpointTensor, start: int, stop: int) -> NDArray[np.flo
     Raises:
         CheckpointInvalid: A weight is not finite.
     """
-    block = tensor.rows(start, stop).astype(np.float32)
-    if not np.isfinite(block).all():
-        row, *rest = map(int, np.argwhere(~np.isfinite(block))[0])
-        raise CheckpointInvalid(
-            f'{tensor.file}: tensor "{tensor.name}" holds {block[row, *rest]} at {[start + row, *rest]}, expected '
-            "finite weights. The checkpoint is damaged or its training diverged: export another one."
-        )
-    return block
+    block = tensor.rows(start, stop)
+    require_finite_weights(tensor, block, start)
+    return block.astype(np.float32)
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
