@@ -15,7 +15,7 @@ al., arXiv 2504.02692) the weights are first moved to where they give the float 
 inputs: the least squares of `W' x = W x_float`. Half of that way, `SHIFT`, was measured best: all of it trusts the
 sample too much.
 
-Columns keep their order: activation order was tried (largest inputs first) and lost, see docs/QUANTIZATION.md.
+Columns keep their order: activation order (largest inputs first) gained nothing, see docs/QUANTIZATION.md.
 Costs out_features * in_features^2 multiplications a matrix; holds a few matrices [in_features, in_features].
 """
 
