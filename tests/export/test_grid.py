@@ -5,9 +5,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rubricrm.errors import CheckpointUnsupported
 from rubricrm_export.quantize.grid import FP8_MAX, Fp8Grid, Grid, IntegerGrid, round_scales, split_blocks, to_fp8
 from rubricrm_export.quantize.matrix import QuantizedMatrix, pack_nibbles, unpack_nibbles
 
@@ -155,10 +156,30 @@ def test_bytes_of_a_weight(grid: Grid, stated: float) -> None:
 # --- integers
 
 
+def round_to(grid: Grid, weight: Array, importance: Array | None = None) -> QuantizedMatrix:
+    """Round, leaving out examples whose scales the grid's type cannot hold."""
+    try:
+        return grid.round(weight, importance)
+    except CheckpointUnsupported:
+        reject()
+
+
+@pytest.mark.parametrize("scale_type", [np.float16, ml_dtypes.bfloat16])
+def test_scales_that_their_type_cannot_hold(scale_type: Any) -> None:
+    weight = np.full((1, 32), 7e8, np.float32)
+    weight[0, 0] = -7e8
+    grid = IntegerGrid(4, 32, symmetric=True, scale_type=scale_type)
+    if scale_type is np.float16:
+        with pytest.raises(CheckpointUnsupported, match=r"a scale of 1e.08 is beyond what float16 holds"):
+            grid.round(weight)
+    else:
+        assert np.isfinite(grid.round(weight).scales).all()
+
+
 @settings(deadline=None, max_examples=150)
 @given(grid=st.sampled_from(INTEGER_GRIDS), weight=matrices())
 def test_weight_that_is_not_clipped_is_at_most_half_a_step_off(grid: IntegerGrid, weight: Array) -> None:
-    matrix = grid.round(weight)
+    matrix = round_to(grid, weight)
     last = (1 << grid.bits) - 1
     first = 1 if grid.symmetric and grid.bits == 8 else 0
     assert matrix.codes.dtype == np.uint8
@@ -183,7 +204,7 @@ def test_weight_that_is_not_clipped_is_at_most_half_a_step_off(grid: IntegerGrid
 @settings(deadline=None, max_examples=60)
 @given(grid=st.sampled_from(GRIDS), weight=matrices())
 def test_zeros_stay_zeros_and_rounding_again_changes_nothing_there(grid: Grid, weight: Array) -> None:
-    rounded = grid.round(weight).dequantize()
+    rounded = round_to(grid, weight).dequantize()
     assert np.isfinite(rounded).all()
     assert (rounded[weight == 0] == 0).all()
     # A number never changes its sign.
@@ -213,7 +234,7 @@ def test_zero_points_stay_within_four_bits_where_scales_are_coarse() -> None:
 @given(block_size=st.sampled_from([32, 128, None]), weight=matrices())
 def test_symmetric_int8_has_no_number_without_its_negative(block_size: int | None, weight: Array) -> None:
     grid = IntegerGrid(8, block_size, symmetric=True)
-    plus, minus = grid.round(weight), grid.round(-weight)
+    plus, minus = round_to(grid, weight), round_to(grid, -weight)
     assert min(plus.codes.min(), minus.codes.min()) >= 1
     np.testing.assert_array_equal(plus.codes.astype(int) - 128, 128 - minus.codes.astype(int))
     # The largest weight of a block is the end of its range.
@@ -248,14 +269,14 @@ def test_search_of_the_clip_never_loses(symmetric: bool, block_size: int, weight
     scales, zeros = grid.parameters(blocks, None, (1.0,))
     codes = grid.codes(blocks, scales[..., None], zeros[..., None]).reshape(len(weight), -1)[:, : weight.shape[1]]
     whole_range = grid.matrix(codes, scales, zeros)
-    assert (squares(grid.round(weight), weight) <= squares(whole_range, weight) * (1 + 1e-4)).all()
+    assert (squares(round_to(grid, weight), weight) <= squares(whole_range, weight) * (1 + 1e-4)).all()
 
 
 def test_clipping_pays_beside_one_large_weight() -> None:
     weight = np.random.default_rng(0).uniform(-1, 1, (8, 128)).astype(np.float32)
     weight[:, 0] = 1.3
     grid = IntegerGrid(4, 128, symmetric=True)
-    matrix = grid.round(weight)
+    matrix = round_to(grid, weight)
     assert (matrix.scales < 1.3 / 7 * 0.99).any()
     assert grid.clips == (1.0, 0.95, 0.9, 0.85, 0.8)
     assert IntegerGrid(8, 128, symmetric=True).clips == (1.0,)
@@ -268,10 +289,10 @@ def test_importance_decides_which_errors_are_kept_small(symmetric: bool, seed: i
     weight = random_matrix(5, width, seed)
     importance = np.exp(3 * rng.standard_normal(width)).astype(np.float32)
     grid = IntegerGrid(4, 64, symmetric)
-    informed, plain = grid.round(weight, importance), grid.round(weight)
+    informed, plain = round_to(grid, weight, importance), round_to(grid, weight)
     assert (squares(informed, weight, importance) <= squares(plain, weight, importance) * (1 + 1e-4)).all()
     assert (squares(plain, weight) <= squares(informed, weight) * (1 + 1e-4)).all()
-    constant = grid.round(weight, np.full(width, 4, np.float32))
+    constant = round_to(grid, weight, np.full(width, 4, np.float32))
     np.testing.assert_array_equal(constant.codes, plain.codes)
 
 

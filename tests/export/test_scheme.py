@@ -326,8 +326,9 @@ def test_job_hands_its_options_on(tmp_path: Any) -> None:
     [
         ({"weights": "int5"}, "weights must be one of"),
         ({"device": "tpu"}, "target must be one of"),
-        ({"max_kl": -0.1}, "max-kl must be at least 0"),
-        ({"max_kl": float("nan")}, "max-kl must be at least 0"),
+        ({"max_kl": -0.1}, "max-kl must be a finite number, at least 0"),
+        ({"max_kl": float("nan")}, "max-kl must be a finite number, at least 0"),
+        ({"max_kl": float("inf")}, "max-kl must be a finite number, at least 0"),
         ({"min_top1": 1.01}, "min-top1 must be from 0 to 1"),
         ({"min_top1": -1.0}, "min-top1 must be from 0 to 1"),
     ],

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+from rubricrm.errors import CheckpointUnsupported
 
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 
@@ -185,8 +186,18 @@ def to_fp8(values: Float) -> Array:
 
 
 def round_scales(scales: Float, scale_type: Any) -> Float:
-    """Return scales as they are stored, in float32; a block of zeros gets 1."""
-    stored = scales.astype(scale_type).astype(np.float32)
+    """Return scales as they are stored, in float32; a block of zeros gets 1.
+
+    Raises:
+        CheckpointUnsupported: The type cannot hold one of them.
+    """
+    with np.errstate(over="ignore"):
+        stored = scales.astype(scale_type).astype(np.float32)
+    if not np.isfinite(stored).all():
+        raise CheckpointUnsupported(
+            f"a scale of {scales.max():.6g} is beyond what {np.dtype(scale_type).name} holds: weights are too large for "
+            "a target that computes in it. Export a BF16 checkpoint, or with --target cpu."
+        )
     # Also where a 16-bit scale underflows: weights that small become zero.
     return np.where(stored > 0, stored, np.float32(1))
 
