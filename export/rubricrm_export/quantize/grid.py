@@ -195,8 +195,8 @@ def round_scales(scales: Float, scale_type: Any) -> Float:
         stored = scales.astype(scale_type).astype(np.float32)
     if not np.isfinite(stored).all():
         raise CheckpointUnsupported(
-            f"a scale of {scales.max():.6g} is beyond what {np.dtype(scale_type).name} holds: weights are too large for "
-            "a target that computes in it. Export a BF16 checkpoint, or with --target cpu."
+            f"a scale of {scales.max():.6g} is beyond what {np.dtype(scale_type).name} holds: weights are too large "
+            "for a target that computes in it. Export a BF16 checkpoint, or with --target cpu."
         )
     # Also where a 16-bit scale underflows: weights that small become zero.
     return np.where(stored > 0, stored, np.float32(1))
