@@ -20,7 +20,7 @@ from rubricrm.session import Session
 from rubricrm.tokenizer import Tokenizer
 
 from rubricrm_export.bundle_writer import check_space, describe_files, scratch_directory, write_files, write_manifest
-from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
+from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.checkpoint_files import TOKENIZER_CONFIG, read_tokenizer_config
 from rubricrm_export.export_job import OnnxExport
 from rubricrm_export.export_plan import TOKENIZER_FILE, ExportPlan, make_plan
@@ -44,7 +44,7 @@ def write_bundle_files(
     directory: Path,
     on_progress: Callable[[int, int], None],
 ) -> Bundle:
-    """Write a bundle without its prefix."""
+    """Write a bundle without its prefix, and without the hashes of the checkpoint, which a copy can do without."""
 
     def report(done: int) -> None:
         on_progress(min(done, plan.weight_bytes), plan.weight_bytes)
@@ -53,9 +53,7 @@ def write_bundle_files(
     write_graph(checkpoint, plan.scheme, weights, kv, directory, report)
     report(plan.weight_bytes)
     _write_companions(checkpoint, job, plan, directory)
-    source = replace(plan.manifest.provenance.source, files=checkpoint_digests(checkpoint.path, checkpoint.files))
-    provenance = replace(plan.manifest.provenance, source=source)
-    return write_manifest(directory, replace(plan.manifest, provenance=provenance, files=describe_files(directory)))
+    return write_manifest(directory, replace(plan.manifest, files=describe_files(directory)))
 
 
 def _write_companions(checkpoint: Checkpoint, job: OnnxExport, plan: ExportPlan, directory: Path) -> None:
@@ -113,20 +111,8 @@ def add_prefix(bundle: Bundle, plan: ExportPlan) -> None:
     session = Session(bundle)
     compute_prefix(session, prompt.fixed_prefix()).save(path)
     session.close()
-    _sort_metadata(path)
     # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
     shutil.copymode(bundle.path / GRAPH_FILE, path)
     files = {**manifest.files, PREFIX_FILE: describe_file(path)}
     prefix = replace(manifest.prefix, file=PREFIX_FILE)
     write_manifest(bundle.path, replace(manifest, prefix=prefix, files=files))
-
-
-def _sort_metadata(path: Path) -> None:
-    """Put a safetensors file's metadata in order: its writer's order is another one in every run."""
-    contents = path.read_bytes()
-    start = 8 + int.from_bytes(contents[:8], "little")
-    header = json.loads(contents[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors stay aligned
-    path.write_bytes(len(text).to_bytes(8, "little") + text + contents[start:])

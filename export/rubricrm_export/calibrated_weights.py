@@ -184,6 +184,7 @@ class CalibratedWeights(RoundedWeights):
         super().__init__(checkpoint, scheme, computed, threads)
         self._resume = resume
         self._loaded: tuple[int, LayerResult] | None = None
+        self._without_matrices: dict[int, LayerResult] = {}
 
     def matrix(self, name: str) -> MatrixTensors:
         """Return a matrix as calibration left it."""
@@ -203,16 +204,16 @@ class CalibratedWeights(RoundedWeights):
         if not name.startswith("model.layers.") or not self._scheme.rounds_by_calibration:
             return super().norm(name)
         layer, within = _split(name)
-        return ir.tensor(self._layer(layer).norms[within].astype(NUMPY_TYPES[self._computed]), name=name)
+        return ir.tensor(self._facts(layer).norms[within].astype(NUMPY_TYPES[self._computed]), name=name)
 
     def input_scale(self, name: str) -> float:
         """Return the scale at which the largest input of the calibration is the largest FP8 number."""
         layer, within = _split(name)
-        return max(self._layer(layer).largest_inputs[within], 1e-6) / FP8_MAX
+        return max(self._facts(layer).largest_inputs[within], 1e-6) / FP8_MAX
 
     def kv_scales(self) -> list[tuple[Float, Float]]:
         """Return the scales of each layer's keys and values, for the cache that the scheme asks for."""
-        results = (self._layer(layer) for layer in range(self._checkpoint.architecture.num_layers))
+        results = (self._facts(layer) for layer in range(self._checkpoint.architecture.num_layers))
         return [tuple(self._kv_scale(part) for part in (r.largest_keys, r.largest_values)) for r in results]  # type: ignore[misc]
 
     def _kv_scale(self, largest: Float) -> Float:
@@ -220,6 +221,12 @@ class CalibratedWeights(RoundedWeights):
         largest = largest[:, None, :] if self._scheme.kv == "int8" else largest.max().reshape(1)
         scale: Float = np.maximum(largest * _MARGIN, np.float32(1e-6)).astype(np.float32) / most
         return scale
+
+    def _facts(self, layer: int) -> LayerResult:
+        """Return a layer's result without its matrices, which are not needed before they are written."""
+        if layer not in self._without_matrices:
+            self._without_matrices[layer] = self._resume.load_layer(layer, with_matrices=False)
+        return self._without_matrices[layer]
 
     def _layer(self, layer: int) -> LayerResult:
         """Return a layer's result; the last one is kept, since a layer's tensors are written one after the other."""

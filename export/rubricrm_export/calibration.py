@@ -15,11 +15,10 @@ from rubricrm.prompt import Prompt
 from rubricrm.tokenizer import Tokenizer
 
 from rubricrm_export.request_writer import RequestWriter
-from rubricrm_export.token_text import WINDOW, TokenText
+from rubricrm_export.token_text import SELF, WINDOW, TokenText
 
 logger = logging.getLogger(__name__)
 
-SELF = "self"
 HELD_OUT = "held-out"
 
 _MAX_FILE_BYTES = 256 << 20

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rubricrm.errors import DependencyMissing
+from rubricrm.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.progress_bar import progress_bar
+from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEADS, KV_CACHES, METHODS
 
 if TYPE_CHECKING:
     from rubricrm.manifest import Manifest
@@ -31,16 +33,16 @@ def export() -> None:
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
 @click.option(
     "--weights",
-    type=click.Choice(["fp32", "fp16", "bf16", "int8", "int4", "fp8"]),
+    type=click.Choice(WEIGHTS),
     help="What matrices are stored in.  [default: the checkpoint's own type]",
 )
-@click.option("--activations", type=click.Choice(["none", "int8", "fp8"]), default="none", show_default=True)
-@click.option("--kv", type=click.Choice(["model", "int8", "int8-tensor", "fp8"]), default="model", show_default=True)
-@click.option("--method", type=click.Choice(["rtn", "gptq", "awq", "smoothquant"]), help="How weights are rounded.")
-@click.option("--block-size", type=click.Choice(["32", "64", "128", "channel"]), help="Inputs that share a scale.")
+@click.option("--activations", type=click.Choice(ACTIVATIONS), default="none", show_default=True)
+@click.option("--kv", type=click.Choice(KV_CACHES), default="model", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), help="How weights are rounded.")
+@click.option("--block-size", type=click.Choice(BLOCK_SIZES), help="Inputs that share a scale.")
 @click.option("--symmetric/--asymmetric", default=None, help="INT4 without or with zero points.  [default: with]")
-@click.option("--head", type=click.Choice(["model", "int8", "int4"]), help="Embedding and output head.")
-@click.option("--target", "device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--head", type=click.Choice(HEADS), help="Embedding and output head.")
+@click.option("--target", "device", type=click.Choice(TARGETS), default="cpu", show_default=True)
 @click.option("--calibration", default="self", metavar="FILE|self", show_default=True, help="Text to calibrate on.")
 @click.option("--eval-text", type=click.Path(path_type=Path), help="Text to measure the loss on.")
 @click.option("--no-rubrics", "rubrics", is_flag=True, default=True, flag_value=False, help="Do not compare rubrics.")

@@ -19,7 +19,7 @@ from rubricrm_export.checkpoint_files import CONFIG
 from rubricrm_export.export_plan import TOKENIZER_FILE
 from rubricrm_export.layer_errors import LayerError, layer_errors, worst_layers
 from rubricrm_export.logit_source import BundleLogits, CheckpointLogits, LogitSource
-from rubricrm_export.progress_bar import Progress
+from rubricrm_export.progress_bar import Progress, no_progress
 from rubricrm_export.quality import Quality, check_limits, measure, require_quality
 from rubricrm_export.rubric_agreement import NUM_REQUESTS, RubricAgreement, compare_rubrics, write_rubrics
 from rubricrm_export.token_text import TokenText
@@ -119,7 +119,7 @@ def evaluate(job: EvaluationJob, on_progress: Progress | None = None) -> Evaluat
     bundle, reference = Bundle.open(job.bundle), open_reference(job.reference)
     require_same_tokenizer(bundle, reference)
     text = evaluation_text(job, bundle)
-    report = on_progress or _ignore
+    report = on_progress or no_progress
     quality = measure(
         _reference_logits(job, reference, text, report),
         BundleLogits(bundle, text, device=_device(job, bundle), threads=job.threads),
@@ -180,10 +180,6 @@ def describe(model: Reference) -> dict[str, Any]:
         "num_bytes": model.num_bytes,
         **asdict(facts.quantization),
     }
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
 
 
 def _device(job: EvaluationJob, bundle: Bundle) -> str:

@@ -16,12 +16,12 @@ from rubricrm.machine import cache_directory, usable_cores
 from rubricrm.tokenizer import Tokenizer
 
 from rubricrm_export.bundle_files import copy_of
-from rubricrm_export.calibration import SELF, builtin_requests, read_text, self_text
+from rubricrm_export.calibration import builtin_requests, read_text, self_text
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.export_job import OnnxExport
 from rubricrm_export.export_plan import TOKENIZER_FILE, ExportPlan
 from rubricrm_export.progress_bar import Progress
-from rubricrm_export.token_text import WINDOW, TokenText
+from rubricrm_export.token_text import SELF, WINDOW, TokenText
 
 logger = logging.getLogger(__name__)
 

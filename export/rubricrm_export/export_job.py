@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
-from rubricrm.manifest import TARGETS
+from rubricrm.manifest import TARGETS, WEIGHTS
 
-from rubricrm_export.quantize.scheme import WEIGHTS, Scheme
-
-SELF = "self"
+from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.token_text import SELF
 
 
 @dataclass(frozen=True)

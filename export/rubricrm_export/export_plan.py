@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -26,7 +27,7 @@ from rubricrm.tokenizer import Tokenizer
 from rubricrm_export.architecture import EMBEDDING, LM_HEAD
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.export_job import OnnxExport
-from rubricrm_export.graph_writer import GRAPH_FILE
+from rubricrm_export.graph_writer import FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
 from rubricrm_export.hub import ResolvedCheckpoint
 from rubricrm_export.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
 from rubricrm_export.quantize.grid import Grid
@@ -39,8 +40,6 @@ MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v
 # Weights up to this size count as a small model: its prefix is computed at export and shipped.
 _SMALL_MODEL_BYTES = 64 << 20
 _CHECKPOINT_WEIGHTS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
-_FLOAT_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-_KV_TYPES = {"int8": "int8", "int8-tensor": "int8", "fp8": "float8e4m3fn"}
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
         )
     scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
     prompt = _prompt_facts(job, checkpoint, tokenizer)
-    # The CPU provider has no 16-bit kernels for this graph.
-    compute_type = "float32" if scheme.target == "cpu" else _FLOAT_TYPES[scheme.float_weights]
-    kv_type = _KV_TYPES.get(scheme.kv, compute_type)
+    graph = _graph_facts(scheme)
     manifest = Manifest(
         model=ModelFacts(
             name=resolved.repo or read_card_field(checkpoint.path, "model_name") or resolved.path.resolve().name,
@@ -96,8 +93,8 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
             vocab_size=architecture.vocab_size,
             context_length=architecture.context_length,
         ),
-        graph=GraphFacts(GRAPH_FILE, scheme.target, compute_type, kv_type),
-        quantization=QuantizationFacts(scheme.weights, scheme.activations, kv_type, scheme.method),
+        graph=graph,
+        quantization=QuantizationFacts(scheme.weights, scheme.activations, graph.kv_type, scheme.method),
         tokenizer=TokenizerFacts(TOKENIZER_FILE, tokenizer.num_tokens),
         prompt=prompt,
         prefix=PrefixFacts(_num_fixed(prompt, tokenizer, architecture.context_length), file=None),
@@ -114,13 +111,13 @@ def make_twin(plan: ExportPlan) -> ExportPlan:
     Keys and values in FP8 stay floats: the CPU has no kernel for them.
     """
     scheme = replace(plan.scheme, target="cpu", kv="model" if plan.scheme.kv == "fp8" else plan.scheme.kv)
-    kv_type = _KV_TYPES.get(scheme.kv, "float32")
-    manifest = replace(
-        plan.manifest,
-        graph=replace(plan.manifest.graph, target="cpu", compute_type="float32", kv_type=kv_type),
-        quantization=replace(plan.manifest.quantization, kv_cache=kv_type),
-    )
-    return replace(plan, manifest=manifest, scheme=scheme)
+    graph = _graph_facts(scheme)
+    quantization = replace(plan.manifest.quantization, kv_cache=graph.kv_type)
+    return replace(plan, manifest=replace(plan.manifest, graph=graph, quantization=quantization), scheme=scheme)
+
+
+def _graph_facts(scheme: Scheme) -> GraphFacts:
+    return GraphFacts(GRAPH_FILE, scheme.target, TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)])
 
 
 def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -> int:
@@ -145,18 +142,17 @@ def _prompt_facts(job: OnnxExport, checkpoint: Checkpoint, tokenizer: Tokenizer)
 
 
 def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:
-    itemsize = {"fp32": 4, "fp16": 2, "bf16": 2}[scheme.float_weights]
     total = 0
     for name, shape in checkpoint.architecture.tensor_shapes(checkpoint.tied).items():
         grid: Grid | None = None
         if name in (EMBEDDING, LM_HEAD):
             grid = scheme.head_grid
-        elif len(shape) == 2 and scheme.weights not in _FLOAT_TYPES:
+        elif len(shape) == 2 and scheme.weights not in FLOAT_TYPES:
             grid = scheme.grid
         if grid is not None:
             total += grid.num_bytes(shape[0], shape[1])
         else:
-            total += itemsize * (shape[0] if len(shape) == 1 else shape[0] * shape[1])
+            total += int(FLOAT_TYPES[scheme.float_weights].itemsize) * math.prod(shape)
     return total
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from rubricrm.errors import ExportFailed
+from rubricrm.manifest import FLOAT_WEIGHTS
 
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.graph.block_storage import BlockStorage
-from rubricrm_export.graph.builder import GraphBuilder, MatrixStorage
+from rubricrm_export.graph.builder import DecoderBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.data_file import save_graph
 from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.graph.float_storage import FloatStorage
@@ -19,12 +20,19 @@ from rubricrm_export.graph.fp8_storage import DequantizedStorage, Fp8Storage
 from rubricrm_export.graph.integer_storage import IntegerStorage
 from rubricrm_export.graph.kv_storage import KVScales, KVStorage
 from rubricrm_export.quantize.grid import IntegerGrid
-from rubricrm_export.quantize.scheme import FLOAT_WEIGHTS, Scheme
-from rubricrm_export.weights import WeightSource
+from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.weights import MatrixSource, WeightSource
 
 GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 
+TYPE_NAMES = {
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.INT8: "int8",
+    ir.DataType.FLOAT8E4M3FN: "float8e4m3fn",
+}
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 _KV_TYPES = {"int8": ir.DataType.INT8, "int8-tensor": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
@@ -35,17 +43,22 @@ def computed_type(scheme: Scheme) -> ir.DataType:
     return ir.DataType.FLOAT if scheme.target == "cpu" else FLOAT_TYPES[scheme.float_weights]
 
 
-def kv_storage(scheme: Scheme, computed: ir.DataType, scales: KVScales | None) -> KVStorage:
+def kv_type(scheme: Scheme) -> ir.DataType:
+    """Return the element type of the KV cache."""
+    return _KV_TYPES.get(scheme.kv, computed_type(scheme))
+
+
+def kv_storage(scheme: Scheme, scales: KVScales | None) -> KVStorage:
     """Return how a scheme stores keys and values; `scales` are those that calibration found for it."""
-    return KVStorage(computed) if scheme.kv == "model" else KVStorage(_KV_TYPES[scheme.kv], scales)
+    return KVStorage(kv_type(scheme), None if scheme.kv == "model" else scales)
 
 
 def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage) -> ir.Model:
     """Return the graph. No weight is read or rounded before it is saved."""
     floats = FloatStorage(checkpoint, FLOAT_TYPES[scheme.float_weights], must_be_finite=scheme.is_quantized)
-    projections = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)
-    head = floats if scheme.head_grid is None else head_storage(scheme.head_grid, weights)
-    builder = GraphBuilder(computed_type(scheme), projections, head, weights.norm)
+    projections: MatrixStorage = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)
+    head: TableStorage = floats if scheme.head_grid is None else head_storage(scheme.head_grid, weights)
+    builder = DecoderBuilder(computed_type(scheme), projections, head, weights.norm)
     return build_decoder(builder, checkpoint.architecture, kv, tied=checkpoint.tied)
 
 
@@ -83,7 +96,7 @@ def write_graph(
         raise ExportFailed(f"the graph does not pass the ONNX checker: {error}. Please report this.") from error
 
 
-def projection_storage(scheme: Scheme, weights: WeightSource) -> MatrixStorage:
+def projection_storage(scheme: Scheme, weights: MatrixSource) -> MatrixStorage:
     """Return how the quantized matrices of the layers are stored and multiplied."""
     input_scale = weights.input_scale if scheme.activations == "fp8" else None
     if scheme.activations == "int8":
@@ -95,7 +108,7 @@ def projection_storage(scheme: Scheme, weights: WeightSource) -> MatrixStorage:
     return BlockStorage(weights.matrix, scheme.grid.bits, scheme.block_size, scheme.symmetric)
 
 
-def head_storage(grid: IntegerGrid, weights: WeightSource) -> MatrixStorage:
+def head_storage(grid: IntegerGrid, weights: MatrixSource) -> TableStorage:
     """Return how a quantized embedding and output head are stored and multiplied."""
     assert grid.block_size is not None
     return BlockStorage(weights.matrix, grid.bits, grid.block_size, grid.symmetric)

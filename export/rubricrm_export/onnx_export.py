@@ -22,7 +22,7 @@ from rubricrm_export.bundle_writer import (
     write_manifest,
 )
 from rubricrm_export.calibrated_weights import CalibratedWeights, calibrate
-from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
 from rubricrm_export.export_calibration import calibration_facts, calibration_text
 from rubricrm_export.export_job import OnnxExport
 from rubricrm_export.export_plan import ExportPlan, make_plan, make_twin
@@ -33,7 +33,7 @@ from rubricrm_export.graph_writer import GRAPH_FILE, computed_type, kv_storage
 from rubricrm_export.hub import resolve_checkpoint
 from rubricrm_export.memory import check_memory
 from rubricrm_export.operator_check import check_operators
-from rubricrm_export.progress_bar import Progress
+from rubricrm_export.progress_bar import Progress, no_progress
 from rubricrm_export.resume import ResumeDirectory
 from rubricrm_export.weights import RoundedWeights, WeightSource
 
@@ -65,7 +65,7 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
     Raises:
         RubricrmError: The checkpoint, an option or the target is not sound; nothing was left at the target.
     """
-    report = on_progress or _ignore
+    report = on_progress or no_progress
     check_target(job.target, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
     with Checkpoint.open(resolved.path) as checkpoint:
@@ -80,10 +80,6 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
                 raise OptionInvalid("--resume continues a calibration, and this export has none. Leave it out.")
             _export_rounded(job, plan, checkpoint, report)
     return Bundle.open(job.target)
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """Report to nobody."""
 
 
 def _export_rounded(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> None:
@@ -131,23 +127,29 @@ def _write_bundle(
     """Write the bundle, measure it, and only then give it its name."""
     computed = computed_type(plan.scheme)
     with bundle_directory(job.target, force=job.force) as directory:
-        kv = kv_storage(plan.scheme, computed, kv_scales)
+        kv = kv_storage(plan.scheme, kv_scales)
         report = partial(on_progress, "Writing weights")
         bundle = write_bundle_files(job, plan, checkpoint, source(computed), kv, directory, report)
-        manifest = bundle.manifest
+        manifest = _with_source(bundle.manifest, checkpoint)
         if plan.scheme.is_quantized and plan.scheme.target == "cpu":
             manifest = _with_quality(job, checkpoint, bundle, manifest, on_progress)
         elif plan.scheme.is_quantized:
             twin = make_twin(plan)
             with scratch_directory(job.target, "twin") as twin_directory:
                 twin_directory.mkdir()
-                kv = kv_storage(twin.scheme, ir.DataType.FLOAT, kv_scales)
+                kv = kv_storage(twin.scheme, kv_scales)
                 weights = source(ir.DataType.FLOAT)
                 report = partial(on_progress, "Making a twin for the CPU")
                 measured = write_bundle_files(job, twin, checkpoint, weights, kv, twin_directory, report)
                 quality = _with_quality(job, checkpoint, measured, measured.manifest, on_progress).quality
             manifest = replace(manifest, quality=quality)
         add_prefix(write_manifest(directory, manifest), plan)
+
+
+def _with_source(manifest: Manifest, checkpoint: Checkpoint) -> Manifest:
+    """Add the hashes of the checkpoint's files."""
+    source = replace(manifest.provenance.source, files=checkpoint_digests(checkpoint.path, checkpoint.files))
+    return replace(manifest, provenance=replace(manifest.provenance, source=source))
 
 
 def _with_quality(

@@ -15,14 +15,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from rubricrm.errors import ExportFailed
+from rubricrm.manifest import FLOAT_WEIGHTS
 from rubricrm.session import open_graph
 
-from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage
+from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.decoder import IR_VERSION, OPSET
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 from rubricrm_export.graph_writer import head_storage, projection_storage
 from rubricrm_export.quantize.grid import FP8_MAX, Grid
-from rubricrm_export.quantize.scheme import FLOAT_WEIGHTS, Scheme
+from rubricrm_export.quantize.scheme import Scheme
 
 Float = NDArray[np.float32]
 
@@ -99,10 +100,6 @@ class _Sample:
         """Return the matrix."""
         return self._tensors
 
-    def norm(self, name: str) -> ir.TensorProtocol:
-        """Never used: there is no norm."""
-        raise NotImplementedError
-
     def input_scale(self, name: str) -> float:  # noqa: ARG002
         """Return the scale at which the largest input is the largest FP8 number."""
         return float(np.abs(self._inputs).max()) / FP8_MAX
@@ -112,7 +109,7 @@ class _Sample:
         x = ir.Value(
             name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, "rows", self._inputs.shape[1]])
         )
-        b = GraphBuilder(ir.DataType.FLOAT, storage, storage, self.norm)
+        b = GraphBuilder(ir.DataType.FLOAT)
         graph, operator = _open(b, x, storage.linear(b, x, "weight", "linear"))
         for num_rows in _NUM_ROWS:
             rows = self._inputs[:num_rows]
@@ -120,10 +117,10 @@ class _Sample:
             expected = rows @ self._matrix.dequantize().T
             yield OperatorError(operator, rows.shape[1], num_rows, _relative(got, expected), tolerance)
 
-    def embedding_error(self, storage: MatrixStorage) -> OperatorError:
+    def embedding_error(self, storage: TableStorage) -> OperatorError:
         """Return the error of rows of the matrix."""
         ids = ir.Value(name="x", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([1, "rows"]))
-        b = GraphBuilder(ir.DataType.FLOAT, storage, storage, self.norm)
+        b = GraphBuilder(ir.DataType.FLOAT)
         graph, operator = _open(b, ids, storage.embed(b, ids, "weight", "embed"))
         chosen = self._rng.integers(0, _NUM_OUTPUTS, 9)
         got, expected = graph.run(None, {"x": chosen[None]})[0][0], self._matrix.dequantize()[chosen]

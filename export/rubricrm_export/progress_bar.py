@@ -10,6 +10,10 @@ from contextlib import contextmanager
 Progress = Callable[[str, int, int], None]
 
 
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
     """Show a bar for each stage on a terminal's standard error; elsewhere give None and show nothing."""

@@ -119,11 +119,11 @@ class ResumeDirectory:
         with self._writing():
             save_tensors({"float": exact, "quantized": quantized}, self.path / _STREAM, {"layers": str(layers)})
 
-    def load_layer(self, layer: int) -> LayerResult:
-        """Return the result of a layer that is done."""
+    def load_layer(self, layer: int, *, with_matrices: bool = True) -> LayerResult:
+        """Return the result of a layer that is done, with its matrices or without."""
         path = self._layer_path(layer)
         with _reading(path):
-            return LayerResult.load(path)
+            return LayerResult.load(path, with_matrices=with_matrices)
 
     def save_layer(self, layer: int, result: LayerResult) -> None:
         """Keep the result of a layer."""

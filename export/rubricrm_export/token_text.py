@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 WINDOW = 512  # tokens in a sequence of plain text
+SELF = "self"  # the name of a text that the model wrote itself
 
 
 @dataclass(frozen=True)

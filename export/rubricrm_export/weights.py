@@ -15,19 +15,23 @@ from rubricrm_export.quantize.rounding import rounded_blocks
 from rubricrm_export.quantize.scheme import Scheme
 
 
-class WeightSource(Protocol):
-    """Gives the tensors of a graph by their names in the checkpoint, the same object each time."""
+class MatrixSource(Protocol):
+    """Gives quantized matrices by their names in the checkpoint, the same object each time."""
 
     def matrix(self, name: str) -> MatrixTensors:
         """Return a quantized matrix."""
         ...
 
-    def norm(self, name: str) -> ir.TensorProtocol:
-        """Return a norm's weight."""
-        ...
-
     def input_scale(self, name: str) -> float:
         """Return the static scale of the activations that meet a matrix."""
+        ...
+
+
+class WeightSource(MatrixSource, Protocol):
+    """Gives all weights of a graph that are not floats of the checkpoint."""
+
+    def norm(self, name: str) -> ir.TensorProtocol:
+        """Return a norm's weight."""
         ...
 
 

@@ -18,8 +18,8 @@ from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.moments import Moments
 from rubricrm_export.quantize.recipes import RECIPES
 from rubricrm_export.quantize.rtn import round_to_nearest
-from rubricrm_export.quantize.scheme import METHODS
 from rubricrm_export.quantize.smoothquant import smoothing_scale
+from rubricrm_export.quantize.vocabulary import METHODS
 
 Array = NDArray[Any]
 

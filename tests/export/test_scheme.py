@@ -1,5 +1,6 @@
 """Which options go together: defaults, what a target can run, and the errors that say so."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -7,21 +8,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 from rubricrm.errors import OptionInvalid
+from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
 from rubricrm_export.onnx_export import OnnxExport
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
-from rubricrm_export.quantize.scheme import (
-    ACTIVATIONS,
-    BLOCK_SIZES,
-    FLOAT_WEIGHTS,
-    HEADS,
-    KV_CACHES,
-    METHODS,
-    QUANTIZED_WEIGHTS,
-    ROWS,
-    WEIGHTS,
-    Scheme,
-    describe_rows,
-)
+from rubricrm_export.quantize.scheme import ROWS, Scheme, describe_rows
+from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEADS, KV_CACHES, METHODS
+
+QUANTIZED_WEIGHTS = ("int8", "int4", "fp8")
 
 # target, weights, activations: method, block size, symmetric, head of what is left out
 DEFAULTS = {
@@ -199,7 +192,7 @@ def test_head_grid(weights: str, head: str | None) -> None:
 
 def test_another_method() -> None:
     scheme = Scheme.of("cpu", "bf16", weights="int4", method="gptq")
-    assert scheme.with_method("rtn") == Scheme.of("cpu", "bf16", weights="int4", method="rtn")
+    assert replace(scheme, method="rtn") == Scheme.of("cpu", "bf16", weights="int4", method="rtn")
 
 
 # --- what there is not

@@ -23,6 +23,7 @@ from rubricrm.session import (
     _ELEMENT_TYPES,
     _RECORD_ASSIGNMENT,
     Session,
+    Slot,
     _misplaced_operators,
     open_graph,
     runtime_facts,
@@ -229,12 +230,17 @@ def test_an_int8_cache_holds_rounded_keys_and_values(
     rounded.close()
 
 
+def run_and_keep(session: Session, slot: Slot) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Run all tokens; return the keys and values of the first 40, and the logits after the last."""
+    session.run(slot, TOKEN_IDS[:40])
+    kept = slot.cache.positions(40)
+    return kept, session.run(slot, TOKEN_IDS[40:])
+
+
 def test_an_int8_cache_is_rewound_and_restored_as_any(int8_bundle: Path) -> None:
     session = Session(Bundle.open(int8_bundle), threads=1)
     slot, other = session.new_slot(100), session.new_slot(300)
-    session.run(slot, TOKEN_IDS[:40])
-    kept = slot.cache.positions(40)
-    expected = session.run(slot, TOKEN_IDS[40:])
+    kept, expected = run_and_keep(session, slot)
     session.run(slot, TOKEN_IDS[:3])
     slot.cache.rewind(40)
     assert (session.run(slot, TOKEN_IDS[40:]) == expected).all()
@@ -281,9 +287,7 @@ def test_a_device_computes_what_the_host_computes(device_bundle: Path) -> None:
 def test_a_device_restores_and_rewinds_as_the_host(device_bundle: Path) -> None:
     session = Session(Bundle.open(device_bundle), threads=1)
     slot, other = session.new_slot(100), session.new_slot(300)
-    session.run(slot, TOKEN_IDS[:40])
-    kept = slot.cache.positions(40)
-    expected = session.run(slot, TOKEN_IDS[40:])
+    kept, expected = run_and_keep(session, slot)
     slot.cache.rewind(40)
     assert (session.run(slot, TOKEN_IDS[40:]) == expected).all()
     for length in (40, 40, 12):

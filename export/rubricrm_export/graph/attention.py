@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rubricrm_export.architecture import Architecture
-from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.builder import CONTRIB, DecoderBuilder
 from rubricrm_export.graph.kv_storage import KVStorage
 
 
@@ -36,7 +36,7 @@ class AttentionInputs:
         return self.seqlens_k, self.total_length, self.cos, self.sin
 
 
-def attention_inputs(b: GraphBuilder, architecture: Architecture, mask: ir.Value) -> AttentionInputs:
+def attention_inputs(b: DecoderBuilder, architecture: Architecture, mask: ir.Value) -> AttentionInputs:
     """Derive lengths from the mask [batch, total], whose padding is on the right, and add the rotary tables."""
     lengths = b.op("ReduceSum", [mask, b.integers(1)], "/mask/ReduceSum", keepdims=0)
     last = b.op("Sub", [lengths, b.integers(1)], "/mask/Sub")
@@ -62,7 +62,7 @@ def rotary_tables(architecture: Architecture) -> tuple[NDArray[np.float32], NDAr
 
 
 def attention(
-    b: GraphBuilder,
+    b: DecoderBuilder,
     architecture: Architecture,
     layer: int,
     hidden: ir.Value,
@@ -109,7 +109,7 @@ def attention(
 
 
 def _head_norm(
-    b: GraphBuilder, architecture: Architecture, x: ir.Value, num_heads: int, weight: str, name: str
+    b: DecoderBuilder, architecture: Architecture, x: ir.Value, num_heads: int, weight: str, name: str
 ) -> ir.Value:
     """Normalize each head: the CPU's attention operator does not, and the order is norm, then rotation."""
     heads = b.op("Reshape", [x, b.integers(0, 0, num_heads, architecture.head_dim)], f"{name}/split")

@@ -29,6 +29,10 @@ class MatrixStorage(Protocol):
         """Multiply x [..., in_features] by a weight [out_features, in_features] of the checkpoint, transposed."""
         ...
 
+
+class TableStorage(MatrixStorage, Protocol):
+    """A form in which rows can also be looked up: what the embedding, and a head that shares its bytes, need."""
+
     def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
         """Return the rows of a weight [vocab, hidden] at token_ids, in the type that the graph computes in."""
         ...
@@ -39,23 +43,12 @@ class GraphBuilder:
 
     Attributes:
         computed: Element type of the activations.
-        projections: Storage of the layers' matrices.
-        head: Storage of the embedding and of the output head.
     """
 
-    def __init__(
-        self,
-        computed: ir.DataType,
-        projections: MatrixStorage,
-        head: MatrixStorage,
-        norm: Callable[[str], ir.TensorProtocol],
-    ) -> None:
-        """Start an empty tape; `norm` gives the tensor of a norm's weight, by its name in the checkpoint."""
+    def __init__(self, computed: ir.DataType) -> None:
+        """Start an empty tape."""
         self.tape = ir.tape.Tape()
         self.computed = computed
-        self.projections = projections
-        self.head = head
-        self._norm = norm
         self._values: dict[str, ir.Value] = {}
 
     def op(
@@ -96,6 +89,28 @@ class GraphBuilder:
         if name not in self._values:
             self._values[name] = self.tape.initializer(tensor)
         return self._values[name]
+
+
+class DecoderBuilder(GraphBuilder):
+    """Adds nodes of a decoder; knows how its weights are stored.
+
+    Attributes:
+        projections: Storage of the layers' matrices.
+        head: Storage of the embedding and of the output head.
+    """
+
+    def __init__(
+        self,
+        computed: ir.DataType,
+        projections: MatrixStorage,
+        head: TableStorage,
+        norm: Callable[[str], ir.TensorProtocol],
+    ) -> None:
+        """Start an empty tape; `norm` gives the tensor of a norm's weight, by its name in the checkpoint."""
+        super().__init__(computed)
+        self.projections = projections
+        self.head = head
+        self._norm = norm
 
     def norm_weight(self, name: str) -> ir.Value:
         """Return a norm's weight. It is stored as it is computed with: a few kilobytes that rounding would not pay."""

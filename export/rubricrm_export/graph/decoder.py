@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.graph.attention import attention, attention_inputs
-from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.builder import CONTRIB, DecoderBuilder
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.mlp import mlp
 
@@ -20,7 +20,7 @@ ALL_ROWS = 2**31
 _END = 2**63 - 1
 
 
-def build_decoder(b: GraphBuilder, architecture: Architecture, kv: KVStorage, *, tied: bool) -> ir.Model:
+def build_decoder(b: DecoderBuilder, architecture: Architecture, kv: KVStorage, *, tied: bool) -> ir.Model:
     """Author the graph. No weight is read: they are made when the model is saved.
 
     Args:
@@ -70,7 +70,7 @@ def build_decoder(b: GraphBuilder, architecture: Architecture, kv: KVStorage, *,
 
 
 def _add_and_norm(
-    b: GraphBuilder, architecture: Architecture, residual: ir.Value, update: ir.Value | None, weight: str
+    b: DecoderBuilder, architecture: Architecture, residual: ir.Value, update: ir.Value | None, weight: str
 ) -> tuple[ir.Value, ir.Value]:
     """Add a part's output to the residual stream and normalize the sum, in one operator; return both."""
     name = "/" + weight.removeprefix("model.").removesuffix(".weight")

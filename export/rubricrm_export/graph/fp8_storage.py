@@ -44,10 +44,6 @@ class Fp8Storage:
             inputs.append(b.constant(f"{weight}.input_scale", np.array(self.input_scale(weight), np.float32)))
         return b.op("MatMulBlockQuantizedFp8Weight", inputs, f"{name}/MatMul", domain=CONTRIB, block_size=block_size)
 
-    def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
-        """Never used: the head keeps its float type."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class DequantizedStorage:
@@ -82,10 +78,6 @@ class DequantizedStorage:
         if self.input_scale is not None:
             x = self._round(b, x, self.input_scale(weight), name)
         return b.op("FusedMatMul", [x, matrix], f"{name}/MatMul", domain=CONTRIB, transB=1)
-
-    def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
-        """Never used: the head keeps its float type."""
-        raise NotImplementedError
 
     def _round(self, b: GraphBuilder, x: ir.Value, scale: float, name: str) -> ir.Value:
         step = b.constant(f"{name}.input_scale", np.array(scale, np.float32))

@@ -48,10 +48,6 @@ class IntegerStorage:
         )
         return b.op("Mul", [product, token_scale], f"{name}/scale")
 
-    def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
-        """Never used: tables are stored by `BlockStorage`."""
-        raise NotImplementedError
-
     def _round(self, b: GraphBuilder, x: ir.Value, width: int) -> tuple[ir.Value, ir.Value]:
         """Return codes uint8 of x's shape and the scales [..., 1]."""
         name = str(x.name).removesuffix("/output")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rubricrm_export.graph.builder import GraphBuilder
+from rubricrm_export.graph.builder import DecoderBuilder
 
 
-def mlp(b: GraphBuilder, layer: int, hidden: ir.Value) -> ir.Value:
+def mlp(b: DecoderBuilder, layer: int, hidden: ir.Value) -> ir.Value:
     """Add down(silu(gate(x)) * up(x)) for x [batch, seq, hidden_size]."""
     name, weights = f"/layers.{layer}/mlp", f"model.layers.{layer}.mlp"
     gate = b.projections.linear(b, hidden, f"{weights}.gate_proj.weight", f"{name}/gate_proj")

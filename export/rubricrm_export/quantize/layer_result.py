@@ -17,6 +17,8 @@ from rubricrm_export.quantize.matrix import QuantizedMatrix, pack_nibbles, unpac
 
 Float = NDArray[np.float32]
 
+_OF_MATRICES = ("codes/", "scales/", "zero_points/")
+
 
 @dataclass(frozen=True)
 class LayerResult:
@@ -52,19 +54,19 @@ class LayerResult:
         save_tensors(tensors, path, metadata)
 
     @classmethod
-    def load(cls, path: Path) -> LayerResult:
-        """Read a file that `save` wrote.
+    def load(cls, path: Path, *, with_matrices: bool = True) -> LayerResult:
+        """Read a file that `save` wrote; without its matrices a few kilobytes of it.
 
         Raises:
             ExportFailed: It cannot be read.
         """
-        tensors, metadata = load_tensors(path)
+        tensors, metadata = load_tensors(path, without=() if with_matrices else _OF_MATRICES)
         parts: dict[str, dict[str, NDArray[Any]]] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition("/")
             parts.setdefault(kind, {})[name] = tensor
         matrices = {}
-        for name, stated in metadata.items():
+        for name, stated in metadata.items() if with_matrices else ():
             bits, block_size, width = map(int, stated.split())
             codes = parts["codes"][name]
             matrices[name] = QuantizedMatrix(
@@ -86,14 +88,15 @@ def save_tensors(tensors: Mapping[str, NDArray[Any]], path: Path, metadata: Mapp
     writing.replace(path)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Return the tensors and the metadata of a file.
+def load_tensors(path: Path, without: tuple[str, ...] = ()) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the tensors and the metadata of a file, but for tensors whose names begin with one of `without`.
 
     Raises:
         ExportFailed: It cannot be read.
     """
     try:
         with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = [name for name in file.keys() if not name.startswith(without)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ExportFailed(f"{path}: cannot be read ({error}). Start anew: pass --force without --resume.") from error

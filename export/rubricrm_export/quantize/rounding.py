@@ -25,16 +25,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def rounded_blocks(
-    tensor: CheckpointTensor, grid: Grid, threads: int, importance: NDArray[np.float32] | None = None
-) -> Iterator[QuantizedMatrix]:
+def rounded_blocks(tensor: CheckpointTensor, grid: Grid, threads: int) -> Iterator[QuantizedMatrix]:
     """Yield a matrix rounded to a grid, as consecutive blocks of rows.
 
     Args:
         tensor: [out_features, in_features].
         grid: The numbers to round to.
         threads: Blocks in work at once.
-        importance: As in `Grid.round`.
 
     Raises:
         CheckpointInvalid: A weight is not finite.
@@ -43,7 +40,7 @@ def rounded_blocks(
     step = max(1, _BLOCK_BYTES // (4 * width))
 
     def round_block(start: int) -> QuantizedMatrix:
-        return grid.round(read_rows(tensor, start, min(start + step, rows)), importance)
+        return grid.round(read_rows(tensor, start, min(start + step, rows)))
 
     return in_order(round_block, range(0, rows, step), threads)
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from rubricrm.errors import OptionInvalid
+from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
 
 from rubricrm_export.quantize.grid import Fp8Grid, Grid, IntegerGrid
-
-FLOAT_WEIGHTS = ("fp32", "fp16", "bf16")
-QUANTIZED_WEIGHTS = ("int8", "int4", "fp8")
-WEIGHTS = (*FLOAT_WEIGHTS, *QUANTIZED_WEIGHTS)
-ACTIVATIONS = ("none", "int8", "fp8")
-KV_CACHES = ("model", "int8", "int8-tensor", "fp8")
-METHODS = ("rtn", "gptq", "awq", "smoothquant")
-HEADS = ("model", "int8", "int4")
-BLOCK_SIZES = ("32", "64", "128", "channel")
+from rubricrm_export.quantize.vocabulary import HEADS, KV_CACHES
 
 # A tied head is read whole for every token, and the embedding with it: at INT4 it is stored in the finest blocks.
 _HEAD_BLOCK = 32
@@ -150,7 +143,7 @@ class Scheme:
     @property
     def is_quantized(self) -> bool:
         """Whether anything is stored in 8 bits or fewer."""
-        return self.weights in QUANTIZED_WEIGHTS or self.kv != "model"
+        return self.weights not in FLOAT_WEIGHTS or self.kv != "model"
 
     @property
     def grid(self) -> Grid:
@@ -180,10 +173,6 @@ class Scheme:
     def _scale_type(self) -> Any:
         # MatMulNBits wants scales of the activations' type.
         return np.float32 if self.target == "cpu" else _COMPUTED[self.float_weights]
-
-    def with_method(self, method: str) -> Scheme:
-        """Return the same with another method, unchecked."""
-        return replace(self, method=method)
 
 
 def describe_rows(target: str) -> str:

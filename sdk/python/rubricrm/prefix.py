@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -40,7 +41,7 @@ class Prefix:
         from safetensors.numpy import save
 
         metadata = {"token_ids": _joined(self.token_ids), "sha256": _digest(self.positions)}
-        contents = save(dict(_named(self.positions)), metadata)
+        contents = _with_sorted_metadata(save(dict(_named(self.positions)), metadata))
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -97,6 +98,16 @@ def _named(positions: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
 
 def _joined(token_ids: Sequence[int]) -> str:
     return ",".join(map(str, token_ids))
+
+
+def _with_sorted_metadata(contents: bytes) -> bytes:
+    """Put the metadata of a safetensors file in order: its writer's order is another one in every run."""
+    start = 8 + int.from_bytes(contents[:8], "little")
+    header = json.loads(contents[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + contents[start:]
 
 
 def _digest(positions: NDArray[Any]) -> str:
