@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 RECIPES = {
     "INT8 block 32": "--weights int8",
     "INT8 block 32, head float": "--weights int8 --head model",
+    "INT8 block 32, GPTQ": "--weights int8 --method gptq",
     "INT8 block 128": "--weights int8 --block-size 128",
     "INT8 per channel (checking)": "--weights int8 --block-size channel --head model",
     "INT8 W8A8, round to nearest": "--weights int8 --activations int8 --method rtn",

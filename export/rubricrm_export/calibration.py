@@ -40,8 +40,8 @@ def _data(name: str) -> Iterator[dict[str, str]]:
         yield json.loads(line)
 
 
-def read_text(path: Path, tokenizer: Tokenizer, *, min_tokens: int, max_tokens: int) -> TokenText:
-    """Read a file as sequences of 512 tokens; control tokens that it spells stay text.
+def read_text(path: Path, tokenizer: Tokenizer, context_length: int, *, min_tokens: int, max_tokens: int) -> TokenText:
+    """Read a file as sequences of 512 tokens, or of the model's context; control tokens that it spells stay text.
 
     A file called .jsonl holds an object a line, with a "text", or with a "request" and perhaps a "rubric"; any other
     file is text in UTF-8. A last sequence that is shorter is dropped, unless it is the only one. Of more than
@@ -50,18 +50,21 @@ def read_text(path: Path, tokenizer: Tokenizer, *, min_tokens: int, max_tokens: 
     Args:
         path: The file.
         tokenizer: The model's own.
-        min_tokens: Fewer are an error.
+        context_length: The model's.
+        min_tokens: Fewer are an error, but as many as the context always do.
         max_tokens: Most tokens to use.
 
     Raises:
         OptionInvalid: The file cannot be read, is not in that form, or holds too little text.
     """
     ids = tokenizer.encode(_file_text(path))
-    if len(ids) < min_tokens:
-        raise OptionInvalid(f"{path}: holds {len(ids)} tokens, expected at least {min_tokens}. Pass a longer text.")
-    starts = range(0, max(len(ids) - WINDOW, 0) + 1, WINDOW)
-    windows = [tuple(ids[start : start + WINDOW]) for start in starts]
-    most = max(1, max_tokens // WINDOW)
+    window = min(WINDOW, context_length)
+    least = min(min_tokens, context_length)
+    if len(ids) < least:
+        raise OptionInvalid(f"{path}: holds {len(ids)} tokens, expected at least {least}. Pass a longer text.")
+    starts = range(0, max(len(ids) - window, 0) + 1, window)
+    windows = [tuple(ids[start : start + window]) for start in starts]
+    most = max(1, max_tokens // window)
     if len(windows) > most:
         logger.info("%s: %d of its %d sequences are used", path, most, len(windows))
         windows = [windows[number * len(windows) // most] for number in range(most)]

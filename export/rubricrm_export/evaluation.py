@@ -189,11 +189,11 @@ def _device(job: EvaluationJob, bundle: Bundle) -> str:
 def evaluation_text(job: EvaluationJob, bundle: Bundle) -> TokenText:
     """Return the text of a job, in the tokens of a bundle; errors as `read_text` and `held_out_text`."""
     facts = bundle.manifest
+    context = facts.model.context_length
     tokenizer = Tokenizer.from_file(bundle.file(facts.tokenizer.file))
     if job.text is not None:
-        return read_text(job.text, tokenizer, min_tokens=_MIN_TOKENS, max_tokens=MAX_TOKENS)
-    prompt = Prompt(facts.prompt, tokenizer)
-    return held_out_text(prompt, tokenizer, facts.model.context_length, max_tokens=MAX_TOKENS)
+        return read_text(job.text, tokenizer, context, min_tokens=_MIN_TOKENS, max_tokens=MAX_TOKENS)
+    return held_out_text(Prompt(facts.prompt, tokenizer), tokenizer, context, max_tokens=MAX_TOKENS)
 
 
 def _reference_logits(job: EvaluationJob, reference: Reference, text: TokenText, report: Progress) -> LogitSource:

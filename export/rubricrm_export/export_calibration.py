@@ -64,7 +64,8 @@ def calibration_text(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, 
     """Read the text, or let the model write it: a copy of it in INT4 where floats would take too much memory."""
     if job.calibration != SELF:
         tokenizer = Tokenizer.from_file(checkpoint.path / TOKENIZER_FILE)
-        return read_text(Path(job.calibration), tokenizer, min_tokens=WINDOW, max_tokens=_FILE_TOKENS)
+        context = checkpoint.architecture.context_length
+        return read_text(Path(job.calibration), tokenizer, context, min_tokens=WINDOW, max_tokens=_FILE_TOKENS)
     weights, num_requests = (None, _NUM_REQUESTS) if checkpoint.is_small else ("int4", _NUM_REQUESTS_OF_LARGE)
     # What a model writes is the same for every export of it: it is kept in this machine's cache.
     kept = cache_directory() / "calibration" / f"{_text_key(plan, checkpoint)}.json"

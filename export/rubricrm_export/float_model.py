@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid, OptionInvalid, RuntimeFailed
+from rubricrm.errors import CheckpointInvalid, RuntimeFailed
 from rubricrm.session import open_graph
 
 from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
@@ -23,7 +23,7 @@ from rubricrm_export.graph.attention import rotary_tables
 from rubricrm_export.graph.builder import CONTRIB
 from rubricrm_export.graph.decoder import IR_VERSION, OPSET
 from rubricrm_export.quantize.rounding import read_rows
-from rubricrm_export.token_text import TokenText
+from rubricrm_export.token_text import TokenText, check_context
 
 Float = NDArray[np.float32]
 Weights = Mapping[str, Float]
@@ -95,7 +95,7 @@ class FloatModel:
             OptionInvalid: A sequence does not fit the model's context.
             RuntimeMissing: No ONNX Runtime is installed.
         """
-        positions = _positions(text, checkpoint)
+        positions = check_context(text, checkpoint.architecture.context_length, str(checkpoint.path))
         self.architecture = checkpoint.architecture
         self.text = text
         self._checkpoint = checkpoint
@@ -238,21 +238,6 @@ class FloatModel:
     def logits(self, normed: Float, head: Float) -> Float:
         """Return the logits [rows, vocabulary] of rows of `final_norm`."""
         return self._by_rows("logits", len(head), normed, weight=head)
-
-
-def _positions(text: TokenText, checkpoint: Checkpoint) -> int:
-    """Return the length of a text's longest sequence, prefix included.
-
-    Raises:
-        OptionInvalid: It is more than the model's context.
-    """
-    length = len(text.prefix) + max(map(len, text.sequences), default=0)
-    context = checkpoint.architecture.context_length
-    if length > context:
-        raise OptionInvalid(
-            f"{text.name}: holds a sequence of {length} tokens, {checkpoint.path} takes {context}. Give a shorter text."
-        )
-    return length
 
 
 def require_finite(residual: Float, layer: int) -> None:

@@ -15,9 +15,9 @@ from rubricrm.machine import usable_cores
 from rubricrm.session import Session, Slot
 
 from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.float_model import FloatModel
-from rubricrm_export.logit_source import BLOCK_ROWS, blocks, check_context
-from rubricrm_export.token_text import TokenText
+from rubricrm_export.float_model import FloatModel, require_finite
+from rubricrm_export.logit_source import BLOCK_ROWS, blocks
+from rubricrm_export.token_text import TokenText, check_context
 
 Residual = NDArray[np.float32]
 
@@ -124,6 +124,7 @@ def _checkpoint_residuals(checkpoint: Checkpoint, text: TokenText, threads: int 
     yield residual[len(text.prefix) :]
     for layer in range(checkpoint.architecture.num_layers):
         residual = model.layer(residual, model.layer_weights(layer))
+        require_finite(residual, layer)
         yield residual[len(text.prefix) :]
 
 

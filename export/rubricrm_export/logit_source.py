@@ -13,13 +13,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rubricrm.bundle import Bundle
-from rubricrm.errors import OptionInvalid, QualityTooLow
+from rubricrm.errors import QualityTooLow
 from rubricrm.machine import usable_cores
 from rubricrm.session import Session
 
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.float_model import FloatModel
-from rubricrm_export.token_text import TokenText
+from rubricrm_export.token_text import TokenText, check_context
 
 Logits = NDArray[np.float32]
 
@@ -139,23 +139,9 @@ class CheckpointLogits:
         """
         model = FloatModel(self._checkpoint, self._text, threads=self._threads)
         normed = model.final_norm(model.final_residual(self._on_progress))
-        head = np.concatenate([rows for _, rows in model.head_blocks()])
+        head = model.head()
         start = len(self._text.prefix)
         for sequence in self._text.sequences:
             for ids in blocks(sequence):
-                yield normed[start : start + len(ids)] @ head.T
+                yield model.logits(normed[start : start + len(ids)], head)
                 start += len(ids)
-
-
-def check_context(text: TokenText, context: int, where: str) -> int:
-    """Return the longest sequence's length, prefix included.
-
-    Raises:
-        OptionInvalid: It is more than the model's context.
-    """
-    length = len(text.prefix) + max(map(len, text.sequences), default=0)
-    if length > context:
-        raise OptionInvalid(
-            f"{text.name}: holds a sequence of {length} tokens, {where} takes {context}. Give a shorter text."
-        )
-    return length

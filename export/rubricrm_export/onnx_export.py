@@ -96,16 +96,17 @@ def _export_calibrated(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint
     facts = calibration_facts(job, plan, checkpoint)
     resume = ResumeDirectory(job.target.resolve(), facts, resume=job.resume, force=job.force)
     remove_leftovers(job.target)
-    text = resume.load_text()
-    if text is None:
-        try:
-            text = calibration_text(job, plan, checkpoint, on_progress)
-        except RubricrmError:  # a bad file: nothing is done that could be continued
-            resume.remove()
-            raise
-        resume.save_text(text)
     scheme, threads = plan.scheme, usable_cores()
-    model = FloatModel(checkpoint, text, threads=threads)
+    kept = resume.load_text()
+    try:
+        text = kept or calibration_text(job, plan, checkpoint, on_progress)
+        model = FloatModel(checkpoint, text, threads=threads)
+    except RubricrmError:
+        if kept is None:  # a bad text: nothing is done that could be continued
+            resume.remove()
+        raise
+    if kept is None:
+        resume.save_text(text)
     calibrate(model, scheme, resume, partial(on_progress, "Calibrating layers"))
 
     def source(computed: ir.DataType) -> CalibratedWeights:

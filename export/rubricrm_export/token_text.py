@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Self
 
+from rubricrm.errors import OptionInvalid
+
 WINDOW = 512  # tokens in a sequence of plain text
 SELF = "self"  # the name of a text that the model wrote itself
 
@@ -59,3 +61,17 @@ class TokenText:
     def token_ids(self) -> list[int]:
         """All tokens in a row, the prefix first."""
         return [token for ids in (self.prefix, *self.sequences) for token in ids]
+
+
+def check_context(text: TokenText, context: int, where: str) -> int:
+    """Return the longest sequence's length, prefix included.
+
+    Raises:
+        OptionInvalid: It is more than the model's context.
+    """
+    length = len(text.prefix) + max(map(len, text.sequences), default=0)
+    if length > context:
+        raise OptionInvalid(
+            f"{text.name}: holds a sequence of {length} tokens, {where} takes {context}. Give a shorter text."
+        )
+    return length

@@ -27,9 +27,11 @@ PROMPT = Prompt(DEMO.manifest.prompt, TOKENIZER)
 CONTEXT = DEMO.manifest.model.context_length
 
 
-def read(path: Path, contents: str | bytes, *, min_tokens: int = 2, max_tokens: int = 10**6) -> TokenText:
+def read(
+    path: Path, contents: str | bytes, *, context: int = CONTEXT, min_tokens: int = 2, max_tokens: int = 10**6
+) -> TokenText:
     path.write_bytes(contents if isinstance(contents, bytes) else contents.encode("utf-8"))
-    return read_text(path, TOKENIZER, min_tokens=min_tokens, max_tokens=max_tokens)
+    return read_text(path, TOKENIZER, context, min_tokens=min_tokens, max_tokens=max_tokens)
 
 
 # --- files
@@ -43,6 +45,13 @@ def test_windows_cover_the_text_in_order(tmp_path: Path) -> None:
     assert {len(sequence) for sequence in text.sequences} == {WINDOW}
     assert text.token_ids == ids[: len(ids) // WINDOW * WINDOW]
     assert text.num_tokens == sum(map(len, text.sequences))
+
+
+def test_windows_fit_a_short_context(tmp_path: Path) -> None:
+    ids = TOKENIZER.encode("x " * 1000)[:250]
+    contents = TOKENIZER.decode(ids)
+    text = read(tmp_path / "text.txt", contents, context=100, min_tokens=512)
+    assert text.sequences == (tuple(ids[:100]), tuple(ids[100:200]))
 
 
 def test_a_short_text_is_one_sequence(tmp_path: Path) -> None:
@@ -113,7 +122,7 @@ def test_too_little_to_calibrate_on(tmp_path: Path) -> None:
 def test_missing_file_directory_and_absurd_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (tmp_path / "missing.txt", tmp_path):
         with pytest.raises(OptionInvalid, match="cannot be read"):
-            read_text(path, TOKENIZER, min_tokens=2, max_tokens=9999)
+            read_text(path, TOKENIZER, CONTEXT, min_tokens=2, max_tokens=9999)
     monkeypatch.setattr(calibration, "_MAX_FILE_BYTES", 10)
     with pytest.raises(OptionInvalid, match="has 11 bytes, expected at most 10"):
         read(tmp_path / "text.txt", "eleven byte")

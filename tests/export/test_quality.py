@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.bundle import Bundle
-from rubricrm.errors import BundleInvalid, OptionInvalid, QualityTooLow
+from rubricrm.errors import BundleInvalid, CheckpointInvalid, OptionInvalid, QualityTooLow
 from rubricrm.model import RubricResult
 from rubricrm.rubric import parse
 from rubricrm.session import Session, Slot
@@ -341,6 +341,16 @@ def test_the_disturbed_layer_is_the_worst(make_checkpoint: MakeCheckpoint, layer
     assert all(error.error > 0.05 for error in errors[layer:])
     for before, after in pairwise(errors):
         assert after.added == pytest.approx(math.sqrt(max(after.error**2 - before.error**2, 0)))
+
+
+def test_layers_of_a_checkpoint_that_overflows(make_checkpoint: MakeCheckpoint, tiny_bundle: Path) -> None:
+    def enlarge(tensors: dict[str, np.ndarray]) -> None:
+        for name in ("gate", "up", "down"):
+            tensors[f"model.layers.1.mlp.{name}_proj.weight"][...] = 1e38
+
+    reference = Checkpoint.open(make_checkpoint(dtype="F32", change=enlarge))
+    with pytest.raises(CheckpointInvalid, match="layer 1: activations are not finite at 20 of 20 tokens"):
+        layer_errors(Bundle.open(tiny_bundle), reference, random_text(20))
 
 
 def test_equal_bundles_have_no_worst_layer(tiny_bundle: Path) -> None:

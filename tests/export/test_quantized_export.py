@@ -17,6 +17,7 @@ from rubricrm.errors import CheckpointInvalid, OptionInvalid, QualityTooLow, Rub
 from rubricrm.model import RubricModel
 from rubricrm.session import Session
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm_export.token_text import TokenText
 from safetensors.numpy import load_file
 
 MakeCheckpoint = Callable[..., Path]
@@ -490,6 +491,25 @@ def test_norm_that_is_not_finite_ships_nothing(
 def test_calibration_that_does_not_exist_is_an_error(make_checkpoint: MakeCheckpoint, export: Export) -> None:
     with pytest.raises(OptionInvalid, match="nothing.txt: cannot be read"):
         export(make_checkpoint(), weights="int4", method="gptq", calibration="nothing.txt")
+
+
+def test_texts_of_a_model_with_a_short_context(make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The response is short. " * 200)
+    options = {"weights": "int4", "method": "gptq", "calibration": str(text), "eval_text": text}
+    quality = export(make_checkpoint(max_position_embeddings=300), **options).manifest.quality
+    assert quality is not None
+    assert quality["num_tokens"] % 300 == 0
+
+
+def test_text_that_the_model_cannot_take_leaves_nothing(
+    make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = TokenText("long", (), ((1,) * 301,))
+    monkeypatch.setattr("rubricrm_export.onnx_export.calibration_text", lambda *_: text)
+    with pytest.raises(OptionInvalid, match="long: holds a sequence of 301 tokens"):
+        export(make_checkpoint(max_position_embeddings=300), weights="int4", method="gptq")
+    assert not list(tmp_path.glob("bundle*"))
 
 
 # --- SmoothQuant
