@@ -24,23 +24,29 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def check_target(target: Path, *, force: bool) -> None:
+def check_target(target: Path, *, force: bool, marker: str = MANIFEST_NAME) -> None:
     """Refuse a target that must not be written, before any work is done.
+
+    Args:
+        target: The directory.
+        force: Replace an older one.
+        marker: The file that tells a directory of our own from others, which are never replaced.
 
     Raises:
         TargetExists: It exists and `force` is not given; or it is not a bundle, which is never replaced.
         ExportFailed: It cannot be looked at: a name too long, a directory without rights.
     """
     try:
-        exists, is_bundle = target.exists(), (target / MANIFEST_NAME).is_file()
+        exists, is_own = target.exists(), (target / marker).is_file()
     except OSError as error:
         raise ExportFailed(f"{target}: cannot be written ({error.strerror}). Choose another path.") from error
     if target.is_symlink():
         raise TargetExists(f"{target}: is a link, which is never replaced. Pass the path that it leads to.")
     if not exists:
         return
-    if not is_bundle:
-        raise TargetExists(f"{target}: exists and is not a bundle: it is never replaced. Choose another path.")
+    if not is_own:
+        kind = "a bundle" if marker == MANIFEST_NAME else f"one with {marker}"
+        raise TargetExists(f"{target}: exists and is not {kind}: it is never replaced. Choose another path.")
     if not force:
         raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
     here = Path.cwd()
@@ -67,7 +73,7 @@ def check_space(target: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
+def bundle_directory(target: Path, *, force: bool, marker: str = MANIFEST_NAME) -> Iterator[Path]:
     """Yield an empty sibling of `target`; it becomes `target` if the block ends well, and vanishes if it does not.
 
     What a killed export left beside the target is removed first. A kill leaves the old bundle or none, and at most
@@ -83,7 +89,7 @@ def bundle_directory(target: Path, *, force: bool) -> Iterator[Path]:
     try:
         directory.mkdir()
         yield directory
-        check_target(target, force=force)
+        check_target(target, force=force, marker=marker)
         _publish(directory, target)
         _remove_leftovers(target, _REPLACED)
     except OSError as error:

@@ -86,41 +86,47 @@ class _LayerCalibration:
     def run(self, weights: dict[str, Float], exact: Float, quantized: Float) -> tuple[LayerResult, Float, Float]:
         """Return the layer's result, and both residual streams after it."""
         inputs, attended, exact = self._model.traced_layer(exact, weights)
-        largest = {
-            name: float(np.abs(x).max()) for group, x in zip(GROUPS, inputs, strict=True) for name in group.matrices
-        }
+        factors = [np.ones(x.shape[1], np.float32) for x in inputs]
         values = np.abs(attended.values).max(0)
         matrices: dict[str, QuantizedMatrix] = {}
         if self._grid is None:
             quantized = exact
         else:
             if self._recipe.scale is not None:
-                values /= self._fold_factors(weights, inputs)
+                factors, of_values = self._fold_factors(weights, inputs)
+                values /= of_values
             matrices, quantized = self._quantized_pass(weights, quantized, inputs)
+        largest = {
+            name: float((np.abs(x).max(0) / divided).max())
+            for group, x, divided in zip(GROUPS, inputs, factors, strict=True)
+            for name in group.matrices
+        }
         norms = {name: weights[name] for name in (INPUT_NORM, POST_NORM, Q_NORM, K_NORM) if name in weights}
         return LayerResult(matrices, norms, largest, _largest_keys(attended.keys), values), exact, quantized
 
-    def _fold_factors(self, weights: dict[str, Float], inputs: Sequence[Float]) -> Float:
+    def _fold_factors(self, weights: dict[str, Float], inputs: Sequence[Float]) -> tuple[list[Float], Float]:
         """Multiply the columns of each group's matrices by the recipe's factors, and divide what makes its inputs.
 
         Returns:
-            What the attention's values were divided by, [kv_heads, head_dim].
+            What the inputs of each group, and the attention's values [kv_heads, head_dim], were divided by.
         """
         assert self._recipe.scale is not None
         assert self._grid is not None
         architecture = self._model.architecture
         value_factors = np.ones((architecture.num_kv_heads, architecture.head_dim), np.float32)
+        all_factors = []
         for group, x in zip(GROUPS, inputs, strict=True):
             factors = self._recipe.scale([weights[name] for name in group.matrices], Moments.of(x), self._grid)
             rows = factors
             if group.before == V_PROJ:
                 factors, rows = _share_in_heads(factors, architecture)
                 value_factors = rows.reshape(architecture.num_kv_heads, architecture.head_dim)
+            all_factors.append(factors)
             for name in group.matrices:
                 weights[name] = weights[name] * factors
             source = weights[group.before]
             weights[group.before] = source / (rows if source.ndim == 1 else rows[:, None])
-        return value_factors
+        return all_factors, value_factors
 
     def _quantized_pass(
         self, weights: Mapping[str, Float], residual: Float, exact: Sequence[Float]
@@ -208,8 +214,12 @@ class CalibratedWeights(RoundedWeights):
 
     def input_scale(self, name: str) -> float:
         """Return the scale at which the largest input of the calibration is the largest FP8 number."""
+        return max(self.largest_input(name), 1e-6) / FP8_MAX
+
+    def largest_input(self, name: str) -> float:
+        """Return the largest |x| that met a matrix in the calibration, after factors were folded away."""
         layer, within = _split(name)
-        return max(self._facts(layer).largest_inputs[within], 1e-6) / FP8_MAX
+        return self._facts(layer).largest_inputs[within]
 
     def kv_scales(self) -> list[tuple[Float, Float]]:
         """Return the scales of each layer's keys and values, for the cache that the scheme asks for."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +12,8 @@ from rubricrm.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.progress_bar import progress_bar
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEADS, KV_CACHES, METHODS
+from rubricrm_export.tensorrt.cli import tensorrt
+from rubricrm_export.termination import terminated_cleanly
 
 if TYPE_CHECKING:
     from rubricrm.manifest import Manifest
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 @click.group()
 def export() -> None:
     """Convert a checkpoint into something that runs."""
+
+
+export.add_command(tensorrt)
 
 
 @export.command()
@@ -87,21 +89,6 @@ def _quantized(manifest: Manifest) -> dict[str, Any]:
         "method": facts.method,
         "quality": dict(sorted(manifest.quality.items())),
     }
-
-
-@contextmanager
-def terminated_cleanly() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: what is half written is removed, what can be continued is kept."""
-
-    def end(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt what the first one cleans up
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _text(report: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The text that an export calibrates on, and what its results depend on."""
+"""The calibration of an export: its text, what its results depend on, and the directory that keeps them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from functools import partial
 from pathlib import Path
 
 from rubricrm.bundle import file_sha256
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, RubricrmError
 from rubricrm.machine import cache_directory, usable_cores
 from rubricrm.tokenizer import Tokenizer
 
 from rubricrm_export.bundle_files import copy_of
+from rubricrm_export.bundle_writer import remove_leftovers
+from rubricrm_export.calibrated_weights import calibrate
 from rubricrm_export.calibration import builtin_requests, read_text, self_text
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.export_job import OnnxExport
 from rubricrm_export.export_plan import TOKENIZER_FILE, ExportPlan
+from rubricrm_export.float_model import FloatModel
 from rubricrm_export.progress_bar import Progress
+from rubricrm_export.resume import ResumeDirectory
 from rubricrm_export.token_text import SELF, WINDOW, TokenText
 
 logger = logging.getLogger(__name__)
@@ -29,6 +33,35 @@ logger = logging.getLogger(__name__)
 _FILE_TOKENS = 8192
 # Requests that a model writes rubrics for: about 12,000 tokens, and 5,000 where each costs a tenth of a second.
 _NUM_REQUESTS, _NUM_REQUESTS_OF_LARGE = 40, 16
+
+
+def run_calibration(
+    job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress
+) -> ResumeDirectory:
+    """Calibrate every layer, or those that an interrupted export left.
+
+    Returns:
+        The directory TARGET.resume with the results; to be removed when they are written.
+
+    Raises:
+        RubricrmError: A text, the checkpoint or what was left is not sound. The directory stays where there is
+            something to continue.
+    """
+    facts = calibration_facts(job, plan, checkpoint)
+    resume = ResumeDirectory(job.target.resolve(), facts, resume=job.resume, force=job.force)
+    remove_leftovers(job.target)
+    kept = resume.load_text()
+    try:
+        text = kept or calibration_text(job, plan, checkpoint, on_progress)
+        model = FloatModel(checkpoint, text, threads=usable_cores())
+    except RubricrmError:
+        if kept is None:  # a bad text: nothing is done that could be continued
+            resume.remove()
+        raise
+    if kept is None:
+        resume.save_text(text)
+    calibrate(model, plan.scheme, resume, partial(on_progress, "Calibrating layers"))
+    return resume
 
 
 def calibration_facts(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint) -> dict[str, object]:

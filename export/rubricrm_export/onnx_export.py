@@ -8,7 +8,7 @@ from functools import partial
 
 import onnx_ir as ir
 from rubricrm.bundle import Bundle, describe_file
-from rubricrm.errors import OptionInvalid, RubricrmError
+from rubricrm.errors import OptionInvalid
 from rubricrm.machine import usable_cores
 from rubricrm.manifest import Manifest
 
@@ -17,24 +17,21 @@ from rubricrm_export.bundle_writer import (
     bundle_directory,
     check_space,
     check_target,
-    remove_leftovers,
     scratch_directory,
     write_manifest,
 )
-from rubricrm_export.calibrated_weights import CalibratedWeights, calibrate
+from rubricrm_export.calibrated_weights import CalibratedWeights
 from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
-from rubricrm_export.export_calibration import calibration_facts, calibration_text
+from rubricrm_export.export_calibration import run_calibration
 from rubricrm_export.export_job import OnnxExport
 from rubricrm_export.export_plan import ExportPlan, make_plan, make_twin
 from rubricrm_export.export_quality import measure_export
-from rubricrm_export.float_model import FloatModel
 from rubricrm_export.graph.kv_storage import KVScales
 from rubricrm_export.graph_writer import GRAPH_FILE, computed_type, kv_storage
 from rubricrm_export.hub import resolve_checkpoint
 from rubricrm_export.memory import check_memory
 from rubricrm_export.operator_check import check_operators
 from rubricrm_export.progress_bar import Progress, no_progress
-from rubricrm_export.resume import ResumeDirectory
 from rubricrm_export.weights import RoundedWeights, WeightSource
 
 __all__ = ["OnnxExport", "Progress", "export_onnx", "plan_onnx"]
@@ -93,21 +90,8 @@ def _export_rounded(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, o
 
 def _export_calibrated(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> None:
     """Calibrate layer by layer, then write the bundle. What is done survives an interruption in BUNDLE.resume."""
-    facts = calibration_facts(job, plan, checkpoint)
-    resume = ResumeDirectory(job.target.resolve(), facts, resume=job.resume, force=job.force)
-    remove_leftovers(job.target)
     scheme, threads = plan.scheme, usable_cores()
-    kept = resume.load_text()
-    try:
-        text = kept or calibration_text(job, plan, checkpoint, on_progress)
-        model = FloatModel(checkpoint, text, threads=threads)
-    except RubricrmError:
-        if kept is None:  # a bad text: nothing is done that could be continued
-            resume.remove()
-        raise
-    if kept is None:
-        resume.save_text(text)
-    calibrate(model, scheme, resume, partial(on_progress, "Calibrating layers"))
+    resume = run_calibration(job, plan, checkpoint, on_progress)
 
     def source(computed: ir.DataType) -> CalibratedWeights:
         return CalibratedWeights(checkpoint, scheme, computed, threads, resume)

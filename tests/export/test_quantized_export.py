@@ -506,7 +506,7 @@ def test_text_that_the_model_cannot_take_leaves_nothing(
     make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = TokenText("long", (), ((1,) * 301,))
-    monkeypatch.setattr("rubricrm_export.onnx_export.calibration_text", lambda *_: text)
+    monkeypatch.setattr("rubricrm_export.export_calibration.calibration_text", lambda *_: text)
     with pytest.raises(OptionInvalid, match="long: holds a sequence of 301 tokens"):
         export(make_checkpoint(max_position_embeddings=300), weights="int4", method="gptq")
     assert not list(tmp_path.glob("bundle*"))

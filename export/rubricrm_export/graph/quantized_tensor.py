@@ -10,9 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rubricrm_export.quantize.matrix import QuantizedMatrix
+from rubricrm_export.quantize.matrix_pass import Blocks, MatrixPass
 
 Array = NDArray[Any]
-Blocks = Callable[[], Iterator[QuantizedMatrix]]
 
 
 class MadeTensor(ir.LazyTensor):
@@ -49,10 +49,7 @@ class ViewTensor(ir.LazyTensor):
 
 
 class MatrixTensors:
-    """Codes, scales and zero points of a matrix as tensors that share one pass over its rows.
-
-    The pass runs when the codes are written; scales and zero points, a few percent of them, wait in memory until they
-    are. A tensor that is written before the codes makes a pass of its own.
+    """Codes, scales and zero points of a matrix as tensors that share one pass over its rows, see `MatrixPass`.
 
     Attributes:
         name: The weight's name; the tensors are called name.codes, name.scales and name.zero_points.
@@ -64,42 +61,32 @@ class MatrixTensors:
         self.name = name
         self.blocks = blocks
         self.shape = shape
-        self._collected: dict[str, list[Array]] = {}
+        self._pass = MatrixPass(blocks)
 
     def codes(self, pack: Callable[[QuantizedMatrix], Array], dtype: ir.DataType, shape: Any) -> ir.TensorProtocol:
         """Return the tensor of the codes; `pack` turns a block of rows into the rows of the tensor."""
-        return MadeTensor(lambda: self._pass(pack), dtype, shape, f"{self.name}.codes")
+        return MadeTensor(lambda: self._pass.codes(pack), dtype, shape, f"{self.name}.codes")
 
     def transposed_codes(self) -> ir.TensorProtocol:
         """Return the tensor of the codes as uint8 [in_features, out_features]. Holds the whole matrix when written."""
 
         def parts() -> Iterator[Array]:
-            yield np.concatenate(list(self._pass(lambda matrix: matrix.codes))).T
+            yield np.concatenate(list(self._pass.codes(lambda matrix: matrix.codes))).T
 
         return MadeTensor(parts, ir.DataType.UINT8, self.shape[::-1], f"{self.name}.codes")
 
     def scales(self, dtype: Any, shape: Any) -> ir.TensorProtocol:
         """Return the tensor of the scales, of a numpy type and any shape that holds them in order of rows."""
-        return self._parameters("scales", np.dtype(dtype), shape)
+        return self._parameters("scales", self._pass.scales, np.dtype(dtype), shape)
 
     def zero_points(self, shape: Any) -> ir.TensorProtocol:
         """Return the tensor of the packed zero points, uint8."""
-        return self._parameters("zero_points", np.dtype(np.uint8), shape)
+        return self._parameters("zero_points", self._pass.zero_points, np.dtype(np.uint8), shape)
 
-    def _pass(self, pack: Callable[[QuantizedMatrix], Array]) -> Iterator[Array]:
-        collected: dict[str, list[Array]] = {"scales": [], "zero_points": []}
-        for matrix in self.blocks():
-            collected["scales"].append(matrix.scales)
-            packed = matrix.packed_zero_points()
-            collected["zero_points"] += [] if packed is None else [packed]
-            yield pack(matrix)
-        self._collected = collected
-
-    def _parameters(self, kind: str, dtype: np.dtype[Any], shape: Any) -> ir.TensorProtocol:
+    def _parameters(
+        self, kind: str, values: Callable[[], Array], dtype: np.dtype[Any], shape: Any
+    ) -> ir.TensorProtocol:
         def parts() -> Iterator[Array]:
-            if kind not in self._collected:
-                for _ in self._pass(lambda matrix: matrix.codes):
-                    pass
-            yield np.concatenate(self._collected.pop(kind)).astype(dtype).reshape(shape)
+            yield values().astype(dtype).reshape(shape)
 
         return MadeTensor(parts, ir.DataType.from_numpy(dtype), shape, f"{self.name}.{kind}")

@@ -21,6 +21,9 @@ class StreamedTensor(ir.LazyTensor):
     """A tensor whose bytes are made while the data file is written.
 
     Memory: one block (`CheckpointTensor.chunks`), whatever the tensor's size.
+
+    Attributes:
+        parts: Yields it as consecutive blocks of rows, anew at each call.
     """
 
     def __init__(self, source: CheckpointTensor, dtype: ir.DataType, *, must_be_finite: bool = False) -> None:
@@ -32,21 +35,26 @@ class StreamedTensor(ir.LazyTensor):
                 if must_be_finite:
                     require_finite_weights(source, block, start)
                 start += len(block)
-                yield _convert(block, NUMPY_TYPES[dtype], source.name)
+                yield convert_floats(block, NUMPY_TYPES[dtype], source.name)
 
         def whole() -> ir.TensorProtocol:
             return ir.tensor(np.concatenate(list(blocks())), name=source.name)
 
         super().__init__(whole, dtype, ir.Shape(source.shape), name=source.name)
-        self._blocks = blocks
+        self.parts = blocks
 
     def tofile(self, file: IO[bytes]) -> None:
         """Write the tensor's little-endian bytes."""
-        for block in self._blocks():
+        for block in self.parts():
             file.write(block.view(np.uint8).data)
 
 
-def _convert(block: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
+def convert_floats(block: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
+    """Return floats in another type.
+
+    Raises:
+        CheckpointUnsupported: One of them is beyond what FP16 holds.
+    """
     if block.dtype == dtype:
         return np.ascontiguousarray(block)
     with np.errstate(over="ignore"):

@@ -180,6 +180,25 @@ class Fp8Grid:
         return rows * (width + 4 * -(-width // (self.block_size or width)))
 
 
+@dataclass(frozen=True)
+class TensorFp8Grid:
+    """E4M3 floats with one scale a matrix, or several matrices, that is known before they are read."""
+
+    scale: float
+    bits: int = 8
+
+    def round(self, weight: Float, importance: Float | None = None) -> QuantizedMatrix:  # noqa: ARG002
+        """Round to nearest."""
+        scale = np.float32(self.scale)
+        return QuantizedMatrix(
+            to_fp8(weight / scale), np.full((len(weight), 1), scale), None, self.bits, weight.shape[1]
+        )
+
+    def num_bytes(self, rows: int, width: int) -> int:
+        """Bytes of a matrix on disk, its scale included."""
+        return rows * width + 4
+
+
 def to_fp8(values: Float) -> Array:
     """Cast to E4M3, what is beyond its range to its largest numbers."""
     return np.clip(values, -FP8_MAX, FP8_MAX).astype(ml_dtypes.float8_e4m3fn)

@@ -1,0 +1,1 @@
+"""Directories for TensorRT-LLM, TensorRT Edge-LLM and vLLM: all that needs no GPU, written without their packages."""

@@ -1,0 +1,225 @@
+"""The tensors that readers multiply with: matrices as floats, FP8, INT8 or INT4, with their scales.
+
+Every matrix is made row block by row block while it is written. Layouts are portable: what a GPU's kernels want
+interleaved is interleaved by the reader, when it loads or builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.graph.streamed_tensor import StreamedTensor
+from rubricrm_export.quantize.grid import FP8_MAX, IntegerGrid, TensorFp8Grid
+from rubricrm_export.quantize.matrix import QuantizedMatrix
+from rubricrm_export.quantize.matrix_pass import MatrixPass
+from rubricrm_export.quantize.rounding import read_rows, rounded_blocks
+from rubricrm_export.tensorrt.float_type import FloatType
+from rubricrm_export.tensorrt.weight_file import WeightTensor, small_tensor
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A product of a reader's graph: one matrix of the checkpoint, or several below each other.
+
+    Attributes:
+        prefix: What its tensors' names begin with.
+        sources: The matrices' names in the checkpoint.
+        group: The matrices that share the scale of an FP8 weight with these: a reader that joins them into one product
+            needs one scale, and would round them a second time to get it.
+        shape: Out and in features.
+    """
+
+    prefix: str
+    sources: tuple[str, ...]
+    group: tuple[str, ...]
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ScaleNames:
+    """What a reader calls the tensors beside a weight, and the shape that it gives to a single number."""
+
+    weight: str
+    input: str
+    before: str
+    scalar: tuple[int, ...]
+
+
+class LayerWeights(Protocol):
+    """Where matrices come from: rounded while they are read, or as calibration left them."""
+
+    def rounded(self, name: str) -> Iterator[QuantizedMatrix]:
+        """Yield a matrix as consecutive blocks of rows."""
+        ...
+
+    def largest_input(self, name: str) -> float | None:
+        """Return the largest |x| that meets a matrix; None: it was not measured."""
+        ...
+
+
+class Storage(Protocol):
+    """A way to store matrices."""
+
+    def tensors(self, linear: Linear) -> list[WeightTensor]:
+        """Return the tensors of a product, in the order in which they are to be written."""
+        ...
+
+
+class FloatStorage:
+    """Matrices as 16-bit floats."""
+
+    def __init__(self, checkpoint: Checkpoint, float_type: FloatType) -> None:
+        self._checkpoint = checkpoint
+        self._type = float_type
+
+    def tensors(self, linear: Linear) -> list[WeightTensor]:
+        """Return the weight alone."""
+
+        def parts() -> Iterator[Array]:
+            for name in linear.sources:
+                yield from StreamedTensor(self._checkpoint.tensor(name), self._type.ir, must_be_finite=True).parts()
+
+        return [WeightTensor(f"{linear.prefix}.weight", self._type.stored, linear.shape, parts)]
+
+
+class Fp8Storage:
+    """E4M3 with one scale a matrix for the weight and one for its inputs, each the largest number / 448."""
+
+    def __init__(self, checkpoint: Checkpoint, weights: LayerWeights, names: ScaleNames, threads: int) -> None:
+        self._checkpoint = checkpoint
+        self._weights = weights
+        self._names = names
+        self._threads = threads
+        self._scale = cache(self._group_scale)
+
+    def tensors(self, linear: Linear) -> list[WeightTensor]:
+        """Return the weight, its scale, and the scale of the inputs where these were measured."""
+        shape = self._names.scalar
+
+        def parts() -> Iterator[Array]:
+            grid = TensorFp8Grid(self._scale(linear.group))
+            for name in linear.sources:
+                for block in rounded_blocks(self._checkpoint.tensor(name), grid, self._threads):
+                    yield block.codes
+
+        def scale() -> Iterator[Array]:
+            yield np.full(shape, self._scale(linear.group), np.float32)
+
+        return [
+            WeightTensor(f"{linear.prefix}.weight", "F8_E4M3", linear.shape, parts),
+            WeightTensor(f"{linear.prefix}.{self._names.weight}", "F32", shape, scale),
+            *input_scale(linear, self._weights, self._names, FP8_MAX),
+        ]
+
+    def _group_scale(self, group: tuple[str, ...]) -> float:
+        largest = max(largest_weight(self._checkpoint, name) for name in group)
+        return float(np.float32(largest) / np.float32(FP8_MAX)) or 1.0
+
+
+class IntegerStorage:
+    """INT8 with a scale an output, or INT4 with a scale a group of inputs; both without zero points."""
+
+    def __init__(self, grid: IntegerGrid, weights: LayerWeights, names: ScaleNames, options: IntegerOptions) -> None:
+        self._grid = grid
+        self._weights = weights
+        self._names = names
+        self._options = options
+
+    def tensors(self, linear: Linear) -> list[WeightTensor]:
+        """Return the weight, its scales, and what the reader wants to know of the inputs."""
+
+        def blocks() -> Iterator[QuantizedMatrix]:
+            for name in linear.sources:
+                yield from self._weights.rounded(name)
+
+        matrix = MatrixPass(blocks)
+        rows, width = linear.shape
+        is_int8 = self._grid.bits == 8
+        weight = (
+            WeightTensor(f"{linear.prefix}.weight", "I8", linear.shape, lambda: matrix.codes(signed_codes))
+            if is_int8
+            else WeightTensor(
+                f"{linear.prefix}.weight", "U8", (rows // 2, width), lambda: packed_rows(matrix.codes(signed_nibbles))
+            )
+        )
+        scale_shape = (rows,) if is_int8 else (rows, width // self._grid.width(width))
+
+        def scales() -> Iterator[Array]:
+            yield matrix.scales()
+
+        tensors = [weight, WeightTensor(f"{linear.prefix}.{self._names.weight}", "F32", scale_shape, scales)]
+        if self._options.static_inputs:
+            tensors += input_scale(linear, self._weights, self._names, 127.0)
+        if self._options.factors_before(linear):
+            ones = np.ones(width, np.float32)
+            name = f"{linear.prefix}.{self._names.before}"
+            tensors.append(self._options.float_type.tensor(name, ones))
+        return tensors
+
+
+@dataclass(frozen=True)
+class IntegerOptions:
+    """What a reader wants beside integer weights.
+
+    Attributes:
+        static_inputs: Whether inputs are rounded to INT8, with a calibrated scale.
+        factors_before: Whether it insists on factors of a product's inputs. They are ones: calibration folds its own
+            into the norm or the matrix before.
+        float_type: Type of these factors.
+    """
+
+    static_inputs: bool
+    factors_before: Callable[[Linear], bool]
+    float_type: FloatType
+
+
+def input_scale(linear: Linear, weights: LayerWeights, names: ScaleNames, most: float) -> list[WeightTensor]:
+    """Return the scale at which the largest input of a product is the largest number of its type, if it is known."""
+    found = [weights.largest_input(name) for name in linear.group]
+    largest = [value for value in found if value is not None]
+    if not largest:
+        return []
+    scale = np.float32(max(*largest, 1e-6)) / np.float32(most)
+    return [small_tensor(f"{linear.prefix}.{names.input}", np.full(names.scalar, scale, np.float32))]
+
+
+def largest_weight(checkpoint: Checkpoint, name: str) -> float:
+    """Return the largest |w| of a matrix. Reads it once.
+
+    Raises:
+        CheckpointInvalid: A weight is not finite.
+    """
+    tensor = checkpoint.tensor(name)
+    step = max(1, (4 << 20) // (4 * tensor.shape[1]))
+    starts = range(0, tensor.shape[0], step)
+    return max(float(np.abs(read_rows(tensor, start, min(start + step, tensor.shape[0]))).max()) for start in starts)
+
+
+def signed_codes(matrix: QuantizedMatrix) -> Array:
+    """Return codes around 128 as int8 around 0."""
+    return (matrix.codes ^ np.uint8(0x80)).view(np.int8)
+
+
+def signed_nibbles(matrix: QuantizedMatrix) -> Array:
+    """Return codes around 8 as two's complement in the low four bits."""
+    nibbles: Array = matrix.codes ^ np.uint8(8)
+    return nibbles
+
+
+def packed_rows(blocks: Iterable[Array]) -> Iterator[Array]:
+    """Put two rows of nibbles into one of bytes, the even one low; blocks may have any number of rows."""
+    waiting: list[Array] = []
+    for block in blocks:
+        rows = np.concatenate([*waiting, block])
+        even = len(rows) // 2 * 2
+        waiting = [rows[even:]]
+        yield rows[0:even:2] | rows[1:even:2] << 4

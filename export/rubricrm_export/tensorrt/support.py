@@ -1,0 +1,175 @@
+"""Which reader runs which weights and KV cache on which device, and what each of them is called in its files.
+
+Sources: TensorRT-LLM's documents on quantization and its legacy checkpoint format, the loaders of TensorRT-LLM (PyTorch
+backend), vLLM and TensorRT Edge-LLM 0.11, and the platforms that Edge-LLM's documents list. Nothing here was run on a
+GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rubricrm.errors import OptionInvalid
+
+from rubricrm_export.tensorrt.vocabulary import DEVICES, KV_CACHES, READERS, WEIGHTS
+
+GROUP_SIZE = 128  # inputs that share a scale of W4A16_AWQ; the readers' default, and the only one their kernels share
+
+FP8_CAPABILITY = 89  # the first GPUs that multiply E4M3
+_JETSON = ("orin", "thor")  # and what else only Edge-LLM lists among its platforms
+_EDGE_DEVICES = (*_JETSON, "dgx-spark", "a100", "a10", "rtx-3090", "b200", "rtx-5090")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a reader stores the matrices of the layers.
+
+    Attributes:
+        reader: One of `READERS`.
+        weights: One of `WEIGHTS`.
+        algorithm: The reader's `quant_algo`; None for floats.
+        methods: How weights can be rounded, the default first; empty where the reader rounds floats itself.
+        kv_caches: Of `KV_CACHES`.
+        heads: What the output head can be stored in, the default first.
+    """
+
+    reader: str
+    weights: str
+    algorithm: str | None
+    methods: tuple[str, ...]
+    kv_caches: tuple[str, ...]
+    heads: tuple[str, ...] = ("model",)
+
+    @property
+    def activations(self) -> str:
+        """Type that inputs of the matrices are rounded to with calibrated scales: "none", "int8" or "fp8"."""
+        if self.weights == "fp8":
+            return "fp8"
+        return "int8" if self.algorithm == "W8A8_SQ_PER_CHANNEL" else "none"
+
+
+_HF_KV = ("model", "fp8")  # ModelOpt's form has no INT8 cache
+_CALIBRATED = ("gptq", "awq", "rtn")
+
+FORMATS = (
+    Format("tensorrt-llm", "fp16", None, (), _HF_KV),
+    Format("tensorrt-llm", "bf16", None, (), _HF_KV),
+    Format("tensorrt-llm", "fp8", "FP8", ("rtn",), _HF_KV),
+    Format("tensorrt-llm", "int8", "W8A16", ("rtn",), _HF_KV),
+    Format("tensorrt-llm", "int4", "W4A16_AWQ", _CALIBRATED, _HF_KV),
+    Format("tensorrt-llm-1.2", "fp16", None, (), KV_CACHES),
+    Format("tensorrt-llm-1.2", "bf16", None, (), KV_CACHES),
+    Format("tensorrt-llm-1.2", "fp8", "FP8", ("rtn",), KV_CACHES),
+    # Stored as floats: the reader rounds them, to nearest, into a layout of the GPU's own.
+    Format("tensorrt-llm-1.2", "int8", "W8A16", (), KV_CACHES),
+    Format("tensorrt-llm-1.2", "int4", "W4A16_AWQ", _CALIBRATED, KV_CACHES),
+    Format("edge-llm", "fp16", None, (), _HF_KV),
+    Format("edge-llm", "fp8", "FP8", ("rtn",), _HF_KV, ("model", "fp8")),
+    Format("edge-llm", "int8", "W8A8_SQ_PER_CHANNEL", ("smoothquant", "rtn"), _HF_KV),
+    Format("edge-llm", "int4", "W4A16_AWQ", _CALIBRATED, _HF_KV, ("model", "int4")),
+    Format("vllm", "fp16", None, (), ("model",)),
+    Format("vllm", "bf16", None, (), ("model",)),
+    Format("vllm", "fp8", "FP8", ("rtn",), _HF_KV),
+)
+
+# Why a pair is not among the formats, where a user would look for it.
+_REASONS = {
+    ("edge-llm", "bf16"): "its graphs compute in FP16: pass --weights fp16",
+    ("vllm", "int8"): "it does not read ModelOpt's W8A16: pass --weights fp8",
+    ("vllm", "int4"): "it does not read ModelOpt's W4A16_AWQ: pass --weights fp8, or --for tensorrt-llm",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A format with the options it leaves open; make one with `choose`."""
+
+    format: Format
+    kv: str
+    method: str
+    head: str
+    device: str | None
+
+
+def choose(
+    reader: str,
+    weights: str,
+    *,
+    kv: str = "model",
+    device: str | None = None,
+    method: str | None = None,
+    head: str | None = None,
+) -> Choice:
+    """Check options together and fill in what was left out.
+
+    Raises:
+        OptionInvalid: The reader or the device cannot run that; the message lists what the reader can.
+    """
+    for option, value, values in (("for", reader, READERS), ("weights", weights, WEIGHTS), ("kv", kv, KV_CACHES)):
+        if value not in values:
+            raise OptionInvalid(f"{option} must be one of {', '.join(values)}, got {value!r}.")
+    if device is not None and device not in DEVICES:
+        raise OptionInvalid(f"device must be one of {', '.join(DEVICES)}, got {device!r}.")
+    found = next((row for row in FORMATS if (row.reader, row.weights) == (reader, weights)), None)
+    if found is None:
+        raise _refused(reader, f"--weights {weights}", _REASONS[reader, weights])
+    reason = refusal(found, kv, device)
+    if reason is not None:
+        asked = f"--weights {weights} --kv {kv}" + (f" --device {device}" if device else "")
+        raise _refused(reader, asked, reason)
+    for option, given, allowed in (("method", method, found.methods), ("head", head, found.heads)):
+        if given is not None and given not in allowed:
+            has = f"it has: {', '.join(allowed)}" if allowed else "the reader rounds them itself, or keeps them"
+            raise OptionInvalid(f"--{option} {given} cannot be used by --for {reader} --weights {weights}; {has}.")
+    return Choice(found, kv, method or next(iter(found.methods), "none"), head or "model", device)
+
+
+def refusal(found: Format, kv: str, device: str | None) -> str | None:
+    """Return why a format cannot be run with a KV cache on a device; None where it can, or no device is named."""
+    if kv not in found.kv_caches:
+        if kv == "int8":
+            return "only TensorRT-LLM 1.2 reads an INT8 KV cache: pass --kv fp8 or --kv model"
+        return "it refuses a checkpoint that quantizes the KV cache alone: pass --weights fp8, or --kv model"
+    if device is None:
+        return None
+    if found.reader == "edge-llm":
+        if device not in _EDGE_DEVICES:
+            return "Edge-LLM ships no library for that GPU: use --for tensorrt-llm there"
+    elif device in _JETSON and found.reader != "vllm":
+        return "TensorRT-LLM does not list Jetson among its platforms: use --for edge-llm there"
+    if "fp8" in (found.weights, kv) and DEVICES[device] < FP8_CAPABILITY:
+        return f"{device} has no FP8 (compute capability {DEVICES[device] / 10}, FP8 begins at 8.9): pass another type"
+    return None
+
+
+def describe_formats(readers: tuple[str, ...] = READERS) -> str:
+    """Return the table of what can be run, a line for each reader, weights and KV cache."""
+    lines = [f"{'for':17} {'weights':8} {'kv':6} {'stored as':20} devices"]
+    lines += [
+        f"{row['for']:17} {row['weights']:8} {row['kv']:6} {row['algorithm']:20} {', '.join(row['devices'])}"
+        for row in supported(readers)
+    ]
+    return "\n".join(lines)
+
+
+def supported(readers: tuple[str, ...] = READERS) -> list[dict[str, Any]]:
+    """Return a row for each reader, weights and KV cache that go together, with the devices that run them."""
+    return [
+        {
+            "for": row.reader,
+            "weights": row.weights,
+            "kv": kv,
+            "algorithm": row.algorithm or "floats",
+            "methods": list(row.methods),
+            "heads": list(row.heads),
+            "devices": [device for device in DEVICES if refusal(row, kv, device) is None],
+        }
+        for row in FORMATS
+        if row.reader in readers
+        for kv in row.kv_caches
+    ]
+
+
+def _refused(reader: str, asked: str, reason: str) -> OptionInvalid:
+    return OptionInvalid(f"--for {reader} cannot run {asked}: {reason}.\nIt can run:\n{describe_formats((reader,))}")
