@@ -151,7 +151,10 @@ def read_weights_header(path: Path) -> dict[str, StoredTensor]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, _MOST_HEADER_BYTES)))
+            text = file.read(min(length, _MOST_HEADER_BYTES))
+        if len(text) < length:
+            raise ValueError("its header is cut off")
+        header = json.loads(text)
         size = path.stat().st_size
         header.pop("__metadata__", None)
         tensors, end = {}, 0
