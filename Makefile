@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-reference demo-bundle clean
+.PHONY: demo test lint test-fast test-reference test-referees demo-bundle clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -26,12 +26,16 @@ test-fast: .venv/installed-test
 test-reference: .venv/installed-reference
 	$(BIN)/python -m pytest -q -m reference
 
+# Directories for TensorRT against nvidia-modelopt and TensorRT Edge-LLM's exporter, on the CPU.
+test-referees: .venv/installed-test .venv-referees/installed
+	RUBRICRM_REFEREES=$(CURDIR)/.venv-referees/bin/python $(BIN)/python -m pytest -q -m referee
+
 # The bundle that ships inside the package: run after the demo checkpoint or the graph changed, and commit it.
 demo-bundle: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o sdk/python/rubricrm/demo_bundle --force
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-referees build dist *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed")'
@@ -47,4 +51,12 @@ clean:
 
 .venv/installed-reference: .venv/installed-test
 	$(PIP) install -e '.[cpu,export,dev,reference]'
+	touch $@
+
+# Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.
+.venv-referees/installed: Makefile
+	$(PYTHON) -m venv .venv-referees
+	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0
+	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install \
+		'tensorrt-edgellm[export]==0.11.0' nvidia-modelopt==0.45.0 requests
 	touch $@

@@ -149,12 +149,7 @@ def read_weights_header(path: Path) -> dict[str, StoredTensor]:
         CheckpointInvalid: It is no safetensors file, or is cut off.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(min(length, _MOST_HEADER_BYTES))
-        if len(text) < length:
-            raise ValueError("its header is cut off")
-        header = json.loads(text)
+        length, header = _read_header(path)
         size = path.stat().st_size
         header.pop("__metadata__", None)
         tensors, end = {}, 0
@@ -167,3 +162,12 @@ def read_weights_header(path: Path) -> dict[str, StoredTensor]:
     if end > size:
         raise CheckpointInvalid(f"{path}: has {size} bytes, its header promises {end}. Export or download it again.")
     return tensors
+
+
+def _read_header(path: Path) -> tuple[int, Any]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(min(length, _MOST_HEADER_BYTES))
+    if len(text) < length:
+        raise ValueError("its header is cut off")
+    return length, json.loads(text)
