@@ -106,7 +106,6 @@ def _build_edge(_: Choice, limits: EngineLimits) -> list[str]:
         "[ -d onnx ] || tensorrt-edgellm-export . onnx",
         " ".join(llm_build(limits, "onnx/llm", "engine")),
         "llm_inference --engineDir engine --inputFile requests.json --outputFile answers.json",
-        "# Rubrics from the answers: rubricrm parse --edge-llm answers.json",
     ]
 
 
@@ -203,8 +202,6 @@ Written by `rubricrm export tensorrt`. **Not run on a GPU.**
 
     pip install --extra-index-url https://pypi.nvidia.com '{VERSIONS[row.reader]}'
     ./build.sh
-
-Then let it be judged, tokens and rubrics against the CPU reference, with times: `rubricrm certify .`
 
 Beside the weights and the tokenizer: {", ".join(f"`{name}`" for name in written)}. `rubricrm-tensorrt.json` holds the
 size and hash of every file.

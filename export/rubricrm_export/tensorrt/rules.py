@@ -405,7 +405,7 @@ def large_kv_scales(found: Inspected) -> Iterator[Finding]:
             name,
             f"is {large[name]:.3g}: the largest number is {448 * large[name]:.0f} (and {len(large) - 1} more).",
             "Few keys or values that are so large leave coarse steps to the others.",
-            "Compare with --kv model by `rubricrm certify`.",
+            "Compare its answers with those of --kv model.",
             is_error=False,
         )
 
