@@ -91,7 +91,6 @@ def signature(values: Any) -> dict[str, tuple[int, list[str | int]]]:
         ("fp32", "cpu", TensorProto.FLOAT),
         ("fp16", "cpu", TensorProto.FLOAT),
         ("bf16", "cpu", TensorProto.FLOAT),
-        ("fp32", "cuda", TensorProto.FLOAT),
         ("fp16", "cuda", TensorProto.FLOAT16),
         ("bf16", "cuda", TensorProto.BFLOAT16),
     ],

@@ -200,7 +200,6 @@ def test_template_that_begins_with_the_request_has_the_chat_before_it(make_check
         ("fp32", "cpu", "float32"),
         ("fp16", "cpu", "float32"),
         ("bf16", "cpu", "float32"),
-        ("fp32", "cuda", "float32"),
         ("fp16", "cuda", "float16"),
         ("bf16", "cuda", "bfloat16"),
     ],

@@ -51,7 +51,11 @@ def test_table_has_a_default_for_each_kind_of_row() -> None:
 @pytest.mark.parametrize("float_weights", FLOAT_WEIGHTS)
 @pytest.mark.parametrize("weights", [None, *FLOAT_WEIGHTS])
 def test_float_weights(target: str, float_weights: str, weights: str | None) -> None:
-    stored = weights or float_weights
+    if target == "cuda" and weights == "fp32":
+        with pytest.raises(OptionInvalid, match="--weights fp32 cannot be run by --target cuda, which has: fp16"):
+            Scheme.of(target, float_weights, weights=weights)
+        return
+    stored = weights or ("fp16" if (target, float_weights) == ("cuda", "fp32") else float_weights)
     scheme = Scheme.of(target, float_weights, weights=weights)
     assert scheme == Scheme(target, stored, "none", "model", "none", None, False, "model", stored)
     assert (scheme.is_quantized, scheme.needs_calibration, scheme.head_grid) == (False, False, None)
@@ -87,7 +91,7 @@ def is_possible(target: str, weights: str, activations: str, kv: str, **options:
     if kv == "fp8" and target == "cpu":
         return False
     if weights in FLOAT_WEIGHTS:
-        return activations == "none" and not any(options.values())
+        return (target, weights) != ("cuda", "fp32") and activations == "none" and not any(options.values())
     if weights in ("int4", "int8") and activations == "none":
         if block_size == "channel":
             return weights == "int8" and target == "cpu" and method in (None, "rtn")

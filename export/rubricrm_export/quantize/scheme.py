@@ -99,7 +99,7 @@ class Scheme:
         Args:
             target: "cpu" or "cuda".
             float_weights: Float type that the checkpoint stores.
-            weights: None for the checkpoint's own type. The others: as the attributes; None for the default.
+            weights: None for the checkpoint's own type, FP16 for FP32 on a GPU. The others: as the attributes; None for the default.
             activations: As the attribute.
             kv: As the attribute.
             method: As the attribute.
@@ -110,6 +110,9 @@ class Scheme:
         Raises:
             OptionInvalid: No operator of the target does that; the message lists what there is.
         """
+        if target == "cuda" and float_weights == "fp32":
+            # Attention and the products of quantized matrices take 16-bit numbers there.
+            float_weights = "fp16"
         weights = weights or float_weights
         _require("weights", weights, WEIGHTS)
         _require("activations", activations, ACTIVATIONS)
@@ -117,6 +120,10 @@ class Scheme:
         if kv not in _KV_OF_TARGET[target]:
             raise OptionInvalid(
                 f"--kv {kv} cannot be run by --target {target}, which has: {', '.join(_KV_OF_TARGET[target])}."
+            )
+        if (target, weights) == ("cuda", "fp32"):
+            raise OptionInvalid(
+                "--weights fp32 cannot be run by --target cuda, which has: fp16, bf16, int8, int4, fp8."
             )
         if weights in FLOAT_WEIGHTS:
             given = {"--activations": activations != "none", "--method": method, "--block-size": block_size}
@@ -136,8 +143,7 @@ class Scheme:
             None if size == "channel" else int(size),
             weights != "int4" or bool(symmetric),
             head or {"int8": "int8", "int4": "int4", "fp8": "model"}[weights],
-            # FP32 has no place beside matrices of 8 bits on a GPU: its operators take 16-bit activations.
-            "fp16" if target == "cuda" and float_weights == "fp32" else float_weights,
+            float_weights,
         )
 
     @property
