@@ -99,7 +99,8 @@ class Scheme:
         Args:
             target: "cpu" or "cuda".
             float_weights: Float type that the checkpoint stores.
-            weights: None for the checkpoint's own type, FP16 for FP32 on a GPU. The others: as the attributes; None for the default.
+            weights: None for the checkpoint's own type, but FP16 for FP32 on a GPU. The others: as the attributes; None
+                for the default.
             activations: As the attribute.
             kv: As the attribute.
             method: As the attribute.

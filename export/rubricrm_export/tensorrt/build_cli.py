@@ -1,0 +1,30 @@
+"""`rubricrm build`: what is made on the GPU machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from rubricrm_export.termination import terminated_cleanly
+
+
+@click.group()
+def build() -> None:
+    """Make what runs on this machine's GPU."""
+
+
+@build.command("tensorrt-llm")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="Engine to write.")
+@click.option("--force", is_flag=True, help="Replace an existing engine.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def tensorrt_llm(directory: Path, target: Path, force: bool, as_json: bool) -> None:
+    """Build a TensorRT-LLM 1.2 engine of DIRECTORY, by `export tensorrt --for tensorrt-llm-1.2`. Needs its GPU."""
+    from rubricrm_export.tensorrt.engine_build import build_engine
+
+    with terminated_cleanly():
+        gpu = build_engine(directory, target, force=force)
+    report = {"engine": str(target), "gpu": gpu.name, "compute_capability": gpu.capability / 10}
+    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(f"{k:21} {v}" for k, v in report.items()))

@@ -1,0 +1,169 @@
+"""Builds a TensorRT-LLM 1.2 engine of a directory, on the machine whose GPU it is for. Not run on a GPU.
+
+Everything that would make `trtllm-build` fail after minutes, or the engine later, is looked at first.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rubricrm.errors import DependencyMissing, ExportFailed, OptionInvalid, TargetExists
+
+from rubricrm_export.tensorrt.commands import trtllm_build
+from rubricrm_export.tensorrt.directory import TensorRTDirectory
+from rubricrm_export.tensorrt.linter import require_sound
+from rubricrm_export.tensorrt.support import FP8_CAPABILITY, choose
+
+VERSION = "1.2.1"
+_ENGINE = "rank0.engine"
+_TENSORRT_LLM = f"pip install --extra-index-url https://pypi.nvidia.com 'rubricrm[tensorrt-llm]' ({VERSION})"
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What nvidia-smi says of the first GPU.
+
+    Attributes:
+        name: Its name.
+        capability: Its compute capability times ten: 90 for an H100.
+        memory_bytes: All of its memory.
+    """
+
+    name: str
+    capability: int
+    memory_bytes: int
+
+
+def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
+    """Build an engine beside its place and move it there.
+
+    Args:
+        path: A directory by `rubricrm export tensorrt --for tensorrt-llm-1.2`.
+        target: The engine's directory.
+        force: Replace an older engine.
+
+    Returns:
+        The GPU that it was built for, and on whose like alone it runs.
+
+    Raises:
+        BundleInvalid: `path` is no such directory, or was changed.
+        OptionInvalid: It is for another reader, or the GPU cannot run its types or hold its weights.
+        DependencyMissing: TensorRT-LLM 1.2.1, or a GPU's driver, is missing.
+        TargetExists: `target` exists and is no engine, or `force` is not given.
+        ExportFailed: The build failed; the end of what it printed is in the message.
+    """
+    directory = TensorRTDirectory.open(path, verify=True)
+    if directory.reader != "tensorrt-llm-1.2":
+        raise OptionInvalid(
+            f"{path}: is for {directory.reader}, which builds no engine this way: run its build.sh. Export with --for "
+            "tensorrt-llm-1.2 for an engine."
+        )
+    _check_target(target, force=force)
+    program = _require_tensorrt_llm()
+    gpu = find_gpu()
+    _require_able(directory, gpu)
+    require_sound(path, directory.reader)
+    choice = choose(directory.reader, directory.weights, kv=directory.kv)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.writing-", dir=target.resolve().parent) as scratch:
+        made = Path(scratch) / "engine"
+        words = trtllm_build(choice, directory.limits, str(path.resolve()), str(made))
+        _run([program, *words[1:]])
+        if not (made / _ENGINE).is_file():
+            raise ExportFailed(f"trtllm-build ended well and wrote no {_ENGINE} into {made}. Is it version {VERSION}?")
+        if target.exists():
+            shutil.rmtree(target)
+        made.rename(target)
+    return gpu
+
+
+def find_gpu(run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> Gpu:
+    """Ask nvidia-smi for the first GPU.
+
+    Raises:
+        DependencyMissing: There is none, or no driver.
+    """
+    fields = "name,compute_cap,memory.total"
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        result = run(command, capture_output=True, text=True, check=True, timeout=60)
+        name, capability, mebibytes = (part.strip() for part in result.stdout.splitlines()[0].split(","))
+        major, minor = capability.split(".")
+        return Gpu(name, 10 * int(major) + int(minor), int(mebibytes) << 20)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise DependencyMissing(
+            f"no GPU was found: nvidia-smi failed ({error}). An engine is built on the GPU that it runs on: install "
+            "NVIDIA's driver, or run this where it is."
+        ) from error
+
+
+def _require_tensorrt_llm() -> str:
+    """Return the path of trtllm-build.
+
+    Raises:
+        DependencyMissing: The package is not installed, or another version is.
+    """
+    try:
+        found = version("tensorrt-llm")
+    except PackageNotFoundError as error:
+        raise DependencyMissing(f"tensorrt-llm is not installed. Install it: {_TENSORRT_LLM}.") from error
+    program = shutil.which("trtllm-build")
+    if found != VERSION or program is None:
+        what = f"tensorrt-llm {found} is installed" if found != VERSION else "trtllm-build is not on the path"
+        raise DependencyMissing(
+            f"{what}, expected {VERSION}: later versions build no engines, earlier ones were not read. Install it: "
+            f"{_TENSORRT_LLM}."
+        )
+    return program
+
+
+def _require_able(directory: TensorRTDirectory, gpu: Gpu) -> None:
+    if "fp8" in (directory.weights, directory.kv) and gpu.capability < FP8_CAPABILITY:
+        raise OptionInvalid(
+            f"{directory.path}: holds FP8, {gpu.name} has none (compute capability {gpu.capability / 10}, FP8 begins "
+            "at 8.9). Export with --weights int4 or int8 and --kv int8 or model."
+        )
+    weights = directory.files["rank0.safetensors"].size
+    if weights > gpu.memory_bytes:
+        raise OptionInvalid(
+            f"{directory.path}: its weights take {weights / 1e9:.1f} GB, {gpu.name} has "
+            f"{gpu.memory_bytes / 1e9:.1f} GB. Export with fewer bits."
+        )
+
+
+def _check_target(target: Path, *, force: bool) -> None:
+    if not target.exists():
+        if not target.resolve().parent.is_dir():
+            raise ExportFailed(f"{target.resolve().parent}: no such directory. Make it first.")
+        return
+    if not (target / _ENGINE).is_file():
+        raise TargetExists(f"{target}: exists and is no engine: it is never replaced. Choose another path.")
+    if not force:
+        raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
+
+
+def _run(words: list[str]) -> None:
+    """Run the build; its output goes to standard error as it comes.
+
+    Raises:
+        ExportFailed: It failed.
+    """
+    lines: list[str] = []
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines = [*lines[1 - _LOG_LINES :], re.sub(r"\x1b\[[0-9;]*m", "", line.rstrip())]
+            sys.stderr.write(line)
+    if process.returncode:
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise ExportFailed(f"trtllm-build failed with exit code {process.returncode}. It ended with:\n{listed}")
