@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from decoder_reference import Decoder, read_directory, read_legacy, read_unified
 from numpy.typing import NDArray
-from rubricrm.errors import BundleInvalid, CheckpointInvalid, OptionInvalid, TargetExists
+from rubricrm.errors import BundleInvalid, CheckpointInvalid, ExportFailed, OptionInvalid, TargetExists
 from rubricrm.rubric import parse
+from rubricrm_export import memory
+from rubricrm_export.calibrated_weights import _LayerCalibration
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.logit_source import CheckpointLogits
 from rubricrm_export.tensorrt.commands import RUBRIC_REGEX
@@ -321,6 +323,42 @@ def test_two_exports_give_the_same_bytes(make_checkpoint: MakeCheckpoint, export
     checkpoint = make_checkpoint(**WIDE)
     first, second = (export(checkpoint, "tensorrt-llm", "int4", target=tmp_path / name) for name in ("a", "b"))
     assert first.files == second.files
+
+
+def test_interrupted_calibration_is_continued(
+    make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = make_checkpoint(**WIDE)
+    whole = export(checkpoint, "tensorrt-llm", "int4", target=tmp_path / "whole")
+    run = _LayerCalibration.run
+    calls: list[object] = []
+
+    def interrupt(self: Any, *arguments: Any) -> Any:
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return run(self, *arguments)
+
+    monkeypatch.setattr(_LayerCalibration, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export(checkpoint, "tensorrt-llm", "int4")
+    assert sorted(path.name for path in tmp_path.glob("*directory*")) == ["directory.resume"]
+    with pytest.raises(TargetExists, match="Pass --resume to continue it"):
+        export(checkpoint, "tensorrt-llm", "int4")
+    monkeypatch.setattr(_LayerCalibration, "run", run)
+    assert export(checkpoint, "tensorrt-llm", "int4", resume=True).files == whole.files
+    assert not list(tmp_path.glob("*.resume"))
+
+
+def test_too_little_memory_for_the_calibration(
+    make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "total_memory_bytes", lambda: 300 << 20)
+    checkpoint = make_checkpoint(**WIDE)
+    with pytest.raises(ExportFailed, match="Nothing was written"):
+        export(checkpoint, "tensorrt-llm", "int4")
+    assert not list(tmp_path.glob("directory*"))
+    export(checkpoint, "tensorrt-llm", "int4", method="rtn")
 
 
 def test_what_exists_is_replaced_on_request_alone(

@@ -454,7 +454,20 @@ def test_the_version_is_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("generate",), ("parse",), ("inspect",), ("doctor",), ("eval",), ("export",)], ids=str
+    "command",
+    [
+        (),
+        ("generate",),
+        ("parse",),
+        ("inspect",),
+        ("doctor",),
+        ("eval",),
+        ("export",),
+        ("export", "onnx"),
+        ("export", "tensorrt"),
+        ("build", "tensorrt-llm"),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_every_command_has_help(command: tuple[str, ...], option: str) -> None:
@@ -467,6 +480,7 @@ def test_every_command_has_help(command: tuple[str, ...], option: str) -> None:
 def test_all_commands_are_listed() -> None:
     listed = invoke("--help").stdout.split("Commands:")[1]
     assert [line.split()[0] for line in listed.splitlines() if line] == [
+        "build",
         "doctor",
         "eval",
         "export",

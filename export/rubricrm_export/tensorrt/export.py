@@ -199,7 +199,7 @@ def _weights(
         rounded = RoundedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads)
         yield _Weights(checkpoint, rounded, None, None, threads)
         return
-    check_memory(plan, checkpoint.architecture)
+    check_memory(plan, checkpoint.architecture, is_measured=False)
     resume = run_calibration(job.calibrating(), plan, checkpoint, on_progress)
     source = CalibratedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads, resume)
     largest = _largest_of_head(checkpoint, resume, threads) if choice.head == "fp8" else None
