@@ -272,5 +272,5 @@ def test_foreign_files(sound: Sound, tmp_path: Path) -> None:
     with pytest.raises(CheckpointInvalid, match=r"has no \*\.safetensors"):
         inspect_directory(path, "vllm")
     (path / "config.json").write_text("[]")
-    with pytest.raises(CheckpointInvalid, match="holds no JSON object"):
+    with pytest.raises(CheckpointInvalid, match="holds a JSON list, expected an object"):
         inspect_directory(path, "vllm")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 
 from rubricrm.errors import CheckpointInvalid
 
+from rubricrm_export.checkpoint_files import read_json_object
 from rubricrm_export.tensorrt.weight_file import StoredTensor, read_weights_header
 
 
@@ -146,16 +146,8 @@ class Inspected:
         return float(array[0]) if len(array) == 1 else None
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointInvalid(f"{path}: cannot be read ({error}). Export or download it again.") from error
-    if not isinstance(document, dict):
-        raise CheckpointInvalid(f"{path}: holds no JSON object. Export or download it again.")
-    return document
+def _json(path: Path) -> dict[str, object] | None:
+    return read_json_object(path) if path.exists() else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
