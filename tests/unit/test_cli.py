@@ -466,6 +466,7 @@ def test_the_version_is_printed() -> None:
         ("export", "onnx"),
         ("export", "tensorrt"),
         ("build", "tensorrt-llm"),
+        ("certify",),
     ],
     ids=str,
 )
@@ -481,6 +482,7 @@ def test_all_commands_are_listed() -> None:
     listed = invoke("--help").stdout.split("Commands:")[1]
     assert [line.split()[0] for line in listed.splitlines() if line] == [
         "build",
+        "certify",
         "doctor",
         "eval",
         "export",

@@ -169,6 +169,15 @@ def edge_requests(texts: list[str], max_new_tokens: int) -> dict[str, Any]:
     }
 
 
+_CERTIFY = {
+    reader: (
+        "Then let the server answer beside a CPU bundle of the same checkpoint:\n\n"
+        "    rubricrm certify http://127.0.0.1:8000 --reference BUNDLE -o report\n\n"
+        if reader in ("tensorrt-llm", "vllm")
+        else ""
+    )
+    for reader in VERSIONS
+}
 _NEEDS = {
     "tensorrt-llm": "`trtllm-serve` reads this directory as it is; no engine is built.",
     "tensorrt-llm-1.2": "`trtllm-build` makes an engine, which runs on the GPU and with the version it was built by.",
@@ -203,7 +212,7 @@ Written by `rubricrm export tensorrt`. **Not run on a GPU.**
     pip install --extra-index-url https://pypi.nvidia.com '{VERSIONS[row.reader]}'
     ./build.sh
 
-Beside the weights and the tokenizer: {", ".join(f"`{name}`" for name in written)}. `rubricrm-tensorrt.json` holds the
+{_CERTIFY[row.reader]}Beside the weights and the tokenizer: {", ".join(f"`{name}`" for name in written)}. `rubricrm-tensorrt.json` holds the
 size and hash of every file.
 """
 

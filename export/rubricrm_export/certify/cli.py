@@ -1,0 +1,116 @@
+"""`rubricrm certify`: options to a comparison, and its report to two files."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rubricrm.errors import DependencyMissing, OptionInvalid, QualityTooLow, TargetExists
+from rubricrm.manifest import TARGETS
+
+from rubricrm_export.progress_bar import no_progress, progress_bar
+
+if TYPE_CHECKING:
+    from rubricrm_export.certify.answers import Answerer
+    from rubricrm_export.certify.certification import Certificate
+
+
+@click.command()
+@click.argument("target")
+@click.option("--reference", type=click.Path(path_type=Path), required=True, help="Bundle for the CPU to trust.")
+@click.option("--device", type=click.Choice(TARGETS), help="Where TARGET runs.  [default: the bundle's target]")
+@click.option("--requests", "num_requests", type=click.IntRange(1, 40), default=20, show_default=True)
+@click.option("--min-tokens", type=click.FloatRange(0, 1), metavar="X", help="Share of equal tokens.  [default: 0.5]")
+@click.option(
+    "--min-rubrics", type=click.FloatRange(0, 1), metavar="X", help="Share of equal criteria.  [default: 0.8]"
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Report to write: NAME.json and NAME.md.")
+@click.option("--force", is_flag=True, help="Replace an older report.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def certify(
+    target: str,
+    reference: Path,
+    device: str | None,
+    num_requests: int,
+    min_tokens: float | None,
+    min_rubrics: float | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Let TARGET answer built-in requests beside a CPU bundle of the same model, and say whether they agree.
+
+    TARGET is a bundle, or the address of a server with OpenAI's API that serves a directory by `rubricrm export
+    tensorrt`. Exit code 1 where it is not certified.
+    """
+    files = [] if output is None else [output.with_name(f"{output.name}.{kind}") for kind in ("json", "md")]
+    _require_new(files, force=force)
+    certificate = _certificate(target, reference, device, num_requests, min_tokens, min_rubrics)
+    text, page = certificate.to_json(), certificate.to_markdown()
+    for file, contents in zip(files, (text, page), strict=False):
+        writing = file.with_name(f".{file.name}.writing")
+        writing.write_text(contents, "utf-8")
+        writing.replace(file)
+    click.echo(text if as_json else page, nl=False)
+    if certificate.reasons:
+        raise QualityTooLow(f"{target}: is not certified: {'; '.join(certificate.reasons)}.")
+
+
+def _require_new(files: list[Path], *, force: bool) -> None:
+    for file in files:
+        if file.exists() and not force:
+            raise TargetExists(f"{file}: exists. Pass --force to replace it, or choose another name.")
+        if not file.parent.is_dir():
+            raise OptionInvalid(f"{file.parent}: no such directory. Make it first.")
+
+
+def _certificate(
+    target: str,
+    reference: Path,
+    device: str | None,
+    num_requests: int,
+    min_tokens: float | None,
+    min_rubrics: float | None,
+) -> Certificate:
+    try:
+        from rubricrm.bundle import Bundle
+        from rubricrm.tokenizer import Tokenizer
+
+        from rubricrm_export.calibration import builtin_requests
+        from rubricrm_export.certify import certification
+        from rubricrm_export.certify.answers import BundleAnswerer
+        from rubricrm_export.certify.environment import environment
+    except ImportError as error:
+        raise DependencyMissing(
+            f"certifying needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
+        ) from error
+    given = {"shared_tokens": min_tokens, "agreement": min_rubrics}
+    limits = certification.Limits(**{name: value for name, value in given.items() if value is not None})
+    bundle = Bundle.open(reference)
+    facts = bundle.manifest
+    candidate = _candidate(target, facts.prompt.template, device)
+    with closing(candidate), closing(BundleAnswerer(reference, device="cpu")) as trusted, progress_bar() as on_progress:
+        return certification.certify(
+            candidate,
+            trusted,
+            Tokenizer.from_file(bundle.file(facts.tokenizer.file)),
+            builtin_requests()[:num_requests],
+            environment(),
+            limits=limits,
+            on_progress=partial(on_progress or no_progress, "Answering requests"),
+        )
+
+
+def _candidate(target: str, template: str, device: str | None) -> Answerer:
+    from rubricrm.bundle import Bundle
+
+    from rubricrm_export.certify.answers import BundleAnswerer, ServerAnswerer
+
+    if "://" in target:
+        if device is not None:
+            raise OptionInvalid("--device has no meaning for a server, which has its own. Leave it out.")
+        return ServerAnswerer(target, template)
+    return BundleAnswerer(Path(target), device=device or Bundle.open(Path(target)).manifest.graph.target)
