@@ -198,6 +198,7 @@ def readme(choice: Choice, manifest: Manifest, written: list[str]) -> str:
         ("license", manifest.model.license or "not declared"),
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in facts)
+    listed = ", ".join(f"`{name}`" for name in written)
     return f"""\
 # {manifest.model.name}
 
@@ -212,8 +213,8 @@ Written by `rubricrm export tensorrt`. **Not run on a GPU.**
     pip install --extra-index-url https://pypi.nvidia.com '{VERSIONS[row.reader]}'
     ./build.sh
 
-{_CERTIFY[row.reader]}Beside the weights and the tokenizer: {", ".join(f"`{name}`" for name in written)}. `rubricrm-tensorrt.json` holds the
-size and hash of every file.
+{_CERTIFY[row.reader]}Beside the weights and the tokenizer: {listed}. `rubricrm-tensorrt.json` holds the size and
+hash of every file.
 """
 
 
