@@ -10,13 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, ExportFailed, OptionInvalid, TargetExists
 
+from rubricrm_export.gpu import Gpu, find_gpu
 from rubricrm_export.tensorrt.commands import trtllm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.linter import require_sound
@@ -26,21 +25,6 @@ VERSION = "1.2.1"
 _ENGINE = "rank0.engine"
 _TENSORRT_LLM = f"pip install --extra-index-url https://pypi.nvidia.com 'rubricrm[tensorrt-llm]' ({VERSION})"
 _LOG_LINES = 20
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """What nvidia-smi says of the first GPU.
-
-    Attributes:
-        name: Its name.
-        capability: Its compute capability times ten: 90 for an H100.
-        memory_bytes: All of its memory.
-    """
-
-    name: str
-    capability: int
-    memory_bytes: int
 
 
 def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
@@ -83,26 +67,6 @@ def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
             shutil.rmtree(target)
         made.rename(target)
     return gpu
-
-
-def find_gpu(run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> Gpu:
-    """Ask nvidia-smi for the first GPU.
-
-    Raises:
-        DependencyMissing: There is none, or no driver.
-    """
-    fields = "name,compute_cap,memory.total"
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    try:
-        result = run(command, capture_output=True, text=True, check=True, timeout=60)
-        name, capability, mebibytes = (part.strip() for part in result.stdout.splitlines()[0].split(","))
-        major, minor = capability.split(".")
-        return Gpu(name, 10 * int(major) + int(minor), int(mebibytes) << 20)
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise DependencyMissing(
-            f"no GPU was found: nvidia-smi failed ({error}). An engine is built on the GPU that it runs on: install "
-            "NVIDIA's driver, or run this where it is."
-        ) from error
 
 
 def _require_tensorrt_llm() -> str:

@@ -4,44 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 from rubricrm.bundle import describe_file
 from rubricrm.errors import OptionInvalid
 from rubricrm.machine import usable_cores
 from rubricrm.manifest import REQUEST_FIELD
 
-from rubricrm_export.architecture import LM_HEAD
 from rubricrm_export.bundle_writer import bundle_directory, check_space, check_target
-from rubricrm_export.calibrated_weights import CalibratedWeights
 from rubricrm_export.checkpoint import Checkpoint, checkpoint_digests
 from rubricrm_export.checkpoint_files import CONFIG, GENERATION_CONFIG
-from rubricrm_export.export_calibration import run_calibration
 from rubricrm_export.export_plan import ExportPlan, make_plan
-from rubricrm_export.float_model import FloatModel
 from rubricrm_export.hub import resolve_checkpoint
-from rubricrm_export.memory import check_memory
 from rubricrm_export.progress_bar import Progress, no_progress
 from rubricrm_export.quantize.grid import IntegerGrid
-from rubricrm_export.quantize.matrix import QuantizedMatrix
-from rubricrm_export.quantize.rounding import read_rows, rounded_blocks
 from rubricrm_export.quantize.scheme import Scheme
-from rubricrm_export.resume import ResumeDirectory
 from rubricrm_export.tensorrt import commands
 from rubricrm_export.tensorrt.config_files import hf_quant_config, llm_config, unified_config
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
 from rubricrm_export.tensorrt.float_type import BF16, FP16, FloatType
-from rubricrm_export.tensorrt.job import NO_CALIBRATION, EngineLimits, TensorRTExport
+from rubricrm_export.tensorrt.job import EngineLimits, TensorRTExport
 from rubricrm_export.tensorrt.layout import (
-    FINAL_NORM,
     LLM_SCALES,
     UNIFIED_SCALES,
     Parts,
@@ -58,9 +47,9 @@ from rubricrm_export.tensorrt.linear import (
     Storage,
 )
 from rubricrm_export.tensorrt.linter import require_sound
+from rubricrm_export.tensorrt.model_weights import ModelWeights, open_weights
 from rubricrm_export.tensorrt.support import GROUP_SIZE, Choice
 from rubricrm_export.tensorrt.weight_file import WeightTensor, split_files, write_weights
-from rubricrm_export.weights import RoundedWeights
 
 Float = NDArray[np.float32]
 
@@ -104,7 +93,7 @@ def export_tensorrt(job: TensorRTExport, on_progress: Progress | None = None) ->
         limits = EngineLimits.of(context, job.max_batch_size, job.max_input_len, job.max_seq_len)
         plan = make_plan(job.calibrating(), resolved, checkpoint)
         plan = replace(plan, scheme=scheme_of(choice, plan.scheme.float_weights))
-        with _weights(job, choice, plan, checkpoint, report) as weights:
+        with open_weights(job, choice, plan, checkpoint, report) as weights:
             _write(job, choice, limits, plan, checkpoint, weights, report)
     return TensorRTDirectory.open(job.target)
 
@@ -149,82 +138,6 @@ def float_type(choice: Choice, stored: str) -> FloatType:
     return FP16 if choice.format.reader == "edge-llm" or stored == "fp16" else BF16
 
 
-# --- Weights, as they are or as calibration left them
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """What is known of a model's weights.
-
-    Attributes:
-        source: Gives the matrices of the layers.
-        largest_of_head: The largest |x| that meets the output head; None: not measured.
-        resume: What calibration left; None without one.
-    """
-
-    checkpoint: Checkpoint
-    source: RoundedWeights
-    largest_of_head: float | None
-    resume: ResumeDirectory | None
-    threads: int
-
-    def rounded(self, name: str) -> Iterator[QuantizedMatrix]:
-        """Yield a matrix as consecutive blocks of rows."""
-        if name == LM_HEAD:
-            return rounded_blocks(self.checkpoint.tensor(name), IntegerGrid(4, GROUP_SIZE, True), self.threads)
-        return self.source.matrix(name).blocks()
-
-    def largest_input(self, name: str) -> float | None:
-        """Return the largest |x| that meets a matrix."""
-        if name == LM_HEAD:
-            return self.largest_of_head
-        return self.source.largest_input(name) if isinstance(self.source, CalibratedWeights) else None
-
-    def kv_scales(self) -> list[tuple[float, float]]:
-        """Return the scales of keys and values of each layer."""
-        assert isinstance(self.source, CalibratedWeights)
-        return [(float(keys.max()), float(values.max())) for keys, values in self.source.kv_scales()]
-
-
-@contextmanager
-def _weights(
-    job: TensorRTExport, choice: Choice, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress
-) -> Iterator[_Weights]:
-    """Calibrate where that is needed; what it leaves is removed when the block ends well."""
-    scheme, threads = plan.scheme, usable_cores()
-    needs_calibration = scheme.needs_calibration or scheme.activations != "none"
-    if not needs_calibration or job.calibration == NO_CALIBRATION:
-        if job.resume:
-            raise OptionInvalid("--resume continues a calibration, and this export has none. Leave it out.")
-        rounded = RoundedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads)
-        yield _Weights(checkpoint, rounded, None, None, threads)
-        return
-    check_memory(plan, checkpoint.architecture, is_measured=False)
-    resume = run_calibration(job.calibrating(), plan, checkpoint, on_progress)
-    source = CalibratedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads, resume)
-    largest = _largest_of_head(checkpoint, resume, threads) if choice.head == "fp8" else None
-    yield _Weights(checkpoint, source, largest, resume, threads)
-    resume.remove()
-
-
-def _largest_of_head(checkpoint: Checkpoint, resume: ResumeDirectory, threads: int) -> float:
-    text, stream = resume.load_text(), resume.load_stream()
-    assert text is not None
-    assert stream is not None
-    return float(np.abs(FloatModel(checkpoint, text, threads=threads).final_norm(stream[1])).max())
-
-
-def _norms(checkpoint: Checkpoint, source: RoundedWeights) -> dict[str, Float]:
-    names = [name for name, shape in checkpoint.architecture.tensor_shapes(tied=True).items() if len(shape) == 1]
-    folded = isinstance(source, CalibratedWeights)
-    return {name: source.norm(name).numpy() if folded else _norm(checkpoint, name) for name in names}
-
-
-def _norm(checkpoint: Checkpoint, name: str) -> Float:
-    tensor = checkpoint.tensor(name)
-    return read_rows(tensor, 0, tensor.shape[0])
-
-
 # --- Files
 
 
@@ -234,7 +147,7 @@ def _write(
     limits: EngineLimits,
     plan: ExportPlan,
     checkpoint: Checkpoint,
-    weights: _Weights,
+    weights: ModelWeights,
     on_progress: Progress,
 ) -> None:
     floats = float_type(choice, plan.scheme.float_weights)
@@ -266,12 +179,12 @@ def _write(
         _describe(job, choice, limits, plan, checkpoint, directory)
 
 
-def _tensors(choice: Choice, checkpoint: Checkpoint, weights: _Weights, floats: FloatType) -> list[WeightTensor]:
+def _tensors(choice: Choice, checkpoint: Checkpoint, weights: ModelWeights, floats: FloatType) -> list[WeightTensor]:
     is_legacy = choice.format.reader == _LEGACY
     stored = FloatStorage(checkpoint, floats)
     parts = Parts(
         checkpoint,
-        norms={**_norms(checkpoint, weights.source), FINAL_NORM: _norm(checkpoint, FINAL_NORM)},
+        norms=weights.norms(),
         kv_scales=[] if choice.kv == "model" else weights.kv_scales(),
         matrices=_storage(choice, checkpoint, weights, floats),
         head=_head(choice, checkpoint, weights, floats, stored),
@@ -281,7 +194,7 @@ def _tensors(choice: Choice, checkpoint: Checkpoint, weights: _Weights, floats: 
 
 
 def _head(
-    choice: Choice, checkpoint: Checkpoint, weights: _Weights, floats: FloatType, stored: FloatStorage
+    choice: Choice, checkpoint: Checkpoint, weights: ModelWeights, floats: FloatType, stored: FloatStorage
 ) -> Storage | None:
     if choice.head != "model":
         return _storage(choice, checkpoint, weights, floats)
