@@ -466,6 +466,7 @@ def test_the_version_is_printed() -> None:
         ("export", "onnx"),
         ("export", "tensorrt"),
         ("build", "tensorrt-llm"),
+        ("build", "edge-llm"),
         ("certify",),
     ],
     ids=str,

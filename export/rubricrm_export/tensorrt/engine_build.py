@@ -5,10 +5,7 @@ Everything that would make `trtllm-build` fail after minutes, or the engine late
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +17,11 @@ from rubricrm_export.tensorrt.commands import trtllm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.linter import require_sound
 from rubricrm_export.tensorrt.support import FP8_CAPABILITY, choose
+from rubricrm_export.tensorrt.tool import run_tool
 
 VERSION = "1.2.1"
 _ENGINE = "rank0.engine"
 _TENSORRT_LLM = f"pip install --extra-index-url https://pypi.nvidia.com 'rubricrm[tensorrt-llm]' ({VERSION})"
-_LOG_LINES = 20
 
 
 def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
@@ -60,7 +57,7 @@ def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.writing-", dir=target.resolve().parent) as scratch:
         made = Path(scratch) / "engine"
         words = trtllm_build(choice, directory.limits, str(path.resolve()), str(made))
-        _run([program, *words[1:]])
+        run_tool([program, *words[1:]])
         if not (made / _ENGINE).is_file():
             raise ExportFailed(f"trtllm-build ended well and wrote no {_ENGINE} into {made}. Is it version {VERSION}?")
         if target.exists():
@@ -112,22 +109,3 @@ def _check_target(target: Path, *, force: bool) -> None:
         raise TargetExists(f"{target}: exists and is no engine: it is never replaced. Choose another path.")
     if not force:
         raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
-
-
-def _run(words: list[str]) -> None:
-    """Run the build; its output goes to standard error as it comes.
-
-    Raises:
-        ExportFailed: It failed.
-    """
-    lines: list[str] = []
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines = [*lines[1 - _LOG_LINES :], re.sub(r"\x1b\[[0-9;]*m", "", line.rstrip())]
-            sys.stderr.write(line)
-    if process.returncode:
-        listed = "\n".join(f"  {line}" for line in lines)
-        raise ExportFailed(f"trtllm-build failed with exit code {process.returncode}. It ended with:\n{listed}")

@@ -1,0 +1,73 @@
+"""The ONNX graph of a directory for Edge-LLM, by its own exporter, in an environment of its own. Needs no GPU.
+
+The exporter wants versions of transformers and onnx that are not ours, and torch: it is installed into a virtual
+environment in the cache directory, once (about 1.5 GB), or used where it is.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
+from rubricrm.machine import cache_directory
+
+from rubricrm_export.tensorrt.commands import VERSIONS, llm_build
+from rubricrm_export.tensorrt.directory import TensorRTDirectory
+from rubricrm_export.tensorrt.tool import run_tool
+
+_PROGRAM = "tensorrt-edgellm-export"
+_GRAPH = Path("llm") / "model.onnx"
+_TOKENIZER = Path("llm") / "tokenizer.json"
+
+
+def export_edge_onnx(path: Path, target: Path, *, environment: Path | None = None) -> str:
+    """Write the graph beside its place and move it there.
+
+    Args:
+        path: A directory by `rubricrm export tensorrt --for edge-llm`.
+        target: The directory to write, which must not exist.
+        environment: A virtual environment with the exporter; None: our own, which is made if it is missing.
+
+    Returns:
+        The command that builds an engine of it on the device.
+
+    Raises:
+        BundleInvalid: `path` is no such directory, or was changed.
+        OptionInvalid: It is for another reader, or the environment has no exporter.
+        TargetExists: `target` exists.
+        ExportFailed: The environment cannot be made, or the exporter failed.
+    """
+    directory = TensorRTDirectory.open(path, verify=True)
+    if directory.reader != "edge-llm":
+        raise OptionInvalid(f"{path}: is for {directory.reader}, expected edge-llm. Export it with --for edge-llm.")
+    if target.exists():
+        raise TargetExists(f"{target}: exists. Choose another path, or remove it.")
+    if not target.resolve().parent.is_dir():
+        raise ExportFailed(f"{target.resolve().parent}: no such directory. Make it first.")
+    program = _own_exporter() if environment is None else _exporter(environment)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.writing-", dir=target.resolve().parent) as scratch:
+        made = Path(scratch) / "onnx"
+        run_tool([str(program), str(path.resolve()), str(made)])
+        missing = [str(name) for name in (_GRAPH, _TOKENIZER) if not (made / name).is_file()]
+        if missing:
+            raise ExportFailed(f"{_PROGRAM} ended well and wrote no {' and no '.join(missing)}.")
+        made.rename(target)
+    return " ".join(llm_build(directory.limits, str(target / "llm"), "engine"))
+
+
+def _exporter(environment: Path) -> Path:
+    program = environment / "bin" / _PROGRAM
+    if not program.is_file():
+        raise OptionInvalid(f"{program}: is missing. Install it there: pip install '{VERSIONS['edge-llm']}'.")
+    return program
+
+
+def _own_exporter() -> Path:
+    environment = cache_directory() / VERSIONS["edge-llm"].replace("[export]==", "-")
+    program = environment / "bin" / _PROGRAM
+    if not program.is_file():
+        run_tool([sys.executable, "-m", "venv", str(environment)])
+        run_tool([str(environment / "bin" / "python"), "-m", "pip", "install", VERSIONS["edge-llm"]])
+    return _exporter(environment)
