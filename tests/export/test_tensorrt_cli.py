@@ -50,6 +50,7 @@ def test_every_combination_is_offered_or_refused_with_a_reason(reader: str, devi
         ({"reader": "tensorrt-llm", "weights": "fp8", "kv": "int8"}, "only TensorRT-LLM 1.2 reads an INT8 KV cache"),
         ({"reader": "vllm", "weights": "int4"}, "does not read ModelOpt's W4A16_AWQ"),
         ({"reader": "vllm", "weights": "bf16", "kv": "fp8"}, "quantizes the KV cache alone"),
+        ({"reader": "edge-llm", "weights": "int4", "kv": "fp8"}, "drops an FP8 KV cache beside INT4 weights"),
         ({"reader": "edge-llm", "weights": "bf16"}, "its graphs compute in FP16"),
         ({"reader": "edge-llm", "weights": "fp8", "device": "orin"}, "orin has no FP8 (compute capability 8.7"),
         ({"reader": "edge-llm", "weights": "fp16", "kv": "fp8", "device": "orin"}, "orin has no FP8"),

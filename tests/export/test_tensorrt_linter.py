@@ -226,6 +226,13 @@ def test_fp8_for_a_gpu_without_it(sound: Sound, device: str, kind: tuple[str, st
     assert rules(sound(kind), "edge-llm", device) == expected
 
 
+def test_cache_that_edge_llm_drops(sound: Sound) -> None:
+    """A directory for TensorRT-LLM, whose reader has no such fault."""
+    path = sound(("tensorrt-llm", "int4", "fp8"))
+    assert rules(path, "tensorrt-llm") == []
+    assert rules(path, "edge-llm") == ["kv-dropped"]
+
+
 def test_cache_quantized_alone_is_refused_by_vllm(sound: Sound) -> None:
     path = sound(VLLM_FP8)
     edit_json(path / "hf_quant_config.json", set_quantization("quant_algo", None))

@@ -226,7 +226,9 @@ EDGE = [
     ("fp8", "fp8", "fp8", {"QuantizeLinear": 9}),
     ("int8", "model", "model", {"QuantizeLinear": 8}),
     ("int4", "model", "model", {"Int4GroupwiseGemmPluginV2": 14}),
-    ("int4", "fp8", "int4", {"Int4GroupwiseGemmPluginV2": 15}),
+    ("int4", "model", "int4", {"Int4GroupwiseGemmPluginV2": 15}),
+    ("int8", "fp8", "model", {"QuantizeLinear": 8}),
+    ("fp16", "fp8", "model", {"QuantizeLinear": 0}),
 ]
 
 

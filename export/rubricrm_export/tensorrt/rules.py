@@ -174,6 +174,14 @@ def kv_of_reader(found: Inspected) -> Iterator[Finding]:
             "It is refused, or ignored.",
             "Export with --kv fp8 or --kv model.",
         )
+    if found.reader == "edge-llm" and found.algorithm == "W4A16_AWQ":
+        yield Finding(
+            "kv-dropped",
+            f"{found.path}",
+            "has an FP8 KV cache beside INT4 weights.",
+            "The exporter of Edge-LLM 0.11 keeps FP16 without a message.",
+            "Export with --kv model, or with --weights fp8.",
+        )
     if found.reader == "vllm" and found.algorithm is None:
         yield Finding(
             "kv-alone",

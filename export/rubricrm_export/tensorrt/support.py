@@ -67,7 +67,8 @@ FORMATS = (
     Format("edge-llm", "fp16", None, (), _HF_KV),
     Format("edge-llm", "fp8", "FP8", ("rtn",), _HF_KV, ("model", "fp8")),
     Format("edge-llm", "int8", "W8A8_SQ_PER_CHANNEL", ("smoothquant", "rtn"), _HF_KV),
-    Format("edge-llm", "int4", "W4A16_AWQ", _CALIBRATED, _HF_KV, ("model", "int4")),
+    # Its exporter drops an FP8 cache beside INT4 weights.
+    Format("edge-llm", "int4", "W4A16_AWQ", _CALIBRATED, ("model",), ("model", "int4")),
     Format("vllm", "fp16", None, (), ("model",)),
     Format("vllm", "bf16", None, (), ("model",)),
     Format("vllm", "fp8", "FP8", ("rtn",), _HF_KV),
@@ -128,9 +129,7 @@ def choose(
 def refusal(found: Format, kv: str, device: str | None) -> str | None:
     """Return why a format cannot be run with a KV cache on a device; None where it can, or no device is named."""
     if kv not in found.kv_caches:
-        if kv == "int8":
-            return "only TensorRT-LLM 1.2 reads an INT8 KV cache: pass --kv fp8 or --kv model"
-        return "it refuses a checkpoint that quantizes the KV cache alone: pass --weights fp8, or --kv model"
+        return _kv_refusal(found.reader, kv)
     if device is None:
         return None
     if found.reader == "edge-llm":
@@ -141,6 +140,14 @@ def refusal(found: Format, kv: str, device: str | None) -> str | None:
     if "fp8" in (found.weights, kv) and DEVICES[device] < FP8_CAPABILITY:
         return f"{device} has no FP8 (compute capability {DEVICES[device] / 10}, FP8 begins at 8.9): pass another type"
     return None
+
+
+def _kv_refusal(reader: str, kv: str) -> str:
+    if kv == "int8":
+        return "only TensorRT-LLM 1.2 reads an INT8 KV cache: pass --kv fp8 or --kv model"
+    if reader == "edge-llm":
+        return "Edge-LLM 0.11 drops an FP8 KV cache beside INT4 weights, without a message: pass --kv model"
+    return "it refuses a checkpoint that quantizes the KV cache alone: pass --weights fp8, or --kv model"
 
 
 def describe_formats(readers: tuple[str, ...] = READERS) -> str:
