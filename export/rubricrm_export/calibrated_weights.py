@@ -212,10 +212,6 @@ class CalibratedWeights(RoundedWeights):
         layer, within = _split(name)
         return ir.tensor(self._facts(layer).norms[within].astype(NUMPY_TYPES[self._computed]), name=name)
 
-    def input_scale(self, name: str) -> float:
-        """Return the scale at which the largest input of the calibration is the largest FP8 number."""
-        return max(self.largest_input(name), 1e-6) / FP8_MAX
-
     def largest_input(self, name: str) -> float:
         """Return the largest |x| that met a matrix in the calibration, after factors were folded away."""
         layer, within = _split(name)

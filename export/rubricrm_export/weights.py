@@ -10,7 +10,7 @@ from rubricrm_export.architecture import EMBEDDING, LM_HEAD
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
-from rubricrm_export.quantize.grid import Grid
+from rubricrm_export.quantize.grid import FP8_MAX, Grid
 from rubricrm_export.quantize.rounding import rounded_blocks
 from rubricrm_export.quantize.scheme import Scheme
 
@@ -61,6 +61,12 @@ class RoundedWeights:
         tensor = self._checkpoint.tensor(name)
         return StreamedTensor(tensor, self._computed, must_be_finite=self._scheme.is_quantized)
 
+    def largest_input(self, name: str) -> float | None:  # noqa: ARG002
+        """Return the largest |x| that meets a matrix; None: no calibration measured it."""
+        return None
+
     def input_scale(self, name: str) -> float:
-        """Never used: static scales come from calibration."""
-        raise NotImplementedError
+        """Return the scale at which the largest input of a matrix, which was measured, is the largest FP8 number."""
+        largest = self.largest_input(name)
+        assert largest is not None
+        return max(largest, 1e-6) / FP8_MAX

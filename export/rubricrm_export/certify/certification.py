@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rubricrm.prompt import common_prefix
 from rubricrm.rubric import parse
 from rubricrm.tokenizer import Tokenizer
 
 from rubricrm_export.certify.answers import Answer, Answerer
 from rubricrm_export.rubric_agreement import RubricAgreement, WrittenRubric, compare_rubrics
 
-NUM_REQUESTS = 20
 MAX_NEW_TOKENS = 320
 # Sums in another order, and 16-bit numbers, flip a token where two are nearly as probable; the rest of a rubric then
 # differs in words. What a wrong scale or a wrong layout does is far below these.
@@ -163,17 +163,13 @@ def certify(
         expected = reference.answer(request, MAX_NEW_TOKENS)
         found = candidate.answer(request, MAX_NEW_TOKENS)
         left, right = tokenizer.encode(expected.text), tokenizer.encode(found.text)
-        shared = next((place for place, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), None)
-        compared.append(
-            Compared(request, expected, found, min(len(left), len(right)) if shared is None else shared, len(left))
-        )
+        compared.append(Compared(request, expected, found, common_prefix(left, right), len(left)))
         if on_progress:
             on_progress(number, len(requests))
-    written = [
-        {c.request: _rubric(answer) for c, answer in zip(compared, answers, strict=True)}
-        for answers in ([c.reference for c in compared], [c.candidate for c in compared])
-    ]
-    agreement = compare_rubrics(*written)
+    agreement = compare_rubrics(
+        {pair.request: _rubric(pair.reference) for pair in compared},
+        {pair.request: _rubric(pair.candidate) for pair in compared},
+    )
     return Certificate(candidate.name, reference.name, tuple(compared), agreement, limits or Limits(), environment)
 
 

@@ -7,12 +7,12 @@ environment in the cache directory, once (about 1.5 GB), or used where it is.
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
 from rubricrm.machine import cache_directory
 
+from rubricrm_export.bundle_writer import bundle_directory
 from rubricrm_export.tensorrt.commands import VERSIONS, llm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.tool import run_tool
@@ -47,13 +47,12 @@ def export_edge_onnx(path: Path, target: Path, *, environment: Path | None = Non
     if not target.resolve().parent.is_dir():
         raise ExportFailed(f"{target.resolve().parent}: no such directory. Make it first.")
     program = _own_exporter() if environment is None else _exporter(environment)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.writing-", dir=target.resolve().parent) as scratch:
-        made = Path(scratch) / "onnx"
+    with bundle_directory(target, force=False) as made:
+        made.rmdir()  # the exporter makes it
         run_tool([str(program), str(path.resolve()), str(made)])
         missing = [str(name) for name in (_GRAPH, _TOKENIZER) if not (made / name).is_file()]
         if missing:
             raise ExportFailed(f"{_PROGRAM} ended well and wrote no {' and no '.join(missing)}.")
-        made.rename(target)
     return " ".join(llm_build(directory.limits, str(target / "llm"), "engine"))
 
 

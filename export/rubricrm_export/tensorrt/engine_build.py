@@ -6,12 +6,12 @@ Everything that would make `trtllm-build` fail after minutes, or the engine late
 from __future__ import annotations
 
 import shutil
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, ExportFailed, OptionInvalid, TargetExists
 
+from rubricrm_export.bundle_writer import bundle_directory
 from rubricrm_export.gpu import Gpu, find_gpu
 from rubricrm_export.tensorrt.commands import trtllm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
@@ -54,15 +54,12 @@ def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
     _require_able(directory, gpu)
     require_sound(path, directory.reader)
     choice = choose(directory.reader, directory.weights, kv=directory.kv)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.writing-", dir=target.resolve().parent) as scratch:
-        made = Path(scratch) / "engine"
+    with bundle_directory(target, force=force, marker=_ENGINE) as made:
+        made.rmdir()  # the builder makes it
         words = trtllm_build(choice, directory.limits, str(path.resolve()), str(made))
         run_tool([program, *words[1:]])
         if not (made / _ENGINE).is_file():
             raise ExportFailed(f"trtllm-build ended well and wrote no {_ENGINE} into {made}. Is it version {VERSION}?")
-        if target.exists():
-            shutil.rmtree(target)
-        made.rename(target)
     return gpu
 
 

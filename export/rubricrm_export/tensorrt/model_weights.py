@@ -54,9 +54,7 @@ class ModelWeights:
 
     def largest_input(self, name: str) -> float | None:
         """Return the largest |x| that meets a matrix; None: it was not measured."""
-        if name == LM_HEAD:
-            return self.largest_of_head
-        return self.source.largest_input(name) if isinstance(self.source, CalibratedWeights) else None
+        return self.largest_of_head if name == LM_HEAD else self.source.largest_input(name)
 
     def kv_scales(self) -> list[tuple[float, float]]:
         """Return the scales of keys and values of each layer."""

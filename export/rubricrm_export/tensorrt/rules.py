@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -242,7 +243,7 @@ def legacy_tensors(found: Inspected) -> Iterator[Finding]:
     """TensorRT-LLM 1.2 stops at a tensor that is missing, and only warns of one that it does not know."""
     if not found.is_legacy:
         return
-    wanted = [name for names in found.linears() for name in names]
+    wanted = [*chain.from_iterable(found.linears())]
     for name in (
         *(f"{name}.weight" for name in wanted),
         "transformer.vocab_embedding.weight",
@@ -276,7 +277,7 @@ def weights_as_claimed(found: Inspected) -> Iterator[Finding]:
     if found.is_legacy and found.algorithm == "W8A16":
         return
     dtype = expected.get(found.algorithm or "")
-    for name in (name for names in found.linears() for name in names):
+    for name in chain.from_iterable(found.linears()):
         stored = found.tensors.get(f"{name}.weight")
         if stored is None:
             continue
@@ -299,7 +300,7 @@ def weight_scales(found: Inspected) -> Iterator[Finding]:
     if found.algorithm is None or (found.is_legacy and found.algorithm == "W8A16"):
         return
     suffix = _names(found).weight
-    for name in (name for names in found.linears() for name in names):
+    for name in chain.from_iterable(found.linears()):
         scale = found.tensors.get(f"{name}.{suffix}")
         if scale is None:
             yield Finding(
@@ -455,7 +456,7 @@ def int4_groups(found: Inspected) -> Iterator[Finding]:
     if found.algorithm != "W4A16_AWQ":
         return
     size = found.quantization.get("group_size", 128)
-    for name in (name for names in found.linears() for name in names):
+    for name in chain.from_iterable(found.linears()):
         weight, scale = found.tensors.get(f"{name}.weight"), found.tensors.get(f"{name}.{_names(found).weight}")
         if weight is None or scale is None or len(weight.shape) != 2:
             continue

@@ -20,7 +20,14 @@ from rubricrm.errors import CheckpointInvalid, ExportFailed
 
 Array = NDArray[Any]
 
-_ITEM_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1}
+_TYPES: Mapping[str, Any] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+}
 _ALIGNMENT = 8
 
 
@@ -43,7 +50,7 @@ class WeightTensor:
     @property
     def num_bytes(self) -> int:
         """Bytes it takes."""
-        return _ITEM_BYTES[self.dtype] * prod(self.shape)
+        return int(_TYPES[self.dtype].itemsize) * prod(self.shape)
 
 
 def small_tensor(name: str, values: Array) -> WeightTensor:
@@ -102,14 +109,6 @@ def split_files(tensors: Sequence[WeightTensor], max_bytes: int) -> list[list[We
     return files
 
 
-_VIEWS: Mapping[str, Any] = {
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "I8": np.dtype(np.int8),
-    "U8": np.dtype(np.uint8),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-}
 _MOST_HEADER_BYTES = 100 << 20  # the library's own limit
 
 
@@ -135,11 +134,11 @@ class StoredTensor:
         Raises:
             CheckpointInvalid: Its type is none that these directories hold.
         """
-        if self.dtype not in _VIEWS:
-            raise CheckpointInvalid(f"{self.file}: holds {self.dtype}, expected one of {', '.join(_VIEWS)}.")
+        if self.dtype not in _TYPES:
+            raise CheckpointInvalid(f"{self.file}: holds {self.dtype}, expected one of {', '.join(_TYPES)}.")
         if not prod(self.shape):
-            return np.empty(self.shape, _VIEWS[self.dtype])
-        return np.memmap(self.file, _VIEWS[self.dtype], "r", self.offset, self.shape or (1,)).reshape(self.shape)
+            return np.empty(self.shape, _TYPES[self.dtype])
+        return np.memmap(self.file, _TYPES[self.dtype], "r", self.offset, self.shape or (1,)).reshape(self.shape)
 
 
 def read_weights_header(path: Path) -> dict[str, StoredTensor]:
