@@ -22,7 +22,7 @@ lint: .venv/installed-test
 test-fast: .venv/installed-test
 	$(BIN)/python -m pytest -q
 
-# Against torch, transformers and onnxruntime-genai.
+# Against torch, transformers, optimum-onnx and onnxruntime-genai.
 test-reference: .venv/installed-reference
 	$(BIN)/python -m pytest -q -m reference
 
@@ -50,7 +50,7 @@ clean:
 	touch $@
 
 .venv/installed-reference: .venv/installed-test
-	$(PIP) install -e '.[cpu,export,dev,reference]'
+	$(PIP) install -e '.[cpu,export,dev,reference,optimum]'
 	touch $@
 
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.

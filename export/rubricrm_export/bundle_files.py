@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx_ir as ir
 from rubricrm.bundle import Bundle, describe_file
 from rubricrm.machine import usable_cores
+from rubricrm.manifest import Manifest
 from rubricrm.prefix import FILE_NAME as PREFIX_FILE
 from rubricrm.prefix import compute_prefix
 from rubricrm.prompt import Prompt
@@ -52,20 +53,20 @@ def write_bundle_files(
     report(0)
     write_graph(checkpoint, plan.scheme, weights, kv, directory, report)
     report(plan.weight_bytes)
-    _write_companions(checkpoint, job, plan, directory)
+    write_companions(checkpoint.path, job.chat_template, plan.manifest, directory)
     return write_manifest(directory, replace(plan.manifest, files=describe_files(directory)))
 
 
-def _write_companions(checkpoint: Checkpoint, job: OnnxExport, plan: ExportPlan, directory: Path) -> None:
-    tokenizer_config = _tokenizer_config(checkpoint.path, job.chat_template)
-    write_files(
-        directory,
-        {
-            TOKENIZER_FILE: (checkpoint.path / TOKENIZER_FILE).read_bytes(),
-            TOKENIZER_CONFIG: (json.dumps(tokenizer_config, ensure_ascii=False, indent=2) + "\n").encode(),
-            GENAI_CONFIG_FILE: genai_config(plan.manifest).encode(),
-        },
-    )
+def write_companions(checkpoint: Path, chat_template: Path | None, manifest: Manifest, directory: Path) -> None:
+    """Write the files beside the graph that follow from a checkpoint's directory."""
+    tokenizer_config = _tokenizer_config(checkpoint, chat_template)
+    files = {
+        TOKENIZER_FILE: (checkpoint / TOKENIZER_FILE).read_bytes(),
+        TOKENIZER_CONFIG: (json.dumps(tokenizer_config, ensure_ascii=False, indent=2) + "\n").encode(),
+    }
+    if manifest.graph.kv_update == "shared":  # it runs no other graph of ours
+        files[GENAI_CONFIG_FILE] = genai_config(manifest).encode()
+    write_files(directory, files)
 
 
 def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, object]:

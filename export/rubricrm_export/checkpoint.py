@@ -68,11 +68,15 @@ class Checkpoint:
         self._require_tensors()
 
     @classmethod
-    def open(cls, path: Path) -> Checkpoint:
+    def open(cls, path: Path, most_positions: int | None = None) -> Checkpoint:
         """Open a checkpoint directory and check that its tensors are those that its config describes.
 
         Reads the small files and the headers of the weights. Only when the config ties the head to the embedding
         and both are stored are the two compared, block by block.
+
+        Args:
+            path: The directory.
+            most_positions: Use no more of the model's context than this; None: all of it.
 
         Raises:
             CheckpointInvalid: A file or tensor is missing, damaged, or contradicts the config.
@@ -82,6 +86,8 @@ class Checkpoint:
         config = read_json_object(path / CONFIG)
         # Before the other files: a foreign model is told that it is one, not that a file is missing.
         architecture = Architecture.from_config(config, str(path / CONFIG))
+        if most_positions is not None:
+            architecture = replace(architecture, context_length=min(architecture.context_length, most_positions))
         companions = companion_files(path)
         generation_config = read_json_object(path / GENERATION_CONFIG) if GENERATION_CONFIG in companions else None
         weights = read_weights(path)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rubricrm.errors import DependencyMissing
+from click.core import ParameterSource
+from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.progress_bar import progress_bar
@@ -16,6 +17,7 @@ from rubricrm_export.tensorrt.cli import tensorrt
 from rubricrm_export.termination import terminated_cleanly
 
 if TYPE_CHECKING:
+    from rubricrm.bundle import Bundle
     from rubricrm.manifest import Manifest
 
     from rubricrm_export.export_job import OnnxExport
@@ -45,6 +47,9 @@ export.add_command(tensorrt)
 @click.option("--symmetric/--asymmetric", default=None, help="INT4 without or with zero points.  [default: with]")
 @click.option("--head", type=click.Choice(HEADS), help="Embedding and output head.")
 @click.option("--target", "device", type=click.Choice(TARGETS), default="cpu", show_default=True)
+@click.option(
+    "--context-length", type=int, metavar="N", help="For tensorrt: positions of its buffers.  [default: 2048]"
+)
 @click.option("--calibration", default="self", metavar="FILE|self", show_default=True, help="Text to calibrate on.")
 @click.option("--eval-text", type=click.Path(path_type=Path), help="Text to measure the loss on.")
 @click.option("--no-rubrics", "rubrics", is_flag=True, default=True, flag_value=False, help="Do not compare rubrics.")
@@ -55,27 +60,64 @@ export.add_command(tensorrt)
 @click.option("--chat-template", type=click.Path(path_type=Path), help="Jinja file.")
 @click.option("--revision", help="Branch, tag or commit, if CHECKPOINT is on the hub.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--exporter",
+    type=click.Choice(("rubricrm", "optimum")),
+    default="rubricrm",
+    show_default=True,
+    help="optimum: optimum-onnx's own export, in float32.",
+)
+@click.option("--environment", type=click.Path(path_type=Path), help="Virtual environment with optimum-onnx.")
 @click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def onnx(dry_run: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def onnx(context: click.Context, /, dry_run: bool, as_json: bool, exporter: str, **options: Any) -> None:
     """Convert CHECKPOINT, a directory or a name on the Hugging Face hub, into an ONNX bundle."""
+    if exporter == "optimum":
+        report = _export_with_optimum(context, options)
+    else:
+        if options.pop("environment") is not None:
+            raise OptionInvalid("--environment has no meaning without --exporter optimum. Leave it out.")
+        report = _export(dry_run, options)
+    click.echo(json.dumps(report, indent=2) if as_json else _text(report))
+
+
+def _export(dry_run: bool, options: dict[str, Any]) -> dict[str, Any]:
     job, plan_onnx, export_onnx = _load(options)
     if dry_run:
-        report = _planned(plan_onnx(job))
-    else:
-        with terminated_cleanly(), progress_bar() as on_progress:
-            bundle = export_onnx(job, on_progress)
-        report = {
-            "bundle": str(bundle.path),
-            "num_bytes": bundle.num_bytes,
-            "manifest_sha256": bundle.manifest_sha256,
-            "model": bundle.manifest.model.name,
-            "weights": bundle.manifest.quantization.weights,
-            "target": bundle.manifest.graph.target,
-            "license": bundle.manifest.model.license,
-            **_quantized(bundle.manifest),
-        }
-    click.echo(json.dumps(report, indent=2) if as_json else _text(report))
+        return _planned(plan_onnx(job))
+    with terminated_cleanly(), progress_bar() as on_progress:
+        return _written(export_onnx(job, on_progress))
+
+
+def _export_with_optimum(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        from rubricrm_export.optimum_export import OptimumExport, export_optimum
+    except ImportError as error:
+        raise _missing(error) from error
+    common = {name: options[name] for name in vars(OptimumExport("", Path())) if name != "source"}
+    allowed = {*common, "checkpoint", "exporter", "as_json"}
+    for name in context.params:
+        if name not in allowed and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
+            raise OptionInvalid(f"{option} has no meaning with --exporter optimum, which writes float32. Leave it out.")
+    with terminated_cleanly(), progress_bar() as on_progress:
+        return _written(export_optimum(OptimumExport(options["checkpoint"], **common), on_progress))
+
+
+def _written(bundle: Bundle) -> dict[str, Any]:
+    """Return what is said of a new bundle."""
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.path),
+        "num_bytes": bundle.num_bytes,
+        "manifest_sha256": bundle.manifest_sha256,
+        "model": manifest.model.name,
+        "weights": manifest.quantization.weights,
+        "target": manifest.graph.target,
+        "license": manifest.model.license,
+        **_quantized(manifest),
+    }
 
 
 def _quantized(manifest: Manifest) -> dict[str, Any]:
@@ -103,10 +145,14 @@ def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:
     try:
         from rubricrm_export.onnx_export import OnnxExport, export_onnx, plan_onnx
     except ImportError as error:
-        raise DependencyMissing(
-            f"exporting needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
-        ) from error
+        raise _missing(error) from error
     return OnnxExport(source=options.pop("checkpoint"), **options), plan_onnx, export_onnx
+
+
+def _missing(error: ImportError) -> DependencyMissing:
+    return DependencyMissing(
+        f"exporting needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
+    )
 
 
 def _planned(plan: ExportPlan) -> dict[str, Any]:

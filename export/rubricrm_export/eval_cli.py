@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rubricrm.errors import DependencyMissing
-from rubricrm.manifest import TARGETS
+from rubricrm.manifest import DEVICES
 
 from rubricrm_export.progress_bar import progress_bar
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--per-layer", is_flag=True, help="Also show what each layer loses.")
 @click.option("--no-rubrics", is_flag=True, help="Do not let the models write rubrics.")
-@click.option("--device", type=click.Choice(TARGETS), help="Where to run.  [default: the bundle's target]")
+@click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
 @click.option("--max-kl", type=float, metavar="X", help="Fail if more is lost, nats a token.")
 @click.option("--min-top1", type=float, metavar="Y", help="Fail if fewer tokens agree, 0 to 1.")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
 
 from rubricrm._version import __version__
-from rubricrm.errors import CheckpointInvalid, PromptTemplateInvalid
+from rubricrm.errors import CheckpointInvalid, OptionInvalid, PromptTemplateInvalid
 from rubricrm.manifest import (
     REQUEST_FIELD,
     GenerationFacts,
@@ -32,6 +35,7 @@ from rubricrm_export.hub import ResolvedCheckpoint
 from rubricrm_export.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.quantize.vocabulary import BLOCK_SIZES
 from rubricrm_export.stop_ids import read_stop_ids
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -40,6 +44,20 @@ MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v
 # Weights up to this size count as a small model: its prefix is computed at export and shipped.
 _SMALL_MODEL_BYTES = 64 << 20
 _CHECKPOINT_WEIGHTS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+
+
+class Templates(Protocol):
+    """Files that replace a checkpoint's own templates; None: they do not."""
+
+    @property
+    def prompt_template(self) -> Path | None:
+        """Text with {prompt} in it."""
+        ...
+
+    @property
+    def chat_template(self) -> Path | None:
+        """Jinja."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,33 +94,58 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
             f"{architecture.vocab_size}. Tokenizer and config are of different models."
         )
     scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
-    prompt = _prompt_facts(job, checkpoint, tokenizer)
+    _require_divisible(scheme, checkpoint)
+    prompt = read_prompt_facts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
     graph = _graph_facts(scheme)
-    manifest = Manifest(
-        model=ModelFacts(
-            name=resolved.repo or read_card_field(checkpoint.path, "model_name") or resolved.path.resolve().name,
-            architecture=architecture.name,
-            license=read_card_field(checkpoint.path, "license"),
-            num_parameters=architecture.num_parameters(checkpoint.tied),
-            hidden_size=architecture.hidden_size,
-            intermediate_size=architecture.intermediate_size,
-            num_layers=architecture.num_layers,
-            num_heads=architecture.num_heads,
-            num_kv_heads=architecture.num_kv_heads,
-            head_dim=architecture.head_dim,
-            vocab_size=architecture.vocab_size,
-            context_length=architecture.context_length,
-        ),
+    model = ModelFacts(
+        name=model_name(resolved),
+        architecture=architecture.name,
+        license=read_card_field(checkpoint.path, "license"),
+        num_parameters=architecture.num_parameters(checkpoint.tied),
+        hidden_size=architecture.hidden_size,
+        intermediate_size=architecture.intermediate_size,
+        num_layers=architecture.num_layers,
+        num_heads=architecture.num_heads,
+        num_kv_heads=architecture.num_kv_heads,
+        head_dim=architecture.head_dim,
+        vocab_size=architecture.vocab_size,
+        context_length=architecture.context_length,
+    )
+    quantization = QuantizationFacts(scheme.weights, scheme.activations, graph.kv_type, scheme.method)
+    provenance = ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), tool_versions(), job.command)
+    manifest = make_manifest(model, graph, quantization, tokenizer, prompt, provenance)
+    return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
+
+
+def model_name(resolved: ResolvedCheckpoint) -> str:
+    """Return the name of a checkpoint's model: its repository's, its card's or its directory's."""
+    return resolved.repo or read_card_field(resolved.path, "model_name") or resolved.path.resolve().name
+
+
+def make_manifest(
+    model: ModelFacts,
+    graph: GraphFacts,
+    quantization: QuantizationFacts,
+    tokenizer: Tokenizer,
+    prompt: PromptFacts,
+    provenance: ProvenanceFacts,
+) -> Manifest:
+    """Return a manifest without files, quality and the checkpoint's hashes.
+
+    Raises:
+        PromptTemplateInvalid: The template leaves no room for a request.
+    """
+    return Manifest(
+        model=model,
         graph=graph,
-        quantization=QuantizationFacts(scheme.weights, scheme.activations, graph.kv_type, scheme.method),
+        quantization=quantization,
         tokenizer=TokenizerFacts(TOKENIZER_FILE, tokenizer.num_tokens),
         prompt=prompt,
-        prefix=PrefixFacts(_num_fixed(prompt, tokenizer, architecture.context_length), file=None),
-        generation=GenerationFacts(min(MAX_NEW_TOKENS, architecture.context_length)),
+        prefix=PrefixFacts(_num_fixed(prompt, tokenizer, model.context_length), file=None),
+        generation=GenerationFacts(min(MAX_NEW_TOKENS, model.context_length)),
         files={},
-        provenance=ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), _tools(), job.command),
+        provenance=provenance,
     )
-    return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
 
 
 def make_twin(plan: ExportPlan) -> ExportPlan:
@@ -116,8 +159,25 @@ def make_twin(plan: ExportPlan) -> ExportPlan:
     return replace(plan, manifest=replace(plan.manifest, graph=graph, quantization=quantization), scheme=scheme)
 
 
+def _require_divisible(scheme: Scheme, checkpoint: Checkpoint) -> None:
+    """Check that blocks fill the rows of every matrix, where the operators want that."""
+    size = scheme.block_size
+    if scheme.target != "tensorrt" or size is None:
+        return
+    for name, shape in checkpoint.architecture.tensor_shapes(checkpoint.tied).items():
+        if len(shape) == 2 and name not in (EMBEDDING, LM_HEAD) and shape[1] % size:
+            fitting = [other for other in BLOCK_SIZES if other.isdigit() and shape[1] % int(other) == 0]
+            remedy = f"Pass --block-size {fitting[-1]}" if fitting else "Pass --weights fp8 --activations fp8"
+            raise OptionInvalid(
+                f"{name}: has {shape[1]} inputs, which blocks of {size} do not divide; TensorRT wants whole blocks. "
+                f"{remedy}, or another --target."
+            )
+
+
 def _graph_facts(scheme: Scheme) -> GraphFacts:
-    return GraphFacts(GRAPH_FILE, scheme.target, TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)])
+    kv_update = "scatter" if scheme.target == "tensorrt" else "shared"
+    types = TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)]
+    return GraphFacts(GRAPH_FILE, scheme.target, kv_update, *types)
 
 
 def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -> int:
@@ -130,14 +190,26 @@ def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -
     return num_fixed
 
 
-def _prompt_facts(job: OnnxExport, checkpoint: Checkpoint, tokenizer: Tokenizer) -> PromptFacts:
-    template, source = read_prompt_template(checkpoint.path, job.prompt_template)
+def read_prompt_facts(
+    path: Path,
+    config: Mapping[str, object],
+    generation_config: Mapping[str, object] | None,
+    templates: Templates,
+    tokenizer: Tokenizer,
+) -> PromptFacts:
+    """Read the templates and the stop ids of a checkpoint's directory.
+
+    Raises:
+        PromptTemplateInvalid: A template is not usable.
+        CheckpointInvalid: No stop id.
+    """
+    template, source = read_prompt_template(path, templates.prompt_template)
     return PromptFacts(
         template=template,
         template_sha256=template_sha256(template),
         template_source=source,
-        chat=read_chat(checkpoint.path, job.chat_template, tokenizer.added_tokens),
-        stop_ids=read_stop_ids(checkpoint.path, checkpoint.config, checkpoint.generation_config, tokenizer),
+        chat=read_chat(path, templates.chat_template, tokenizer.added_tokens),
+        stop_ids=read_stop_ids(path, config, generation_config, tokenizer),
     )
 
 
@@ -156,5 +228,6 @@ def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:
     return total
 
 
-def _tools() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
+    """Return the versions that a bundle's bytes depend on."""
     return {"rubricrm": __version__, **{name: version(name) for name in ("onnx", "onnx-ir", "numpy", "safetensors")}}

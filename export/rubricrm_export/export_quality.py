@@ -34,7 +34,9 @@ def measure_export(
     Raises:
         QualityTooLow: The job's limits are exceeded.
     """
-    evaluation = EvaluationJob(bundle.path, reference, job.eval_text, max_kl=job.max_kl, min_top1=job.min_top1)
+    evaluation = EvaluationJob(
+        bundle.path, reference, job.eval_text, max_kl=job.max_kl, min_top1=job.min_top1, device="cpu"
+    )
     found = evaluate(evaluation, on_progress)
     changed = choose_accuracy_levels(
         bundle,

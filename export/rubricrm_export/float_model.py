@@ -19,9 +19,10 @@ from rubricrm.session import open_graph
 
 from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.graph.attention import rotary_tables
 from rubricrm_export.graph.builder import CONTRIB
-from rubricrm_export.graph.decoder import IR_VERSION, OPSET
+from rubricrm_export.graph.decoder import IR_VERSION
+from rubricrm_export.graph.onnxruntime_form import OPSET
+from rubricrm_export.graph.rotary import rotary_tables
 from rubricrm_export.quantize.rounding import read_rows
 from rubricrm_export.token_text import TokenText, check_context
 

@@ -15,10 +15,14 @@ from rubricrm_export.graph.block_storage import BlockStorage
 from rubricrm_export.graph.builder import DecoderBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.data_file import save_graph
 from rubricrm_export.graph.decoder import build_decoder
+from rubricrm_export.graph.decoder_form import DecoderForm
 from rubricrm_export.graph.float_storage import FloatStorage
 from rubricrm_export.graph.fp8_storage import DequantizedStorage, Fp8Storage
 from rubricrm_export.graph.integer_storage import IntegerStorage
 from rubricrm_export.graph.kv_storage import KVScales, KVStorage
+from rubricrm_export.graph.onnxruntime_form import OnnxRuntimeForm
+from rubricrm_export.graph.qdq_storage import QdqStorage
+from rubricrm_export.graph.standard_form import StandardForm
 from rubricrm_export.quantize.grid import IntegerGrid
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.weights import MatrixSource, WeightSource
@@ -35,11 +39,12 @@ TYPE_NAMES = {
 }
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
+_QDQ_TYPES = {"int4": ir.DataType.INT4, "int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 _KV_TYPES = {"int8": ir.DataType.INT8, "int8-tensor": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 
 
 def computed_type(scheme: Scheme) -> ir.DataType:
-    """Return the element type of the activations: the CPU provider has no 16-bit kernels for this graph."""
+    """Return the element type of the activations: the CPU provider has no 16-bit kernels for its graph."""
     return ir.DataType.FLOAT if scheme.target == "cpu" else FLOAT_TYPES[scheme.float_weights]
 
 
@@ -55,11 +60,18 @@ def kv_storage(scheme: Scheme, scales: KVScales | None) -> KVStorage:
 
 def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage) -> ir.Model:
     """Return the graph. No weight is read or rounded before it is saved."""
-    floats = FloatStorage(checkpoint, FLOAT_TYPES[scheme.float_weights], must_be_finite=scheme.is_quantized)
+    architecture, is_standard = checkpoint.architecture, scheme.target == "tensorrt"
+    floats = FloatStorage(
+        checkpoint,
+        FLOAT_TYPES[scheme.float_weights],
+        must_be_finite=scheme.is_quantized,
+        is_standard=is_standard,
+    )
     projections: MatrixStorage = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)
     head: TableStorage = floats if scheme.head_grid is None else head_storage(scheme.head_grid, weights)
     builder = DecoderBuilder(computed_type(scheme), projections, head, weights.norm)
-    return build_decoder(builder, checkpoint.architecture, kv, tied=checkpoint.tied)
+    form: DecoderForm = StandardForm(architecture, kv.dtype) if is_standard else OnnxRuntimeForm(architecture, kv)
+    return build_decoder(builder, architecture, form, tied=checkpoint.tied)
 
 
 def write_graph(
@@ -98,7 +110,9 @@ def write_graph(
 
 def projection_storage(scheme: Scheme, weights: MatrixSource) -> MatrixStorage:
     """Return how the quantized matrices of the layers are stored and multiplied."""
-    input_scale = weights.input_scale if scheme.activations == "fp8" else None
+    input_scale = weights.input_scale if scheme.has_static_activations else None
+    if scheme.target == "tensorrt":
+        return QdqStorage(weights.matrix, _QDQ_TYPES[scheme.weights], scheme.block_size, input_scale)
     if scheme.activations == "int8":
         return IntegerStorage(weights.matrix)
     if scheme.weights == "fp8" and scheme.target == "cuda":

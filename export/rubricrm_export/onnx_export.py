@@ -45,7 +45,7 @@ def plan_onnx(job: OnnxExport) -> ExportPlan:
     """
     check_target(job.target, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
-    with Checkpoint.open(resolved.path) as checkpoint:
+    with Checkpoint.open(resolved.path, job.most_positions) as checkpoint:
         return make_plan(job, resolved, checkpoint)
 
 
@@ -65,11 +65,11 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
     report = on_progress or no_progress
     check_target(job.target, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
-    with Checkpoint.open(resolved.path) as checkpoint:
+    with Checkpoint.open(resolved.path, job.most_positions) as checkpoint:
         plan = make_plan(job, resolved, checkpoint)
         check_space(job.target, plan.weight_bytes)
         check_memory(plan, checkpoint.architecture)
-        check_operators(plan.scheme if plan.scheme.target == "cpu" else make_twin(plan).scheme)
+        check_operators(plan.scheme if plan.scheme.runs_on_cpu else make_twin(plan).scheme)
         if plan.scheme.needs_calibration:
             _export_calibrated(job, plan, checkpoint, report)
         else:
@@ -116,7 +116,7 @@ def _write_bundle(
         report = partial(on_progress, "Writing weights")
         bundle = write_bundle_files(job, plan, checkpoint, source(computed), kv, directory, report)
         manifest = _with_source(bundle.manifest, checkpoint)
-        if plan.scheme.is_quantized and plan.scheme.target == "cpu":
+        if plan.scheme.is_quantized and plan.scheme.runs_on_cpu:
             manifest = _with_quality(job, checkpoint, bundle, manifest, on_progress)
         elif plan.scheme.is_quantized:
             twin = make_twin(plan)

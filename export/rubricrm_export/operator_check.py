@@ -19,7 +19,8 @@ from rubricrm.manifest import FLOAT_WEIGHTS
 from rubricrm.session import open_graph
 
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage, TableStorage
-from rubricrm_export.graph.decoder import IR_VERSION, OPSET
+from rubricrm_export.graph.decoder import IR_VERSION
+from rubricrm_export.graph.onnxruntime_form import OPSET
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 from rubricrm_export.graph_writer import head_storage, projection_storage
 from rubricrm_export.quantize.grid import FP8_MAX, Grid
@@ -62,15 +63,16 @@ def check_operators(scheme: Scheme) -> None:
 
 def operator_errors(scheme: Scheme) -> Iterator[OperatorError]:
     """Yield the errors of a scheme's operators; those of a GPU cannot be tried here."""
-    if scheme.target != "cpu":
+    if not scheme.runs_on_cpu:
         return
     if scheme.weights not in FLOAT_WEIGHTS:
         tolerance = {"int8": INT8, "fp8": FP8, "none": _weight_only_tolerance(scheme)}[scheme.activations]
-        for width in _widths(scheme.block_size):
-            sample = _Sample(scheme.grid, width)
+        largest = 127 if scheme.activations == "int8" else FP8_MAX
+        for width in _widths(scheme.block_size, is_padded=scheme.target != "tensorrt"):
+            sample = _Sample(scheme.grid, width, largest)
             yield from sample.linear_errors(projection_storage(scheme, sample), tolerance)
     if scheme.head_grid is not None:
-        for width in _widths(scheme.head_grid.block_size):
+        for width in _widths(scheme.head_grid.block_size, is_padded=True):
             sample = _Sample(scheme.head_grid, width)
             storage = head_storage(scheme.head_grid, sample)
             yield from sample.linear_errors(storage, INT8)
@@ -81,16 +83,17 @@ def _weight_only_tolerance(scheme: Scheme) -> float:
     return EXACT if scheme.weights == "fp8" or scheme.block_size is None else INT8
 
 
-def _widths(block_size: int | None) -> tuple[int, int]:
-    """Numbers of inputs that the block divides, and does not."""
+def _widths(block_size: int | None, *, is_padded: bool) -> tuple[int, int]:
+    """Numbers of inputs that the block divides, and, where such are stored, does not."""
     size = block_size or 64
-    return 4 * size, 2 * size + size // 2
+    return 4 * size, 2 * size + (size // 2 if is_padded else 0)
 
 
 class _Sample:
     """A random matrix as a source of weights, and graphs of one product with it."""
 
-    def __init__(self, grid: Grid, width: int) -> None:
+    def __init__(self, grid: Grid, width: int, largest_code: float = FP8_MAX) -> None:
+        self._largest_code = largest_code
         self._rng = np.random.default_rng(width)
         self._matrix = grid.round(self._rng.standard_normal((_NUM_OUTPUTS, width), np.float32))
         self._inputs = self._rng.standard_normal((_NUM_ROWS[-1], width), np.float32)
@@ -101,8 +104,8 @@ class _Sample:
         return self._tensors
 
     def input_scale(self, name: str) -> float:  # noqa: ARG002
-        """Return the scale at which the largest input is the largest FP8 number."""
-        return float(np.abs(self._inputs).max()) / FP8_MAX
+        """Return the scale at which the largest input is the largest code."""
+        return float(np.abs(self._inputs).max()) / self._largest_code
 
     def linear_errors(self, storage: MatrixStorage, tolerance: float) -> Iterator[OperatorError]:
         """Yield the error of a product with one row of inputs, and with several."""

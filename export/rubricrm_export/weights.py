@@ -66,7 +66,7 @@ class RoundedWeights:
         return None
 
     def input_scale(self, name: str) -> float:
-        """Return the scale at which the largest input of a matrix, which was measured, is the largest FP8 number."""
+        """Return the scale at which the largest input of a matrix, which was measured, is the largest code."""
         largest = self.largest_input(name)
         assert largest is not None
-        return max(largest, 1e-6) / FP8_MAX
+        return max(largest, 1e-6) / (FP8_MAX if self._scheme.activations == "fp8" else 127)

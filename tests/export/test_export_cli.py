@@ -333,6 +333,8 @@ def test_ctrl_c(make_checkpoint: MakeCheckpoint, bundle_copy: Path, replacing: b
         shutil.rmtree(bundle_copy)
     script = (
         "import signal\n"
+        # A shell's background job, and all that it starts, ignores Ctrl-C: these tests may be one.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from rubricrm_export.graph.streamed_tensor import StreamedTensor\n"
         "def wait(*_):\n"
         "    print('here', flush=True)\n"

@@ -18,8 +18,8 @@ from rubricrm_export.architecture import Architecture
 from rubricrm_export.checkpoint import Checkpoint
 from rubricrm_export.checkpoint_files import read_header
 from rubricrm_export.checkpoint_tensor import CheckpointTensor
-from rubricrm_export.graph.attention import rotary_tables
 from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph.rotary import rotary_tables
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 from rubricrm_export.graph_writer import author_graph
 from rubricrm_export.onnx_export import OnnxExport, export_onnx

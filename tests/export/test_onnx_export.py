@@ -64,6 +64,7 @@ def test_manifest_of_a_tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> None:
     assert dataclasses.asdict(manifest.graph) == {
         "file": "model.onnx",
         "target": "cpu",
+        "kv_update": "shared",
         "compute_type": "float32",
         "kv_type": "float32",
     }
@@ -221,7 +222,7 @@ def test_cuda_bundle_is_refused_on_a_cpu(make_checkpoint: MakeCheckpoint, weight
     ("options", "words"),
     [
         ({"weights": "int3"}, "weights must be one of fp32, fp16, bf16, int8, int4, fp8, got 'int3'"),
-        ({"device": "tpu"}, "target must be one of cpu, cuda, got 'tpu'"),
+        ({"device": "tpu"}, "target must be one of cpu, cuda, tensorrt, got 'tpu'"),
     ],
 )
 def test_unknown_option(options: dict[str, str], words: str) -> None:

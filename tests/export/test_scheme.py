@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from rubricrm.errors import OptionInvalid
-from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
+from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, TARGETS, WEIGHTS
 from rubricrm_export.onnx_export import OnnxExport
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
 from rubricrm_export.quantize.scheme import ROWS, Scheme, describe_rows
@@ -27,6 +27,9 @@ DEFAULTS = {
     ("cuda", "int8", "none"): ("rtn", 32, True, "int8"),
     ("cuda", "fp8", "none"): ("rtn", 128, True, "model"),
     ("cuda", "fp8", "fp8"): ("rtn", 128, True, "model"),
+    ("tensorrt", "int4", "none"): ("rtn", 128, True, "model"),
+    ("tensorrt", "int8", "int8"): ("smoothquant", None, True, "model"),
+    ("tensorrt", "fp8", "fp8"): ("rtn", None, True, "model"),
 }
 
 
@@ -39,7 +42,7 @@ def test_defaults(target: str, weights: str, activations: str) -> None:
     expected = DEFAULTS[target, weights, activations]
     assert (scheme.method, scheme.block_size, scheme.symmetric, scheme.head) == expected
     assert (scheme.target, scheme.weights, scheme.activations) == (target, weights, activations)
-    assert (scheme.kv, scheme.float_weights) == ("model", "bf16")
+    assert (scheme.kv, scheme.float_weights) == ("model", "fp16" if target == "tensorrt" else "bf16")
     assert scheme.is_quantized
 
 
@@ -47,7 +50,7 @@ def test_table_has_a_default_for_each_kind_of_row() -> None:
     assert {(row.target, row.weights, row.activations) for row in ROWS} == set(DEFAULTS)
 
 
-@pytest.mark.parametrize("target", ["cpu", "cuda"])
+@pytest.mark.parametrize("target", ["cpu", "cuda", "tensorrt"])
 @pytest.mark.parametrize("float_weights", FLOAT_WEIGHTS)
 @pytest.mark.parametrize("weights", [None, *FLOAT_WEIGHTS])
 def test_float_weights(target: str, float_weights: str, weights: str | None) -> None:
@@ -55,7 +58,8 @@ def test_float_weights(target: str, float_weights: str, weights: str | None) -> 
         with pytest.raises(OptionInvalid, match="--weights fp32 cannot be run by --target cuda, which has: fp16"):
             Scheme.of(target, float_weights, weights=weights)
         return
-    stored = weights or ("fp16" if (target, float_weights) == ("cuda", "fp32") else float_weights)
+    is_half = target == "tensorrt" or (target, float_weights) == ("cuda", "fp32")
+    stored = weights or ("fp16" if is_half else float_weights)
     scheme = Scheme.of(target, float_weights, weights=weights)
     assert scheme == Scheme(target, stored, "none", "model", "none", None, False, "model", stored)
     assert (scheme.is_quantized, scheme.needs_calibration, scheme.head_grid) == (False, False, None)
@@ -70,24 +74,30 @@ def test_float_weights(target: str, float_weights: str, weights: str | None) -> 
         ("cuda", "fp32", "fp16"),
         ("cuda", "fp16", "fp16"),
         ("cuda", "bf16", "bf16"),
+        ("tensorrt", "fp32", "fp16"),
+        ("tensorrt", "bf16", "fp16"),
     ],
 )
 @pytest.mark.parametrize("weights", QUANTIZED_WEIGHTS)
 def test_what_is_not_quantized_keeps_its_type_but_fp32_on_a_gpu(
     target: str, float_weights: str, kept: str, weights: str
 ) -> None:
-    assert Scheme.of(target, float_weights, weights=weights).float_weights == kept
+    activations = weights if target == "tensorrt" and weights != "int4" else "none"
+    assert Scheme.of(target, float_weights, weights=weights, activations=activations).float_weights == kept
 
 
 def all_options() -> list[dict[str, Any]]:
     names = ("target", "weights", "activations", "block_size", "method", "kv", "head")
-    values = (("cpu", "cuda"), WEIGHTS, ACTIVATIONS, (None, *BLOCK_SIZES), (None, *METHODS), KV_CACHES, (None, *HEADS))
+    blocks, methods, heads = (None, *BLOCK_SIZES), (None, *METHODS), (None, *HEADS)
+    values = (TARGETS, WEIGHTS, ACTIVATIONS, blocks, methods, KV_CACHES, heads)
     return [dict(zip(names, chosen, strict=True)) for chosen in product(*values)]
 
 
 def is_possible(target: str, weights: str, activations: str, kv: str, **options: str | None) -> bool:
     """The table as the documents state it, written anew."""
     block_size, method = options["block_size"], options["method"]
+    if target == "tensorrt":
+        return is_possible_for_tensorrt(weights, activations, kv, **options)
     if kv == "fp8" and target == "cpu":
         return False
     if weights in FLOAT_WEIGHTS:
@@ -102,6 +112,18 @@ def is_possible(target: str, weights: str, activations: str, kv: str, **options:
     if weights == "fp8":
         return activations in ("none", "fp8") and block_size in (None, "128", "channel") and method in (None, "rtn")
     return False
+
+
+def is_possible_for_tensorrt(weights: str, activations: str, kv: str, **options: str | None) -> bool:
+    block_size, method, head = options["block_size"], options["method"], options["head"]
+    if kv != "model" or head not in (None, "model"):
+        return False
+    if weights in FLOAT_WEIGHTS:
+        return activations == "none" and not any(options.values())
+    if weights == "int4":
+        return activations == "none" and block_size != "channel" and method != "smoothquant"
+    methods = (None, "rtn", "smoothquant") if weights == "int8" else (None, "rtn")
+    return activations == weights and block_size in (None, "channel") and method in methods
 
 
 def test_every_combination_is_made_or_refused() -> None:

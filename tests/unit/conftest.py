@@ -99,7 +99,7 @@ def int8_bundle(bundle_without_prefix: Path, edit_manifest: EditManifest) -> Pat
 @pytest.fixture
 def device_in_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the device cuda be the CPU, reached in every way as a device: memory, copies and bindings."""
-    monkeypatch.setitem(_DEVICES, "cuda", _Device("CPUExecutionProvider", "cpu", is_host=False))
+    monkeypatch.setitem(_DEVICES, "cuda", _Device("CPUExecutionProvider", "cpu"))
 
 
 class ScriptedSession:

@@ -166,6 +166,8 @@ def test_the_json_of_another_program_is_refused() -> None:
         ("model.vocab_size", 0),
         ("model.context_length", 0),
         ("graph.target", "tpu"),
+        ("graph.kv_update", "copy"),
+        ("graph.kv_update", "scatter"),
         ("graph.compute_type", "int3"),
         ("graph.kv_type", "float64"),
         ("graph.kv_type", "bfloat16"),
@@ -254,6 +256,7 @@ def test_the_cache_of_the_graph_is_the_one_that_was_quantized(document: Document
 @pytest.mark.parametrize("kv_type", [*KV_TYPES["cuda"], "float8e5m2", "int4", ""])
 def test_schema_and_reader_know_the_same_caches(document: Document, target: str, kv_type: str) -> None:
     changed_document = quantized(document, kv_cache=kv_type, target=target)
+    changed_document["graph"]["kv_update"] = "scatter" if target == "tensorrt" else "shared"
     is_known = kv_type in KV_TYPES[target]
     assert schema().is_valid(changed_document) is is_known
     if is_known:

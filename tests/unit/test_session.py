@@ -49,7 +49,7 @@ def session(bundle: Bundle) -> Iterator[Session]:
 
 @pytest.mark.parametrize("device", ["tpu", "", "CPU", "cuda:1"])
 def test_an_unknown_device_is_refused(bundle: Bundle, device: str) -> None:
-    message = f"device must be one of cpu, cuda, got '{device}'"
+    message = f"device must be one of cpu, cuda, tensorrt, tensorrt-rtx, got '{device}'"
     with pytest.raises(OptionInvalid, match=message):
         Session(bundle, device=device)
     with pytest.raises(OptionInvalid, match=message):

@@ -115,7 +115,3 @@ class DecoderBuilder(GraphBuilder):
     def norm_weight(self, name: str) -> ir.Value:
         """Return a norm's weight. It is stored as it is computed with: a few kilobytes that rounding would not pay."""
         return self._values[name] if name in self._values else self.parameter(self._norm(name))
-
-    def rms_norm(self, x: ir.Value, weight: str, epsilon: float, name: str) -> ir.Value:
-        """Normalize the last axis by its root mean square and scale it."""
-        return self.op("RMSNormalization", [x, self.norm_weight(weight)], f"{name}/RMSNorm", axis=-1, epsilon=epsilon)

@@ -23,11 +23,13 @@ class FloatStorage:
         checkpoint: Must stay as it is until the graph is written.
         stored: Element type of the weights in the file.
         must_be_finite: Whether a weight that is no number is an error.
+        is_standard: Whether products are written in standard ONNX: a runtime fuses the two nodes.
     """
 
     checkpoint: Checkpoint
     stored: ir.DataType
     must_be_finite: bool = False
+    is_standard: bool = False
 
     def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
         """Multiply by a weight as it lies in the checkpoint.
@@ -35,6 +37,9 @@ class FloatStorage:
         FusedMatMul reads it transposed: nothing is transposed at export, and a tied head shares the embedding.
         """
         matrix = self._cast(b, self._parameter(b, weight), weight)
+        if self.is_standard:
+            transposed = b.op("Transpose", [matrix], f"{name}/Transpose", perm=[1, 0])
+            return b.op("MatMul", [x, transposed], f"{name}/MatMul")
         return b.op("FusedMatMul", [x, matrix], f"{name}/MatMul", domain=CONTRIB, transB=1)
 
     def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:

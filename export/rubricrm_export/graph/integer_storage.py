@@ -37,7 +37,7 @@ class IntegerStorage:
             "MatMulIntegerToFloat",
             [
                 codes,
-                b.parameter(tensors.transposed_codes()),
+                b.parameter(tensors.transposed_codes(lambda codes: codes.T, ir.DataType.UINT8)),
                 b.constant("constant.float32.1", np.array(1, np.float32)),
                 b.parameter(tensors.scales(np.float32, [rows])),
                 b.constant("constant.uint8.middle", np.array(_MIDDLE, np.uint8)),

@@ -20,7 +20,10 @@ class MadeTensor(ir.LazyTensor):
 
     def __init__(self, parts: Callable[[], Iterator[Array]], dtype: ir.DataType, shape: Any, name: str) -> None:
         def whole() -> ir.TensorProtocol:
-            return ir.tensor(np.concatenate(list(parts())), dtype=dtype, name=name)
+            made = np.concatenate(list(parts()))
+            if dtype.itemsize < 1:
+                return ir.PackedTensor(made, dtype, shape=ir.Shape(shape), name=name)
+            return ir.tensor(made, dtype=dtype, name=name)
 
         super().__init__(whole, dtype, ir.Shape(shape), name=name)
         self._parts = parts
@@ -67,17 +70,30 @@ class MatrixTensors:
         """Return the tensor of the codes; `pack` turns a block of rows into the rows of the tensor."""
         return MadeTensor(lambda: self._pass.codes(pack), dtype, shape, f"{self.name}.codes")
 
-    def transposed_codes(self) -> ir.TensorProtocol:
-        """Return the tensor of the codes as uint8 [in_features, out_features]. Holds the whole matrix when written."""
+    def transposed_codes(self, pack: Callable[[Array], Array], dtype: ir.DataType) -> ir.TensorProtocol:
+        """Return the tensor of the codes as [in_features, out_features]. Holds the whole matrix when written.
+
+        Args:
+            pack: Turns the codes [out_features, in_features] into the bytes of the tensor.
+            dtype: Of the tensor.
+        """
 
         def parts() -> Iterator[Array]:
-            yield np.concatenate(list(self._pass.codes(lambda matrix: matrix.codes))).T
+            yield pack(np.concatenate(list(self._pass.codes(lambda matrix: matrix.codes))))
 
-        return MadeTensor(parts, ir.DataType.UINT8, self.shape[::-1], f"{self.name}.codes")
+        return MadeTensor(parts, dtype, self.shape[::-1], f"{self.name}.codes")
 
     def scales(self, dtype: Any, shape: Any) -> ir.TensorProtocol:
         """Return the tensor of the scales, of a numpy type and any shape that holds them in order of rows."""
         return self._parameters("scales", self._pass.scales, np.dtype(dtype), shape)
+
+    def transposed_scales(self, dtype: Any, shape: tuple[int, int] | list[int]) -> ir.TensorProtocol:
+        """Return the tensor of the scales as [blocks, out_features], given their shape before."""
+
+        def parts() -> Iterator[Array]:
+            yield np.ascontiguousarray(self._pass.scales().astype(dtype).reshape(shape).T)
+
+        return MadeTensor(parts, ir.DataType.from_numpy(np.dtype(dtype)), shape[::-1], f"{self.name}.scales")
 
     def zero_points(self, shape: Any) -> ir.TensorProtocol:
         """Return the tensor of the packed zero points, uint8."""

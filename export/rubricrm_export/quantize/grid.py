@@ -162,22 +162,30 @@ class IntegerGrid:
 
 @dataclass(frozen=True)
 class Fp8Grid:
-    """E4M3 floats with one scale a row, or a block: `code * scale`, the row's largest weight at 448."""
+    """E4M3 floats with one scale a row, or a block: `code * scale`, the row's largest weight at 448.
+
+    Attributes:
+        block_size: As `IntegerGrid`.
+        scale_type: As `IntegerGrid`.
+        bits: 8.
+    """
 
     block_size: int | None = None
+    scale_type: Any = np.float32
     bits: int = 8
 
     def round(self, weight: Float, importance: Float | None = None) -> QuantizedMatrix:  # noqa: ARG002
         """Round to nearest. A float's steps are relative: clipping the range gains nothing."""
         block_size = self.block_size or weight.shape[1]
         blocks = split_blocks(weight, block_size)
-        scales = round_scales(np.abs(blocks).max(-1) / np.float32(FP8_MAX), np.float32)
+        scales = round_scales(np.abs(blocks).max(-1) / np.float32(FP8_MAX), self.scale_type)
         codes = to_fp8(blocks / scales[..., None]).reshape(len(weight), -1)[:, : weight.shape[1]]
         return QuantizedMatrix(np.ascontiguousarray(codes), scales, None, self.bits, block_size)
 
     def num_bytes(self, rows: int, width: int) -> int:
         """Bytes of a matrix on disk, scales included."""
-        return rows * (width + 4 * -(-width // (self.block_size or width)))
+        scale_bytes = int(np.dtype(self.scale_type).itemsize)
+        return rows * (width + scale_bytes * -(-width // (self.block_size or width)))
 
 
 @dataclass(frozen=True)

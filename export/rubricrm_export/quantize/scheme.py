@@ -50,8 +50,29 @@ ROWS = (
     Row("cuda", "int8", "none", ("32", "64", "128"), ("rtn", "gptq", "awq"), "MatMulNBits"),
     Row("cuda", "fp8", "none", ("128", "channel"), ("rtn",), "MatMulBlockQuantizedFp8Weight"),
     Row("cuda", "fp8", "fp8", ("128", "channel"), ("rtn",), "MatMulBlockQuantizedFp8Weight"),
+    Row("tensorrt", "int4", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "DequantizeLinear + MatMul"),
+    # TensorRT quantizes weights alone in 4 bits only, and rounds activations by one scale that it is given.
+    Row("tensorrt", "int8", "int8", ("channel",), ("smoothquant", "rtn"), "QuantizeLinear, DequantizeLinear + MatMul"),
+    Row("tensorrt", "fp8", "fp8", ("channel",), ("rtn",), "QuantizeLinear, DequantizeLinear + MatMul"),
 )
-_KV_OF_TARGET = {"cpu": ("model", "int8", "int8-tensor"), "cuda": KV_CACHES}
+# Storage of the head where none was asked for, by that of the layers.
+_DEFAULT_HEADS = {"int8": "int8", "int4": "int4", "fp8": "model"}
+
+
+@dataclass(frozen=True)
+class _Offered:
+    """What a target has besides its rows: float types of weights, KV caches, storage of embedding and head."""
+
+    floats: tuple[str, ...]
+    kv: tuple[str, ...]
+    heads: tuple[str, ...]
+
+
+_OFFERED = {
+    "cpu": _Offered(FLOAT_WEIGHTS, ("model", "int8", "int8-tensor"), HEADS),
+    "cuda": _Offered(("fp16", "bf16"), KV_CACHES, HEADS),
+    "tensorrt": _Offered(FLOAT_WEIGHTS, ("model",), ("model",)),
+}
 
 
 @dataclass(frozen=True)
@@ -59,9 +80,9 @@ class Scheme:
     """The quantization of a bundle, complete and possible. Make one with `Scheme.of`.
 
     Attributes:
-        target: "cpu" or "cuda".
+        target: "cpu", "cuda" or "tensorrt".
         weights: Of the layers' matrices: "fp32" ... "fp8".
-        activations: "none", "int8" (a scale a token) or "fp8" (one calibrated scale a matrix).
+        activations: "none", "int8" (a scale a token; for TensorRT as FP8) or "fp8" (one calibrated scale a matrix).
         kv: "model", "int8" (a scale a channel), "int8-tensor" (one a layer) or "fp8" (one a layer).
         method: How weights are rounded; "none" for float weights.
         block_size: Inputs that share a scale; None: all of a row.
@@ -97,10 +118,10 @@ class Scheme:
         """Check options together and fill in what was left out.
 
         Args:
-            target: "cpu" or "cuda".
+            target: As the attribute.
             float_weights: Float type that the checkpoint stores.
-            weights: None for the checkpoint's own type, but FP16 for FP32 on a GPU. The others: as the attributes; None
-                for the default.
+            weights: None for the checkpoint's own type; FP16 for TensorRT, and for FP32 with "cuda". The others: as
+                the attributes; None for the default.
             activations: As the attribute.
             kv: As the attribute.
             method: As the attribute.
@@ -111,21 +132,16 @@ class Scheme:
         Raises:
             OptionInvalid: No operator of the target does that; the message lists what there is.
         """
-        if target == "cuda" and float_weights == "fp32":
-            # Attention and the products of quantized matrices take 16-bit numbers there.
+        if target == "tensorrt" or (target, float_weights) == ("cuda", "fp32"):
+            # A GPU's attention and products of quantized matrices take 16-bit numbers. For TensorRT FP16 whatever the
+            # checkpoint stores: a CPU cannot run BF16, and what ships was run.
             float_weights = "fp16"
         weights = weights or float_weights
         _require("weights", weights, WEIGHTS)
         _require("activations", activations, ACTIVATIONS)
         _require("kv", kv, KV_CACHES)
-        if kv not in _KV_OF_TARGET[target]:
-            raise OptionInvalid(
-                f"--kv {kv} cannot be run by --target {target}, which has: {', '.join(_KV_OF_TARGET[target])}."
-            )
-        if (target, weights) == ("cuda", "fp32"):
-            raise OptionInvalid(
-                "--weights fp32 cannot be run by --target cuda, which has: fp16, bf16, int8, int4, fp8."
-            )
+        _require("head", head or "model", HEADS)
+        _require_of_target(target, weights, kv, head, symmetric)
         if weights in FLOAT_WEIGHTS:
             given = {"--activations": activations != "none", "--method": method, "--block-size": block_size}
             _refuse(weights, {**given, "--head": head, "--symmetric": symmetric is not None})
@@ -133,7 +149,6 @@ class Scheme:
         row = _find_row(target, weights, activations, block_size, method)
         if weights != "int4":
             _refuse(weights, {"--symmetric/--asymmetric": symmetric is not None})
-        _require("head", head or "model", HEADS)
         size = block_size or row.block_sizes[0]
         return cls(
             target,
@@ -142,8 +157,8 @@ class Scheme:
             kv,
             method or row.methods[0],
             None if size == "channel" else int(size),
-            weights != "int4" or bool(symmetric),
-            head or {"int8": "int8", "int4": "int4", "fp8": "model"}[weights],
+            weights != "int4" or target == "tensorrt" or bool(symmetric),
+            head or ("model" if target == "tensorrt" else _DEFAULT_HEADS[weights]),
             float_weights,
         )
 
@@ -156,7 +171,7 @@ class Scheme:
     def grid(self) -> Grid:
         """Numbers that the layers' matrices are rounded to."""
         if self.weights == "fp8":
-            return Fp8Grid(self.block_size)
+            return Fp8Grid(self.block_size, self._scale_type if self.target == "tensorrt" else np.float32)
         return IntegerGrid(4 if self.weights == "int4" else 8, self.block_size, self.symmetric, self._scale_type)
 
     @property
@@ -174,7 +189,17 @@ class Scheme:
     @property
     def needs_calibration(self) -> bool:
         """Whether the model must run on some text before anything is written."""
-        return self.rounds_by_calibration or self.activations == "fp8" or self.kv != "model"
+        return self.rounds_by_calibration or self.has_static_activations or self.kv != "model"
+
+    @property
+    def has_static_activations(self) -> bool:
+        """Whether activations are rounded by one scale a matrix, measured beforehand."""
+        return self.activations == "fp8" or (self.activations == "int8" and self.target == "tensorrt")
+
+    @property
+    def runs_on_cpu(self) -> bool:
+        """Whether the graph itself can be run, and measured, on a CPU."""
+        return self.target == "cpu" or (self.target == "tensorrt" and self.float_weights != "bf16")
 
     @property
     def _scale_type(self) -> Any:
@@ -190,6 +215,20 @@ def describe_rows(target: str) -> str:
         for row in ROWS
         if row.target == target
     )
+
+
+def _require_of_target(target: str, weights: str, kv: str, head: str | None, symmetric: bool | None) -> None:
+    """Check each option by itself against what a target has."""
+    offered = _OFFERED[target]
+    if weights in FLOAT_WEIGHTS and weights not in offered.floats:
+        has = ", ".join((*offered.floats, "int8", "int4", "fp8"))
+        raise OptionInvalid(f"--weights {weights} cannot be run by --target {target}, which has: {has}.")
+    if kv not in offered.kv:
+        raise OptionInvalid(f"--kv {kv} cannot be run by --target {target}, which has: {', '.join(offered.kv)}.")
+    if head not in (None, *offered.heads):
+        raise OptionInvalid(f"--head {head} cannot be run by --target {target}, which has: {', '.join(offered.heads)}.")
+    if target == "tensorrt" and symmetric is False:
+        raise OptionInvalid("--asymmetric cannot be run by --target tensorrt, which has no zero points. Leave it out.")
 
 
 def _find_row(target: str, weights: str, activations: str, block_size: str | None, method: str | None) -> Row:

@@ -6,16 +6,14 @@ environment in the cache directory, once (about 1.5 GB), or used where it is.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
-from rubricrm.machine import cache_directory
 
 from rubricrm_export.bundle_writer import bundle_directory
 from rubricrm_export.tensorrt.commands import VERSIONS, llm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
-from rubricrm_export.tensorrt.tool import run_tool
+from rubricrm_export.tool import own_program, program_of, run_tool
 
 _PROGRAM = "tensorrt-edgellm-export"
 _GRAPH = Path("llm") / "model.onnx"
@@ -46,7 +44,10 @@ def export_edge_onnx(path: Path, target: Path, *, environment: Path | None = Non
         raise TargetExists(f"{target}: exists. Choose another path, or remove it.")
     if not target.resolve().parent.is_dir():
         raise ExportFailed(f"{target.resolve().parent}: no such directory. Make it first.")
-    program = _own_exporter() if environment is None else _exporter(environment)
+    requirements = (VERSIONS["edge-llm"],)
+    program = (
+        own_program(_PROGRAM, requirements) if environment is None else program_of(environment, _PROGRAM, requirements)
+    )
     with bundle_directory(target, force=False) as made:
         made.rmdir()  # the exporter makes it
         run_tool([str(program), str(path.resolve()), str(made)])
@@ -54,19 +55,3 @@ def export_edge_onnx(path: Path, target: Path, *, environment: Path | None = Non
         if missing:
             raise ExportFailed(f"{_PROGRAM} ended well and wrote no {' and no '.join(missing)}.")
     return " ".join(llm_build(directory.limits, str(target / "llm"), "engine"))
-
-
-def _exporter(environment: Path) -> Path:
-    program = environment / "bin" / _PROGRAM
-    if not program.is_file():
-        raise OptionInvalid(f"{program}: is missing. Install it there: pip install '{VERSIONS['edge-llm']}'.")
-    return program
-
-
-def _own_exporter() -> Path:
-    environment = cache_directory() / VERSIONS["edge-llm"].replace("[export]==", "-")
-    program = environment / "bin" / _PROGRAM
-    if not program.is_file():
-        run_tool([sys.executable, "-m", "venv", str(environment)])
-        run_tool([str(environment / "bin" / "python"), "-m", "pip", "install", VERSIONS["edge-llm"]])
-    return _exporter(environment)

@@ -17,7 +17,7 @@ from rubricrm_export.tensorrt.commands import trtllm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.linter import require_sound
 from rubricrm_export.tensorrt.support import FP8_CAPABILITY, choose
-from rubricrm_export.tensorrt.tool import run_tool
+from rubricrm_export.tool import run_tool
 
 VERSION = "1.2.1"
 _ENGINE = "rank0.engine"

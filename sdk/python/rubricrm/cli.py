@@ -13,6 +13,7 @@ import click
 
 from rubricrm._version import __version__
 from rubricrm.errors import RequestInvalid, RubricrmError
+from rubricrm.manifest import DEVICES
 
 if TYPE_CHECKING:
     from rubricrm.bundle import Bundle
@@ -86,7 +87,7 @@ def main() -> None:
 @click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given again.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Return what there is after this time.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run.  [default: the bundle's target]")
+@click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
 @click.option("--verify", is_flag=True, help="Compare the bundle's hashes first.")
 def generate(

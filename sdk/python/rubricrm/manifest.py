@@ -23,14 +23,31 @@ FORMAT_VERSION = 1
 REQUEST_FIELD = "{prompt}"
 
 FLOAT_TYPES = ("float32", "float16", "bfloat16")
-TARGETS = ("cpu", "cuda")
+TARGETS = ("cpu", "cuda", "tensorrt")
+# Where bundles run, and those of which targets. What is exported for TensorRT is standard ONNX: a CPU runs it too, for
+# checking.
+DEVICES = {
+    "cpu": ("cpu", "tensorrt"),
+    "cuda": ("cuda",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt",),
+}
+# How new keys and values join the past ones: appended by the attention kernel in a buffer that both share, written into
+# a buffer of fixed length, or joined into a new tensor.
+KV_UPDATES = ("shared", "scatter", "concatenate")
 # How weights are stored, and in which type a checkpoint's matrices are when nothing is quantized.
 WEIGHTS = ("fp32", "fp16", "bf16", "int8", "int4", "fp8")
 FLOAT_WEIGHTS = WEIGHTS[:3]
 ACTIVATIONS = ("none", "int8", "fp8")
 METHODS = ("none", "rtn", "gptq", "awq", "smoothquant")
-# What a KV cache may hold, by target: bfloat16 and FP8 have no kernel on the CPU.
-KV_TYPES = {"cpu": ("float32", "float16", "int8"), "cuda": (*FLOAT_TYPES, "int8", "float8e4m3fn")}
+# What a KV cache may hold, by target: bfloat16 and FP8 have no kernel on the CPU, TensorRT's has floats alone.
+KV_TYPES = {
+    "cpu": ("float32", "float16", "int8"),
+    "cuda": (*FLOAT_TYPES, "int8", "float8e4m3fn"),
+    "tensorrt": FLOAT_TYPES,
+}
+# Ways to append to it, by target.
+_KV_UPDATES = {"cpu": ("shared", "concatenate"), "cuda": ("shared",), "tensorrt": ("scatter",)}
 # File names are plain: no separator, no leading dot, nothing that a file system reads in its own way.
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -56,13 +73,14 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """Which file to run, on which device, and its element types: of activations, and of the KV cache.
+    """Which file to run, on which device, its element types (of activations, of the KV cache), and how that grows.
 
-    Logits are float32 whatever these are.
+    Logits are float32 whatever these are. `kv_update` is one of `KV_UPDATES`.
     """
 
     file: str
     target: str
+    kv_update: str
     compute_type: str
     kv_type: str
 
@@ -269,6 +287,9 @@ def _check(manifest: Manifest, where: str) -> None:
     kv_types = KV_TYPES[graph.target]
     expected = f"one of {', '.join(kv_types)} for the target {graph.target}"
     require(graph.kv_type in kv_types, "graph.kv_type", graph.kv_type, expected)
+    updates = _KV_UPDATES[graph.target]
+    expected = f"one of {', '.join(updates)} for the target {graph.target}"
+    require(graph.kv_update in updates, "graph.kv_update", graph.kv_update, expected)
     _check_quantization(manifest.quantization, graph, require)
     for name, entry in files.items():
         require(FILE_NAME.fullmatch(name) is not None, "files", name, "plain file names inside the bundle")

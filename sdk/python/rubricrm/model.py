@@ -163,8 +163,8 @@ class RubricModel:
 
         Args:
             path: Its directory.
-            device: "cpu" or "cuda"; None takes the device that the bundle was exported for. It runs there or not at
-                all: nothing falls back to the CPU.
+            device: "cpu", "cuda", "tensorrt" or "tensorrt-rtx"; None takes the device
+                that the bundle was exported for. It runs there or not at all: nothing falls back to the CPU.
             threads: Threads to compute with; None takes the cores that this process may really use.
             verify: Also compare every file's hash with the manifest.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rubricrm import cuda
+from rubricrm import cuda, tensorrt
 from rubricrm.bundle import Bundle
+from rubricrm.concatenated_cache import NAMES, ConcatenatedCache
 from rubricrm.errors import ModelClosed, OptionInvalid, RuntimeFailed, RuntimeMissing
 from rubricrm.kv_cache import DeviceBuffer, HostBuffer, KVCache
 from rubricrm.machine import usable_cores
+from rubricrm.manifest import DEVICES
+from rubricrm.step_inputs import STEP_INPUTS, StepInputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +33,10 @@ _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _ELEMENT_TYPES = {"float32": 1, "int8": 3, "int64": 7, "float16": 10, "bfloat16": 16, "float8e4m3fn": 17}
 
 
+# Standard operators that cost something: a device that leaves one of them to the CPU does not run the model.
+_HEAVY_OPERATORS = ("MatMul", "Attention", "TensorScatter")
+
+
 @dataclass(frozen=True)
 class _Device:
     """Where a graph runs.
@@ -38,31 +45,33 @@ class _Device:
         provider: ONNX Runtime's execution provider.
         memory: ONNX Runtime's name for the memory that its kernels read.
         is_host: Whether that is this process's own memory.
+        problem: Returns what the device lacks here, given the imported onnxruntime; None: nothing is known to.
     """
 
     provider: str
     memory: str
-    is_host: bool
+    is_host: bool = False
+    problem: Callable[[Any], str | None] = lambda _: None
 
 
 _DEVICES = {
     "cpu": _Device("CPUExecutionProvider", "cpu", is_host=True),
-    "cuda": _Device(cuda.PROVIDER, "cuda", is_host=False),
+    "cuda": _Device(cuda.PROVIDER, "cuda", problem=lambda runtime: cuda.cuda_problem(runtime)),
+    "tensorrt": _Device(tensorrt.PROVIDER, "cuda", problem=lambda runtime: tensorrt.tensorrt_problem(runtime)),
+    "tensorrt-rtx": _Device(tensorrt.RTX_PROVIDER, "cuda", problem=lambda runtime: tensorrt.rtx_problem(runtime)),
 }
-DEVICES = tuple(_DEVICES)
 
 
 class Slot:
-    """A KV cache bound to the graph once: past and present are the same memory, so no token copies them."""
+    """A KV cache bound to the graph, and what else a run on it needs.
 
-    def __init__(self, cache: KVCache, binding: Any, max_rows: int) -> None:
-        import numpy as np
+    Where past and present are the same memory they are bound once: no token copies them.
+    """
 
+    def __init__(self, cache: KVCache | ConcatenatedCache, inputs: StepInputs, binding: Any) -> None:
         self.cache = cache
+        self.inputs = inputs
         self.binding = binding
-        self.token_ids: NDArray[np.int64] = np.zeros((1, max_rows), np.int64)
-        self.mask: NDArray[np.int64] = np.ones((1, cache.capacity), np.int64)
-        self.num_logits: NDArray[np.int64] = np.ones(1, np.int64)
         self.device_logits: Any = None
 
 
@@ -70,7 +79,7 @@ class Session:
     """An open graph. `run` is safe from several threads; each call advances one slot.
 
     Attributes:
-        device: Where it runs: "cpu" or "cuda".
+        device: Where it runs: one of `DEVICES`.
         threads: Threads of one run.
         max_rows: Most tokens of one run.
     """
@@ -101,9 +110,10 @@ class Session:
         target = bundle.manifest.graph.target
         self.device = target if device is None else device
         self._device = _find_device(self.device)
-        if target != self.device:
+        if target not in DEVICES[self.device]:
             raise OptionInvalid(
-                f"{bundle.path}: was exported for {target}, cannot run on {device}. Export with --target {device}."
+                f"{bundle.path}: was exported for {target}, cannot run on {device}. Export with --target "
+                f"{DEVICES[self.device][0]}."
             )
         if threads is not None and (type(threads) is not int or not 1 <= threads <= _MAX_THREADS):
             raise OptionInvalid(f"threads must be an integer from 1 to {_MAX_THREADS}, got {threads!r}.")
@@ -117,6 +127,7 @@ class Session:
             threads=self.threads,
             device=self.device,
             data_directory=None if graph is None else bundle.path,
+            provider_options=tensorrt.provider_options(self.device, bundle, max_rows),
         )
 
     def new_slot(self, num_positions: int) -> Slot:
@@ -128,13 +139,16 @@ class Session:
         """
         facts = self._bundle.manifest
         binding = self._usable_graph().io_binding()
+        update = facts.graph.kv_update
         try:
-            make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
-            cache = KVCache(facts.model, facts.graph.kv_type, num_positions, make_buffer)
-            self._bind_cache(binding, cache)
+            if update == "concatenate":
+                make_value = _import_onnxruntime().OrtValue.ortvalue_from_numpy
+                cache: KVCache | ConcatenatedCache = ConcatenatedCache(facts.model, facts.graph.kv_type, make_value)
+            else:
+                cache = self._bound_cache(binding, num_positions)
         except Exception as error:  # its own classes have no common base
             raise RuntimeFailed(f"making the KV cache of {self._bundle.path}: {error}") from error
-        return Slot(cache, binding, self.max_rows)
+        return Slot(cache, STEP_INPUTS[update](cache.capacity, self.max_rows), binding)
 
     def run(self, slot: Slot, token_ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
         """Append tokens to a slot's sequence and return the logits after the last `rows` of them.
@@ -152,20 +166,26 @@ class Session:
             RuntimeFailed: ONNX Runtime failed.
         """
         graph, count = self._usable_graph(), len(token_ids)
-        slot.token_ids[0, :count] = token_ids
-        slot.num_logits[0] = rows
+        if not (1 <= rows <= count <= slot.cache.capacity - slot.cache.length):
+            raise RuntimeFailed(
+                f"running {self._bundle.path}: {rows} rows of {count} tokens after {slot.cache.length} in a cache of "
+                f"{slot.cache.capacity}. Make a larger slot."
+            )
+        inputs = slot.inputs.of(token_ids, slot.cache.length, rows)
         # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
         # running at once: one run already takes all cores.
         with self._lock:
             try:
-                _bind_input(slot.binding, "input_ids", slot.token_ids, (1, count))
-                _bind_input(slot.binding, "attention_mask", slot.mask, (1, slot.cache.length + count))
                 # Bound anew for each run: what a device reads is copied there when it is bound.
-                _bind_input(slot.binding, "num_logits", slot.num_logits, (1,))
-                logits = self._bind_logits(slot, rows)
-                slot.binding.synchronize_inputs()
-                graph.run_with_iobinding(slot.binding)
-                found = self._read_logits(logits)
+                for name, array in inputs.items():
+                    _bind_input(slot.binding, name, array)
+                logits = self._bind_logits(slot, slot.inputs.num_rows(count, rows))
+                if isinstance(slot.cache, ConcatenatedCache):
+                    self._run_concatenating(graph, slot.binding, slot.cache)
+                else:
+                    slot.binding.synchronize_inputs()
+                    graph.run_with_iobinding(slot.binding)
+                found = self._read_logits(logits)[-rows:]
             except Exception as error:  # its own classes have no common base
                 raise RuntimeFailed(f"running {self._bundle.path}: {error}") from error
         slot.cache.advance(count)
@@ -182,15 +202,31 @@ class Session:
 
         return DeviceBuffer(shape, storage_type, lambda part: _allocate(part, np.uint8, self._device))
 
-    def _bind_cache(self, binding: Any, cache: KVCache) -> None:
+    def _bound_cache(self, binding: Any, num_positions: int) -> KVCache:
+        """Make a cache whose memory the graph reads the past from and writes the present into."""
         facts = self._bundle.manifest
+        # The graph states the length of a buffer that it scatters into: the whole context's.
+        num_positions = facts.model.context_length if facts.graph.kv_update == "scatter" else num_positions
+        make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
+        cache = KVCache(facts.model, facts.graph.kv_type, num_positions, make_buffer)
         shape = (1, facts.model.num_kv_heads, cache.capacity, facts.model.head_dim)
         where = (self._device.memory, 0, _ELEMENT_TYPES[facts.graph.kv_type], shape)
         for layer in range(facts.model.num_layers):
-            for half, name in enumerate(("key", "value")):
+            for half, name in enumerate(NAMES):
                 address = cache.buffer.address(layer, half)
                 binding.bind_input(f"past_key_values.{layer}.{name}", *where, address)
                 binding.bind_output(f"present.{layer}.{name}", *where, address)
+        return cache
+
+    def _run_concatenating(self, graph: Any, binding: Any, cache: ConcatenatedCache) -> None:
+        names = []
+        for name, value in cache.pasts():
+            binding.bind_ortvalue_input(name, value)
+            names.append(name.replace("past_key_values", "present"))
+        for name in names:
+            binding.bind_output(name, self._device.memory)
+        graph.run_with_iobinding(binding)
+        cache.keep(binding.get_outputs()[1:])  # in the order in which they were bound first: the logits before
 
     def _bind_logits(self, slot: Slot, rows: int) -> Any:
         """Bind memory for the logits: an array where the device is the host, else a value that stays on the device."""
@@ -235,7 +271,7 @@ def runtime_facts() -> dict[str, Any]:
     return {
         "onnxruntime": onnxruntime.__version__,
         "providers": onnxruntime.get_available_providers(),
-        "devices": {"cpu": "ready", "cuda": cuda.cuda_problem(onnxruntime) or "ready"},
+        "devices": {name: device.problem(onnxruntime) or "ready" for name, device in _DEVICES.items()},
     }
 
 
@@ -252,24 +288,33 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_graph(model: Path | bytes, *, threads: int, device: str = "cpu", data_directory: Path | None = None) -> Any:
+def open_graph(
+    model: Path | bytes,
+    *,
+    threads: int,
+    device: str = "cpu",
+    data_directory: Path | None = None,
+    provider_options: Mapping[str, str] | None = None,
+) -> Any:
     """Open any graph with this module's options: an `onnxruntime.InferenceSession`.
 
     Args:
         model: The graph's file, or its bytes.
         threads: Threads of one run.
-        device: "cpu" or "cuda".
+        device: One of `DEVICES`.
         data_directory: Where the external data of a graph given as bytes lies; a file's lies beside it.
+        provider_options: Of the device's provider.
 
     Raises:
         OptionInvalid: Unknown device.
         RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
         RuntimeFailed: ONNX Runtime refused the graph.
     """
-    provider = _find_device(device).provider
+    where = _find_device(device)
+    provider = where.provider
     onnxruntime = _import_onnxruntime()
-    if provider == cuda.PROVIDER and (problem := cuda.cuda_problem(onnxruntime)):
-        raise RuntimeMissing(f"device cuda cannot be used: {problem}")
+    if problem := where.problem(onnxruntime):
+        raise RuntimeMissing(f"device {device} cannot be used: {problem}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -278,13 +323,19 @@ def open_graph(model: Path | bytes, *, threads: int, device: str = "cpu", data_d
     options.enable_mem_pattern = False
     if data_directory is not None:
         options.add_session_config_entry(_DATA_DIRECTORY, str(data_directory))
-    if provider == cuda.PROVIDER:
+    if not where.is_host:
         options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
     what = model if isinstance(model, Path) else f"a graph of {len(model)} bytes"
     source = str(model) if isinstance(model, Path) else model
     try:
         # Without the fallback: it would print a notice and run on the CPU.
-        graph = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
+        graph = onnxruntime.InferenceSession(
+            source,
+            options,
+            providers=[provider],
+            provider_options=[dict(provider_options or {})],
+            enable_fallback=0,
+        )
     except Exception as error:
         raise RuntimeFailed(f"opening {what} with onnxruntime {onnxruntime.__version__}: {error}") from error
     # A provider that cannot be loaded is left out, with no more than a line in the log.
@@ -293,7 +344,7 @@ def open_graph(model: Path | bytes, *, threads: int, device: str = "cpu", data_d
             f"device {device} cannot be used: onnxruntime {onnxruntime.__version__} did not load {provider} and would "
             f"run on {graph.get_providers()[0]}; its log says why. Look at `rubricrm doctor`."
         )
-    if provider == cuda.PROVIDER and (misplaced := _misplaced_operators(graph, provider)):
+    if not where.is_host and (misplaced := _misplaced_operators(graph, provider)):
         raise RuntimeFailed(
             f"opening {what}: onnxruntime {onnxruntime.__version__} has no kernel on {device} for "
             f"{', '.join(misplaced)} of this graph, and would run it on the CPU. Export with other options, or upgrade "
@@ -304,9 +355,9 @@ def open_graph(model: Path | bytes, *, threads: int, device: str = "cpu", data_d
 
 
 def _misplaced_operators(graph: Any, provider: str) -> list[str]:
-    """Return the contributed operators, which are all the heavy ones, that a provider left to the CPU.
+    """Return the heavy operators that a provider left to the CPU: the contributed ones, and a few of the standard.
 
-    It leaves the lengths to the CPU too, in standard operators: as it should.
+    It leaves the lengths to the CPU too, in other standard operators: as it should.
     """
     return sorted(
         {
@@ -314,7 +365,7 @@ def _misplaced_operators(graph: Any, provider: str) -> list[str]:
             for part in graph.get_provider_graph_assignment_info()
             if part.ep_name != provider
             for node in part.get_nodes()
-            if node.domain
+            if node.domain or node.op_type in _HEAVY_OPERATORS
         }
     )
 
@@ -330,8 +381,8 @@ def _allocate(shape: Sequence[int], element_type: Any, device: _Device) -> Any:
     return value.ortvalue_from_shape_and_type(shape, element_type, device.memory, 0)
 
 
-def _bind_input(binding: Any, name: str, array: NDArray[np.int64], shape: Sequence[int]) -> None:
-    binding.bind_input(name, "cpu", 0, _ELEMENT_TYPES["int64"], shape, _address(array))
+def _bind_input(binding: Any, name: str, array: NDArray[np.int64]) -> None:
+    binding.bind_input(name, "cpu", 0, _ELEMENT_TYPES["int64"], array.shape, _address(array))
 
 
 def _address(array: NDArray[Any]) -> int:
