@@ -1,4 +1,4 @@
-"""`rubricrm export onnx --exporter optimum` without optimum: options, and programs that are missing, fail or do otherwise.
+"""`rubricrm export onnx --exporter optimum` without optimum: options, and programs that are missing or fail.
 
 What the real one writes is compared in tests/parity.
 """
@@ -96,10 +96,10 @@ def test_what_is_refused_before_the_program_runs(
     make_checkpoint: MakeCheckpoint, program: Program, tmp_path: Path
 ) -> None:
     environment = program("sys.exit('must not run')")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.json").write_text("{}")
     with pytest.raises(CheckpointInvalid, match="no weights|safetensors"):
-        empty = tmp_path / "empty"
-        empty.mkdir()
-        (empty / "config.json").write_text("{}")
         export_optimum(OptimumExport(str(empty), tmp_path / "bundle", environment))
     checkpoint = make_checkpoint()
     with pytest.raises(TargetExists):

@@ -1,4 +1,4 @@
-"""Bundles by optimum-onnx's own export against ours: the same logits, also of an architecture that ours does not know."""
+"""Bundles by optimum-onnx's own export against ours: the same logits, also of an architecture unknown to ours."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -106,6 +106,7 @@ def _build_edge(_: Choice, limits: EngineLimits) -> list[str]:
         "[ -d onnx ] || tensorrt-edgellm-export . onnx",
         " ".join(llm_build(limits, "onnx/llm", "engine")),
         "llm_inference --engineDir engine --inputFile requests.json --outputFile answers.json",
+        "# The rubrics in them, where rubricrm is installed: rubricrm parse answers.json --answers --json",
     ]
 
 

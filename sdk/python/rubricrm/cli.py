@@ -119,8 +119,9 @@ def generate(
 
 @cli.command()
 @click.argument("file", default="-", type=click.Path(allow_dash=True, dir_okay=False, exists=True, path_type=Path))
+@click.option("--answers", is_flag=True, help="FILE holds the answers of Edge-LLM's llm_inference.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rubric as one JSON object.")
-def parse(file: Path, as_json: bool) -> None:
+def parse(file: Path, answers: bool, as_json: bool) -> None:
     """Read a rubric's text from FILE (or -, standard input) and print what is in it.
 
     Any text is read: what is not in the usual form is listed as an issue, and the exit code is 0.
@@ -128,8 +129,28 @@ def parse(file: Path, as_json: bool) -> None:
     from rubricrm.rubric import parse as parse_rubric
 
     contents = _standard_input() if str(file) == "-" else file.read_bytes()
-    rubric = parse_rubric(contents.decode("utf-8", errors="replace"))
+    text = contents.decode("utf-8", errors="replace")
+    if answers:
+        _parse_answers(text, "standard input" if str(file) == "-" else str(file), as_json=as_json)
+        return
+    rubric = parse_rubric(text)
     click.echo(json.dumps(rubric.to_dict(), ensure_ascii=False, indent=2) if as_json else _rubric_text(rubric))
+
+
+def _parse_answers(text: str, where: str, *, as_json: bool) -> None:
+    """Print the rubrics of a file of answers; exit code 1 where a request failed."""
+    from rubricrm.answer_file import read_answers
+
+    answers = read_answers(text, where)
+    if as_json:
+        found = {"answers": [answer.to_dict() for answer in answers]}
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        for answer in answers:
+            click.echo(f"request {answer.request}:")
+            click.echo("failed" if answer.failed else _rubric_text(answer.rubric))
+    if any(answer.failed for answer in answers):
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()

@@ -69,6 +69,13 @@ class RubricMalformed(RubricrmError):
     exit_code = 1
 
 
+class AnswersInvalid(RubricrmError):
+    """A file of answers is not in the form of the program that should have written it."""
+
+    code = "ANSWERS_INVALID"
+    exit_code = 2
+
+
 class RuntimeMissing(RubricrmError):
     """No ONNX Runtime is installed, or not the one that the device needs."""
 
