@@ -1,8 +1,13 @@
-"""What the linter looks at and what it says: a directory with its configurations and tensors, and a finding."""
+"""What the linter looks at and what it says: a directory with its configurations and tensors, and a finding.
+
+A rule is a function from a directory to its findings: faults that readers accept in silence, or answer with an error
+that does not name them. What a reader's code was seen to do is told in the present; where a fault comes from an issue
+report, its number is given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -152,3 +157,6 @@ def _json(path: Path) -> dict[str, object] | None:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+Rule = Callable[[Inspected], Iterator[Finding]]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rubricrm.errors import CheckpointInvalid, OptionInvalid
 
+from rubricrm_export.tensorrt.config_rules import CONFIG_RULES
 from rubricrm_export.tensorrt.findings import Finding, Inspected
-from rubricrm_export.tensorrt.rules import RULES
+from rubricrm_export.tensorrt.tensor_rules import TENSOR_RULES
 from rubricrm_export.tensorrt.vocabulary import DEVICES, READERS
 
 
@@ -28,7 +29,7 @@ def inspect_directory(path: Path, reader: str, device: str | None = None) -> lis
     if device is not None and device not in DEVICES:
         raise OptionInvalid(f"device must be one of {', '.join(DEVICES)}, got {device!r}.")
     found = Inspected.open(path, reader, device)
-    findings = [finding for rule in RULES for finding in rule(found)]
+    findings = [finding for rule in (*CONFIG_RULES, *TENSOR_RULES) for finding in rule(found)]
     return sorted(findings, key=lambda finding: not finding.is_error)
 
 
