@@ -1,0 +1,101 @@
+"""`rubricrm bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.manifest import DEVICES
+
+INTERRUPTED = 130
+
+
+class _Integers(click.ParamType[tuple[int, ...]]):
+    """Integers with commas between them."""
+
+    name = "N,N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form 1,2,4", param, ctx)
+
+
+class _Limits(click.ParamType[dict[str, float]]):
+    """Limits by name: ttft=500,tpot=50."""
+
+    name = "ttft=MS,tpot=MS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        if isinstance(value, dict):
+            return value
+        try:
+            return {key: float(limit) for key, limit in (part.split("=") for part in str(value).split(","))}
+        except ValueError:
+            self.fail(f"{value!r} is not of the form ttft=500,tpot=50", param, ctx)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--requests", type=click.Path(path_type=Path), help='JSONL file with "request".  [default: built-in ones]'
+)
+@click.option("--prompt-tokens", type=_Integers(), default=(), help="Fixed shapes: lengths of prompts.")
+@click.option("--new-tokens", type=_Integers(), default=(), help="Fixed shapes: lengths of answers.")
+@click.option("--concurrency", type=_Integers(), default=(1,), help="Requests in flight.  [default: 1]")
+@click.option("--warmup", type=int, default=2, show_default=True, metavar="N", help="Requests not counted.")
+@click.option("--repeat", type=int, default=10, show_default=True, metavar="N", help="Requests counted, of each row.")
+@click.option("--duration", "duration_s", type=float, metavar="S", help="Go on for so long instead.")
+@click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
+@click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
+@click.option("--slo", type=_Limits(), default={}, help="Count requests that keep these limits.")
+@click.option("--reference", type=click.Path(path_type=Path), help="Bundle of the same checkpoint to compare with.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path, allow_dash=True), help="Write all figures; -: print."
+)
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page with plots.")
+def bench(json_path: Path | None, html_path: Path | None, **options: Any) -> None:
+    """Measure latency, throughput and memory of BUNDLE, after its answers were compared."""
+    try:
+        from rubricrm_bench.bench import run_bench
+        from rubricrm_bench.bench_job import BenchJob
+        from rubricrm_bench.html_page import to_html
+        from rubricrm_bench.report import to_dict, to_markdown
+    except ImportError as error:
+        raise DependencyMissing(
+            f"benchmarks need {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,bench]'."
+        ) from error
+    for path in (json_path, html_path):
+        if path is not None and str(path) != "-" and not path.resolve().parent.is_dir():
+            raise OptionInvalid(f"{path.resolve().parent}: no such directory. Make it first.")
+    result = run_bench(BenchJob(**options), _progress)
+    report = to_dict(result)
+    if html_path is not None:
+        _write(html_path, to_html(report))
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    if json_path is not None and str(json_path) != "-":
+        _write(json_path, text)
+    click.echo(text if str(json_path) == "-" else to_markdown(report), nl=False)
+    if result.is_partial:
+        raise click.exceptions.Exit(INTERRUPTED)
+    if result.proof is None or not result.proof.is_right:
+        raise click.exceptions.Exit(1)
+
+
+def _progress(stage: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{stage}: {done}/{total}")
+
+
+def _write(path: Path, text: str) -> None:
+    writing = path.with_name(f".{path.name}.writing-{os.getpid()}")
+    writing.write_text(text, "utf-8")
+    writing.replace(path)

@@ -1,0 +1,84 @@
+"""What to measure: the options of `rubricrm bench`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rubricrm.errors import OptionInvalid
+
+# What a service level may limit: the keys of a sample without their unit.
+SLO_KEYS = ("ttft", "tpot", "e2e", "first_criterion")
+_MOST = 1_000_000
+
+
+@dataclass(frozen=True)
+class BenchJob:
+    """The options of a benchmark.
+
+    Attributes:
+        bundle: The bundle to measure.
+        requests: A JSONL file of objects with `request`; None: built-in ones. Their rubrics end by themselves.
+        prompt_tokens, new_tokens: Fixed shapes besides: each pair is a row whose prompts have exactly so many tokens
+            and whose answers are exactly so long, end tokens or not. Both or neither.
+        concurrency: How many requests run at once; each value gives a row.
+        warmup: Requests of each row that are run and not counted.
+        repeat: Requests of each row that are counted.
+        duration_s: Go on for so long instead of `repeat`; None: do not.
+        device, threads: As in `RubricModel`.
+        slo: Limits in milliseconds by `SLO_KEYS`: the goodput is the rate of requests that keep all of them.
+        reference: A trusted bundle of the same checkpoint, whose rubrics must be those of this one; None: the bundle's
+            own, computed without anything that makes it fast.
+    """
+
+    bundle: Path
+    requests: Path | None = None
+    prompt_tokens: tuple[int, ...] = ()
+    new_tokens: tuple[int, ...] = ()
+    concurrency: tuple[int, ...] = (1,)
+    warmup: int = 2
+    repeat: int = 10
+    duration_s: float | None = None
+    device: str | None = None
+    threads: int | None = None
+    slo: Mapping[str, float] = field(default_factory=dict)
+    reference: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check what needs no bundle.
+
+        Raises:
+            OptionInvalid: A number is out of range, or one of a pair is missing.
+        """
+        for name in ("prompt_tokens", "new_tokens", "concurrency"):
+            for value in getattr(self, name):
+                _require(name, value, least=1)
+        _require("warmup", self.warmup, least=0)
+        _require("repeat", self.repeat, least=1)
+        if bool(self.prompt_tokens) != bool(self.new_tokens):
+            raise OptionInvalid("--prompt-tokens and --new-tokens make shapes together. Pass both, or neither.")
+        if not self.concurrency:
+            raise OptionInvalid("concurrency must hold a number. Leave it out for 1.")
+        if self.duration_s is not None:
+            _require_positive("duration", self.duration_s)
+        for key, limit in self.slo.items():
+            if key not in SLO_KEYS:
+                raise OptionInvalid(f"slo knows {', '.join(SLO_KEYS)} in milliseconds, got {key!r}.")
+            _require_positive(f"slo {key}", limit)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Pairs of prompt and new tokens, each length with each."""
+        return [(prompt, new) for prompt in self.prompt_tokens for new in self.new_tokens]
+
+
+def _require_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise OptionInvalid(f"{name} must be a positive number, got {value}.")
+
+
+def _require(name: str, value: int, *, least: int) -> None:
+    if not least <= value <= _MOST:
+        raise OptionInvalid(f"{name.replace('_', '-')} must be from {least} to {_MOST}, got {value}.")

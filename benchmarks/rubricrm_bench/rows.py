@@ -1,0 +1,84 @@
+"""Runs the rows: warm-up, then requests from as many threads as are to be in flight."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from rubricrm.model import RubricModel
+
+from rubricrm_bench.bench_job import BenchJob
+from rubricrm_bench.sample import Sample
+from rubricrm_bench.workload import Row
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass
+class RowRun:
+    """What was measured of a row; samples are added while it runs.
+
+    Attributes:
+        row: What was sent.
+        samples: In the order in which they ended.
+        wall_s: From the first request to the end of the last one.
+        is_partial: Whether it was interrupted.
+    """
+
+    row: Row
+    samples: list[Sample] = field(default_factory=list)
+    wall_s: float = 0.0
+    is_partial: bool = True
+
+
+def run_row(model: RubricModel, run: RowRun, job: BenchJob, on_progress: OnProgress) -> None:
+    """Fill a row. An exception of a request, or Ctrl-C, leaves what was measured so far."""
+    row = run.row
+    for number in range(job.warmup):
+        row.run(model, number)
+    queue = _Numbers(None if job.duration_s is not None else job.repeat, job.duration_s)
+    started = time.perf_counter()
+    lock = threading.Lock()
+
+    def work() -> None:
+        while (number := queue.take()) is not None:
+            sample = row.run(model, number)
+            with lock:
+                run.samples.append(sample)
+                run.wall_s = time.perf_counter() - started
+                on_progress(f"{row.name} x{row.concurrency}", len(run.samples), job.repeat)
+
+    with ThreadPoolExecutor(row.concurrency, thread_name_prefix="request") as pool:
+        working = [pool.submit(work) for _ in range(row.concurrency)]
+        try:
+            for future in working:
+                future.result()
+        except BaseException:
+            queue.stop()
+            raise
+    run.is_partial = False
+
+
+class _Numbers:
+    """Hands out the numbers of requests: so many, or as long as there is time."""
+
+    def __init__(self, most: int | None, duration_s: float | None) -> None:
+        self._most = most
+        self._until = None if duration_s is None else time.perf_counter() + duration_s
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        with self._lock:
+            is_over = self._until is not None and time.perf_counter() >= self._until and self._next > 0
+            if is_over or (self._most is not None and self._next >= self._most):
+                return None
+            self._next += 1
+            return self._next - 1
+
+    def stop(self) -> None:
+        with self._lock:
+            self._most = 0
