@@ -46,11 +46,11 @@ clean:
 	touch $@
 
 .venv/installed-test: .venv/installed-demo
-	$(PIP) install -e '.[cpu,export,dev]'
+	$(PIP) install -e '.[cpu,export,bench,dev]'
 	touch $@
 
 .venv/installed-reference: .venv/installed-test
-	$(PIP) install -e '.[cpu,export,dev,reference,optimum]'
+	$(PIP) install -e '.[cpu,export,bench,dev,reference,optimum]'
 	touch $@
 
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.

@@ -1,0 +1,315 @@
+"""`rubricrm bench`: its figures agree with each other, wrong answers get no rank, an interruption loses nothing."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from rubricrm.bundle import Bundle
+from rubricrm.cli import cli
+from rubricrm.errors import OptionInvalid
+from rubricrm.prompt import Prompt
+from rubricrm.tokenizer import Tokenizer
+from rubricrm_bench.bench_job import BenchJob
+from rubricrm_bench.distribution import distribution
+from rubricrm_bench.workload import Row, make_rows, message_of_length, read_requests, without_stops
+from rubricrm_export.onnx_export import OnnxExport, export_onnx
+
+MakeCheckpoint = Callable[..., Path]
+
+pytest.importorskip("matplotlib")
+
+
+def invoke(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["bench", *(str(word) for word in words)])
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short requests."""
+    path = tmp_path_factory.mktemp("requests") / "requests.jsonl"
+    path.write_text('{"request": "Write a haiku."}\n{"request": "Name three colors."}\n')
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(tiny_bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Every kind of row of a tiny model."""
+    folder = tmp_path_factory.mktemp("report")
+    options = [
+        "--prompt-tokens",
+        "40,70",
+        "--new-tokens",
+        "5",
+        "--concurrency",
+        "1,2",
+        "--warmup",
+        "1",
+        "--repeat",
+        "3",
+    ]
+    limits = ["--slo", "ttft=100000,e2e=0.001"]
+    paths = ["--json", folder / "report.json", "--html", folder / "report.html"]
+    result = invoke(tiny_bundle, "--requests", quick, *options, *limits, *paths)
+    assert result.exit_code == 0, result.output
+    assert "| 70/5 | 2 |" in result.stdout
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    found["page"] = (folder / "report.html").read_text()
+    return found
+
+
+# --- the figures
+
+
+def test_rows_are_the_requests_and_each_shape_by_concurrency(report: dict[str, Any]) -> None:
+    names = [(row["name"], row["concurrency"]) for row in report["rows"]]
+    assert names == [(name, n) for name in ("rubrics", "40/5", "70/5") for n in (1, 2)]
+    assert all(len(row["samples"]) == 3 and row["ranked"] and not row["partial"] for row in report["rows"])
+
+
+def test_shapes_have_exactly_their_lengths(report: dict[str, Any]) -> None:
+    for row in report["rows"][2:]:
+        prompt, new = map(int, row["name"].split("/"))
+        assert {(s["prompt_tokens"], s["new_tokens"]) for s in row["samples"]} == {(prompt, new)}
+
+
+def test_times_of_every_sample_satisfy_their_identity(report: dict[str, Any]) -> None:
+    samples = [sample for row in report["rows"] for sample in row["samples"]]
+    assert len(samples) == 18
+    for sample in samples:
+        decode = sample["tpot_ms"] * (sample["new_tokens"] - 1)
+        assert sample["ttft_ms"] + decode == pytest.approx(sample["e2e_ms"], rel=1e-9)
+        assert 0 < sample["prefill_ms"] <= sample["ttft_ms"] < sample["e2e_ms"]
+
+
+def test_percentiles_are_numpys_of_the_samples(report: dict[str, Any]) -> None:
+    for row in report["rows"]:
+        for key in ("ttft_ms", "tpot_ms", "e2e_ms"):
+            values = [sample[key] for sample in row["samples"]]
+            assert row[key]["samples"] == values
+            for p in (50, 90, 95, 99):
+                assert row[key][f"p{p}"] == np.percentile(values, p)
+            assert (row[key]["min"], row[key]["max"], row[key]["n"]) == (min(values), max(values), 3)
+
+
+def test_rates_follow_from_the_samples(report: dict[str, Any]) -> None:
+    for row in report["rows"]:
+        samples = row["samples"]
+        decode_s = sum(s["e2e_ms"] - s["ttft_ms"] for s in samples) / 1000
+        assert row["decode_tokens_per_s"] == pytest.approx(sum(s["new_tokens"] - 1 for s in samples) / decode_s)
+        computed = sum(s["prompt_tokens"] - s["cached_tokens"] for s in samples)
+        assert row["prefill_tokens_per_s"] == pytest.approx(1000 * computed / sum(s["prefill_ms"] for s in samples))
+        assert row["rubrics_per_min"] == pytest.approx(60 * 3 / row["wall_s"])
+        assert row["goodput_per_min"] == 0  # nothing ends within a microsecond
+        assert (row["roofline"] is not None) is (row["concurrency"] == 1)
+
+
+def test_the_report_says_what_it_belongs_to(report: dict[str, Any], tiny_bundle: Path) -> None:
+    assert report["bundle"]["manifest_sha256"] == Bundle.open(tiny_bundle).manifest_sha256
+    assert report["machine"]["usable_cores"] >= 1
+    assert report["machine"]["packages"]["onnxruntime"]
+    assert report["load_ms"]["warm_ms"] > 0
+    assert report["peak_rss_bytes"] > 20e6
+    assert report["roofline"]["read_bytes_per_s"] > 1e8
+    assert not report["partial"]
+
+
+def test_the_page_needs_nothing_else(report: dict[str, Any]) -> None:
+    page = report["page"]
+    assert page.count("<svg") == 4
+    assert not re.search(r"<(script|link|img|iframe)|@import|url\((?!#)", page)
+    outside = set(re.findall(r'(?:src|href)="([^#"][^"]*)"', page))
+    assert not outside
+    assert 'name="viewport"' in page
+
+
+@given(st.lists(st.none() | st.floats(0, 1e9), max_size=30))
+def test_distribution(values: list[float | None]) -> None:
+    present = [value for value in values if value is not None]
+    found = distribution(values)
+    assert (found is None) is (not present)
+    if found is not None:
+        assert found["samples"] == present
+        assert found["min"] <= found["p50"] <= found["p90"] <= found["p95"] <= found["p99"] <= found["max"]
+
+
+# --- answers
+
+
+def test_weights_that_are_not_the_manifests_get_no_rank(bundle_copy: Path, quick: Path, tmp_path: Path) -> None:
+    data = bundle_copy / "model.onnx.data"
+    data.write_bytes(
+        np.random.default_rng(0)
+        .standard_normal(data.stat().st_size // 4 + 1)
+        .astype("f4")
+        .tobytes()[: data.stat().st_size]
+    )
+    out = tmp_path / "out.json"
+    result = invoke(bundle_copy, "--requests", quick, "--repeat", "1", "--json", out)
+    assert result.exit_code == 1
+    assert "Not ranked, the answers are wrong" in result.stdout
+    found = json.loads(out.read_text())
+    assert not found["answers"]["right"]
+    assert "model.onnx.data" in found["answers"]["compared"]
+    assert [row["ranked"] for row in found["rows"]] == [False]
+
+
+def test_a_bundle_of_other_weights_than_the_references_gets_no_rank(
+    make_checkpoint: MakeCheckpoint, tiny_bundle: Path, quick: Path, tmp_path: Path
+) -> None:
+    def other(tensors: dict[str, np.ndarray]) -> None:
+        rng = np.random.default_rng(7)
+        for name, tensor in tensors.items():
+            if tensor.ndim == 2:
+                tensors[name] = rng.permutation(tensor.reshape(-1)).reshape(tensor.shape)
+
+    garbage = export_onnx(OnnxExport(str(make_checkpoint(change=other)), tmp_path / "garbage"))
+    words = ["--requests", quick, "--repeat", "1", "--json", "-", "--reference"]
+    result = invoke(garbage.path, *words, tiny_bundle)
+    assert result.exit_code == 1
+    assert re.search(r"only \d+% of the tokens", json.loads(result.stdout)["answers"]["compared"])
+    result = invoke(tiny_bundle, *words, tiny_bundle)
+    assert result.exit_code == 0
+    assert "100% of the tokens" in json.loads(result.stdout)["answers"]["compared"]
+
+
+# --- interruption
+
+
+def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    # A shell's background job, and all that it starts, ignores Ctrl-C: these tests may be one.
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from rubricrm_bench import rows; take = rows._Numbers.take\n"
+        "def count(self):\n"
+        "    found = take(self)\n"
+        "    if found == 2: print('here', flush=True)\n"
+        "    return found\n"
+        "rows._Numbers.take = count\n"
+        "from rubricrm.cli import main; main()"
+    )
+    words = [
+        "bench",
+        tiny_bundle,
+        "--requests",
+        quick,
+        "--duration",
+        "600",
+        "--json",
+        out,
+        "--html",
+        tmp_path / "out.html",
+    ]
+    command = [sys.executable, "-c", script, *(str(word) for word in words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stderr) == (130, "")
+    assert "Partial" in stdout
+    found = json.loads(out.read_text())
+    assert found["partial"]
+    assert found["rows"][0]["partial"]
+    assert not found["rows"][0]["ranked"]
+    assert len(found["rows"][0]["samples"]) >= 2
+    assert found["roofline"] is None
+    assert "Partial" in (tmp_path / "out.html").read_text()
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt_tokens": (40,)}, "Pass both, or neither"),
+        ({"new_tokens": (40,)}, "Pass both, or neither"),
+        ({"prompt_tokens": (0,), "new_tokens": (1,)}, "prompt-tokens must be from 1 to 1000000, got 0"),
+        ({"concurrency": ()}, "concurrency must hold a number"),
+        ({"concurrency": (0,)}, "concurrency must be from 1"),
+        ({"warmup": -1}, "warmup must be from 0"),
+        ({"repeat": 0}, "repeat must be from 1"),
+        ({"duration_s": 0.0}, "duration must be a positive number"),
+        ({"duration_s": float("inf")}, "duration must be a positive number"),
+        ({"slo": {"latency": 1.0}}, "slo knows ttft, tpot, e2e, first_criterion in milliseconds, got 'latency'"),
+        ({"slo": {"ttft": -1.0}}, "slo ttft must be a positive number"),
+    ],
+    ids=str,
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionInvalid, match=message):
+        BenchJob(Path("bundle"), **options)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--concurrency", "1,x"], "'1,x' is not of the form 1,2,4"),
+        (["--slo", "ttft"], "'ttft' is not of the form ttft=500,tpot=50"),
+        (["--slo", "ttft=fast"], "is not of the form"),
+        (["--json", "/nosuch/out.json"], "/nosuch: no such directory"),
+        (["--requests", "/nosuch.jsonl"], "/nosuch.jsonl: expected lines of JSON"),
+        (["--prompt-tokens", "3", "--new-tokens", "1"], "prompt-tokens must be at least"),
+        (
+            ["--prompt-tokens", "2000", "--new-tokens", "100"],
+            "2000 prompt tokens and 100 new ones exceed the context of 2048",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_usage_is_told_before_anything_runs(tiny_bundle: Path, words: list[str], message: str) -> None:
+    result = invoke(tiny_bundle, *words)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "[]", '{"text": "x"}', '{"request": 7}', '{"request": " "}', "{"])
+def test_files_without_requests(tmp_path: Path, text: str) -> None:
+    (tmp_path / "requests.jsonl").write_text(text)
+    with pytest.raises(OptionInvalid, match="expected"):
+        read_requests(tmp_path / "requests.jsonl")
+
+
+# --- the workload
+
+
+def test_the_built_in_requests() -> None:
+    requests = read_requests(None)
+    assert len(requests) == len(set(requests)) >= 8
+
+
+def test_messages_have_every_length(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    prompt = Prompt(bundle.manifest.prompt, Tokenizer.from_file(bundle.file("tokenizer.json")))
+    least = len(prompt.encode_messages([{"role": "user", "content": "a"}]))
+    for length in (*range(least, least + 40), 300, 1023):
+        message = message_of_length(prompt, length)
+        assert len(prompt.encode_messages([{"role": "user", "content": message}])) == length
+
+
+def test_fixed_shapes_do_not_end_early(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    (stop,) = without_stops(bundle).manifest.prompt.stop_ids
+    assert stop >= bundle.manifest.tokenizer.num_tokens  # a padding row, which is never chosen
+    rows = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3)), bundle)
+    assert [(row.name, row.new_tokens) for row in rows] == [("rubrics", None), ("40/2", 2), ("40/3", 3)]
+    assert all(isinstance(row, Row) for row in rows)
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "bundle", ignore_errors=True)
+    result = invoke(tmp_path / "bundle")
+    assert result.exit_code == 2
+    assert "BUNDLE_NOT_FOUND" in result.output
