@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Before and after: is one bundle, or one state of the code, slower than another?
+
+    compare.py OLD NEW [--bundle BUNDLE] [--pairs 30] [--new-tokens 64] [--json]
+
+OLD and NEW are bundles; or checkouts or commits of this repository, which then run the same bundle (--bundle, else the
+demo model). Each side answers in a process of its own that stays open; requests go to both in turns, A B then B A, so
+that what else the machine does meets both. The verdict is of the median of the ratios pair by pair, with a 95 %
+interval by resampling pairs: "slower" or "faster" where the interval leaves out 1, else "no difference".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+SDK = Path("sdk") / "python"
+WORKER = Path(__file__).resolve().parent / "compare_worker.py"
+QUANTITIES = ("first_token_ms", "token_ms", "whole_ms")
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the pairs say of one quantity.
+
+    Attributes:
+        ratio: Median of new / old.
+        low, high: The interval of 95 %.
+        verdict: "slower", "faster" or "no difference".
+    """
+
+    ratio: float
+    low: float
+    high: float
+    verdict: str
+
+
+def judge(old: Sequence[float], new: Sequence[float]) -> Verdict:
+    """Compare pairs of times."""
+    ratios = np.array(new, np.float64) / np.array(old, np.float64)
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
+    low, high = (float(bound) for bound in np.percentile(medians, (2.5, 97.5)))
+    verdict = "slower" if low > 1 else "faster" if high < 1 else "no difference"
+    return Verdict(float(np.median(ratios)), low, high, verdict)
+
+
+class Side:
+    """One side: a process that answers when it is told to."""
+
+    def __init__(self, code: Path, bundle: Path, new_tokens: int) -> None:
+        environment = os.environ | {"PYTHONPATH": str(code / SDK)}
+        self._process = subprocess.Popen(
+            [sys.executable, str(WORKER), str(bundle), str(new_tokens)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, number: int) -> dict[str, float]:
+        """Let it answer a request."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a side ended with exit code {self._process.wait()}; its message stands above")
+        found: dict[str, float] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@contextmanager
+def resolved(name: str, bundle: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the code and the bundle that a side's name means."""
+    path = Path(name)
+    if (path / "rubricrm.json").is_file():
+        yield ROOT, path.resolve()
+    elif (path / SDK).is_dir():
+        yield path.resolve(), bundle
+    else:
+        with tempfile.TemporaryDirectory(prefix="rubricrm-compare-") as folder:
+            checkout = Path(folder) / "checkout"
+            command = ["git", "-C", str(ROOT), "worktree", "add", "--detach", "--quiet", str(checkout), name]
+            if subprocess.run(command, check=False).returncode:
+                raise SystemExit(f"{name}: is no bundle, no checkout and no commit of {ROOT}")
+            try:
+                yield checkout, bundle
+            finally:
+                subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(checkout)], check=False)
+
+
+def main() -> None:
+    """Run both sides and print the verdicts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old")
+    parser.add_argument("new")
+    parser.add_argument("--bundle", type=Path, default=ROOT / SDK / "rubricrm" / "demo_bundle")
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.pairs < 5 or options.new_tokens < 2:
+        parser.error("at least 5 pairs of at least 2 new tokens are needed")
+    times: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
+    with ExitStack() as stack:
+        sides = []
+        for name in (options.old, options.new):
+            code, bundle = stack.enter_context(resolved(name, options.bundle.resolve()))
+            sides.append(Side(code, bundle, options.new_tokens))
+            stack.callback(sides[-1].close)
+        for side in sides:
+            side.ask(0)  # the first request of a process is not counted
+        for pair in range(options.pairs):
+            for place in (0, 1) if pair % 2 == 0 else (1, 0):
+                times[place].append(sides[place].ask(pair))
+    verdicts = {key: judge(*([found[key] for found in side] for side in times)) for key in QUANTITIES}
+    if options.json:
+        print(json.dumps({key: asdict(verdict) for key, verdict in verdicts.items()}, indent=2))
+        return
+    for key, found in verdicts.items():
+        print(f"{key:15} {found.verdict:14} {found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})")
+
+
+if __name__ == "__main__":
+    main()
