@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """What speculative decoding would save on real rubrics, without the weights that wrote them.
 
-    replay.py RUBRICS TOKENIZER [--requests FIELD] [--cost 1,1.06,1.12,1.17] [--json]
+    replay.py RUBRICS TOKENIZER [--most-drafts 4] [--cost 1,1.06,1.12,1.17] [--json]
 
-RUBRICS is a JSONL file whose objects hold `rubric` (a text) and, where known, `prompt`; TOKENIZER a tokenizer.json. A
-policy proposes tokens that may follow; a run of the model verifies them all at once, keeps those that are the text's, and
-always gives one token more. Greedy decoding with such runs writes exactly the same text, so that runs and their rows can
-be counted from the text alone. `--cost` is what a run of 1, 2, 3, ... rows costs, in runs of one row, as measured (see
-docs/BENCHMARKING.md): fewer runs are a gain only as far as wider ones are cheap.
+RUBRICS is a JSONL file whose objects hold `rubric` (a text) and, where known, `prompt` or `request`; TOKENIZER a
+tokenizer.json. A policy proposes tokens that may follow; a run of the model verifies them all at once, keeps those that
+are the text's, and always gives one token more. Greedy decoding with such runs writes exactly the same text, so that
+runs and their rows can be counted from the text alone. `--cost` is what a run of 1, 2, 3, ... rows costs, in runs of one
+row, as measured (docs/BENCHMARKING.md): fewer runs are a gain only as far as wider ones are cheap.
 
 Policies: plain (a row a run) and n-gram drafting with 1 to k proposals (the tokens that followed the last occurrence of
 the current n-gram, in the prompt or in the text so far; prompt lookup, Saxena 2023).
