@@ -6,7 +6,7 @@
 RUBRICS is a JSONL file whose objects hold `rubric` (a text) and, where known, `prompt` or `request`; TOKENIZER a
 tokenizer.json. A policy proposes tokens that may follow; a run of the model verifies them all at once, keeps those that
 are the text's, and always gives one token more. Greedy decoding with such runs writes exactly the same text, so that
-runs and their rows can be counted from the text alone. `--cost` is what a run of 1, 2, 3, ... rows costs, in runs of one
+runs and their rows can be counted from the text alone. `--cost` is what a run of 1, 2, ... rows costs, in runs of one
 row, as measured (docs/BENCHMARKING.md): fewer runs are a gain only as far as wider ones are cheap.
 
 Policies: plain (a row a run) and n-gram drafting with 1 to k proposals (the tokens that followed the last occurrence of

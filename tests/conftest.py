@@ -15,8 +15,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import settings
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
 from safetensors.numpy import save_file
+
+# How long an example takes is the machine's business: it must not decide a test.
+settings.register_profile("without-deadline", deadline=None)
+settings.load_profile("without-deadline")
 
 Tensors = dict[str, np.ndarray]
 MakeCheckpoint = Callable[..., Path]

@@ -36,17 +36,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(directory.glob("*.whl")))
 
 
-def test_the_wheel_holds_both_packages_and_the_demo_bundle(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_the_packages_and_the_demo_bundle(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     demo = {f"rubricrm/demo_bundle/{path.name}" for path in (ROOT / "sdk/python/rubricrm/demo_bundle").iterdir()}
     assert "rubricrm/demo_bundle/rubricrm.json" in demo
     texts = {"rubricrm_export/builtin_requests.jsonl", "rubricrm_export/held_out_rubrics.jsonl"}
-    assert demo | texts | {"rubricrm/py.typed", "rubricrm_export/py.typed", "rubricrm_export/graph/decoder.py"} <= names
+    texts |= {"rubricrm_bench/requests.jsonl"}
+    types = {f"{package}/py.typed" for package in ("rubricrm", "rubricrm_bench", "rubricrm_export")}
+    assert demo | texts | types | {"rubricrm_export/graph/decoder.py"} <= names
 
 
 def test_the_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.partition("/")[0].partition("-")[0] for name in wheel.namelist()}
-    assert tops == {"rubricrm", "rubricrm_export"}
+    assert tops == {"rubricrm", "rubricrm_bench", "rubricrm_export"}
 
 
 def test_the_version_is_that_of_the_code(wheel: zipfile.ZipFile) -> None:

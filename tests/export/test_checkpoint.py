@@ -460,7 +460,7 @@ def open_tensor(path: Path, array: np.ndarray) -> CheckpointTensor:
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     num_rows=st.integers(1, 40),
     row_shape=st.sampled_from([(), (1,), (7,)]),

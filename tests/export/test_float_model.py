@@ -99,7 +99,7 @@ def test_keys_and_values_are_those_of_the_cache(make_checkpoint: MakeCheckpoint,
 
 
 @given(prefix=st.integers(0, 9), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_sequence_is_what_it_is_alone(tiny_bundle: Path, prefix: int, lengths: list[int], seed: int) -> None:
     checkpoint = Checkpoint.open(tiny_bundle.parent / "checkpoint")
     text = TokenText("some", ids(prefix, seed), tuple(ids(length, seed + n) for n, length in enumerate(lengths, 1)))

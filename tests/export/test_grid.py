@@ -64,7 +64,6 @@ def test_first_of_two_nibbles_is_low() -> None:
     assert pack_nibbles(codes[:, :3]).tolist() == [[0x21, 0x03], [0x0F, 0x00]]
 
 
-@settings(deadline=None)
 @given(rows=st.integers(1, 4), width=st.integers(1, 33), seed=st.integers(0, 2**32 - 1))
 def test_nibbles_are_unpacked_as_they_were(rows: int, width: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 16, (rows, width), np.uint8)
@@ -176,7 +175,7 @@ def test_scales_that_their_type_cannot_hold(scale_type: Any) -> None:
         assert np.isfinite(grid.round(weight).scales).all()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(grid=st.sampled_from(INTEGER_GRIDS), weight=matrices())
 def test_weight_that_is_not_clipped_is_at_most_half_a_step_off(grid: IntegerGrid, weight: Array) -> None:
     matrix = round_to(grid, weight)
@@ -201,7 +200,7 @@ def test_weight_that_is_not_clipped_is_at_most_half_a_step_off(grid: IntegerGrid
     assert (matrix.codes[wanted > last + 0.5] == last).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(grid=st.sampled_from(GRIDS), weight=matrices())
 def test_zeros_stay_zeros_and_rounding_again_changes_nothing_there(grid: Grid, weight: Array) -> None:
     rounded = round_to(grid, weight).dequantize()
@@ -230,7 +229,7 @@ def test_zero_points_stay_within_four_bits_where_scales_are_coarse() -> None:
     assert packed.tolist() == [[0x0F]]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(block_size=st.sampled_from([32, 128, None]), weight=matrices())
 def test_symmetric_int8_has_no_number_without_its_negative(block_size: int | None, weight: Array) -> None:
     grid = IntegerGrid(8, block_size, symmetric=True)
@@ -261,7 +260,7 @@ def test_scale_of_zero_becomes_one() -> None:
     assert round_scales(scales, np.float32).tolist() == [1, *scales[1:].tolist()]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(symmetric=st.booleans(), block_size=st.sampled_from([32, 64, 128]), weight=matrices())
 def test_search_of_the_clip_never_loses(symmetric: bool, block_size: int, weight: Array) -> None:
     grid = IntegerGrid(4, block_size, symmetric)
@@ -282,7 +281,7 @@ def test_clipping_pays_beside_one_large_weight() -> None:
     assert IntegerGrid(8, 128, symmetric=True).clips == (1.0,)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(symmetric=st.booleans(), seed=st.integers(0, 2**32 - 1), width=st.integers(2, 200))
 def test_importance_decides_which_errors_are_kept_small(symmetric: bool, seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -306,7 +305,6 @@ def test_fp8_never_becomes_nan() -> None:
     assert to_fp8(both).astype(np.float32).tolist() == [448] * 7 + [-448] * 7
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-448, 448, width=32), min_size=1, max_size=40))
 def test_fp8_inside_the_range_is_the_nearest_number(values: list[float]) -> None:
     array = np.array(values, np.float32)
@@ -318,7 +316,7 @@ def test_fp8_inside_the_range_is_the_nearest_number(values: list[float]) -> None
     np.testing.assert_array_equal(np.abs(got.astype(np.float64) - array), nearest)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(block_size=st.sampled_from([128, None]), weight=matrices())
 def test_largest_weight_of_an_fp8_block_is_kept(block_size: int | None, weight: Array) -> None:
     matrix = Fp8Grid(block_size).round(weight)

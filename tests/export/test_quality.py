@@ -104,7 +104,7 @@ def plain_figures(reference: list[np.ndarray], candidate: list[np.ndarray], text
     return [math.fsum(kls) / len(kls), sum(same) / len(same), *perplexities, len(kls)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.sampled_from([1, 2, 3, 127, 128, 129]), min_size=1, max_size=3),
     num_tokens=st.integers(2, 7),

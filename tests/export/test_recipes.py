@@ -67,7 +67,7 @@ def test_feedback_loses_less_than_the_nearest_on_correlated_inputs(grid: Integer
     assert (fed_back < nearest).mean() > 0.9
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     grid=st.sampled_from(GRIDS),
     width=st.integers(1, 140),
@@ -207,7 +207,7 @@ def scaled_loss(factors: Array, matrices: list[Array], moments: Moments, grid: G
     return total
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     grid=st.sampled_from([*GRIDS, Fp8Grid()]), width=st.sampled_from([1, 48, 70, 96]), seed=st.integers(0, 2**32 - 1)
 )
@@ -293,7 +293,7 @@ def test_moments_of_a_case_computed_by_hand() -> None:
     assert crossed.second.tolist() == moments.second.tolist()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(tokens=st.integers(1, 40), width=st.integers(1, 20), seed=st.integers(0, 2**32 - 1))
 def test_moments_give_the_error_of_outputs(tokens: int, width: int, seed: int) -> None:
     x, error = correlated_inputs(tokens, width, seed, rank=2), weights(3, width, seed)

@@ -36,7 +36,7 @@ def tensor(name: str, dtype: str, shape: tuple[int, ...], seed: int = 0) -> tupl
 shapes = st.lists(st.integers(0, 5), max_size=3).map(tuple)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from([*TYPES]), shapes), max_size=6))
 def test_library_reads_what_was_written(tmp_path_factory: pytest.TempPathFactory, facts: Any) -> None:
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"

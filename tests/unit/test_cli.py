@@ -468,6 +468,8 @@ def test_the_version_is_printed() -> None:
         ("build", "tensorrt-llm"),
         ("build", "edge-llm"),
         ("certify",),
+        ("bench",),
+        ("plan",),
     ],
     ids=str,
 )
@@ -482,6 +484,7 @@ def test_every_command_has_help(command: tuple[str, ...], option: str) -> None:
 def test_all_commands_are_listed() -> None:
     listed = invoke("--help").stdout.split("Commands:")[1]
     assert [line.split()[0] for line in listed.splitlines() if line] == [
+        "bench",
         "build",
         "certify",
         "doctor",
@@ -490,6 +493,7 @@ def test_all_commands_are_listed() -> None:
         "generate",
         "inspect",
         "parse",
+        "plan",
     ]
 
 

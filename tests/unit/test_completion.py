@@ -44,7 +44,7 @@ def write(scripted: Callable[..., tuple[Engine, Any]], tokenizer: Tokenizer) -> 
     return open_stream
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(max_size=20))
 def test_pieces_are_whole_characters_and_join_to_the_text(
     tokenizer: Tokenizer, scripted_once: Callable[..., Engine], text: str

@@ -363,7 +363,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(choices=st.data(), num_changes=st.integers(1, 3))
 def test_any_mutation_gives_a_manifest_or_a_typed_error(
     document: Document, choices: st.DataObject, num_changes: int
@@ -384,7 +384,7 @@ def test_any_mutation_gives_a_manifest_or_a_typed_error(
         assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=50) | st.from_regex(r'\{"format": "rubricrm-bundle", ?"format_version": ?[\d.e+-]{1,6}.{0,9}'))
 def test_any_text_gives_a_typed_error(text: str) -> None:
     with pytest.raises(RubricrmError):

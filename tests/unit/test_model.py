@@ -257,7 +257,7 @@ def test_a_wrong_conversation_is_refused(tiny_model: RubricModel) -> None:
         tiny_model.generate_text([{"role": "assistant", "content": "Hi"}])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(request_text=st.text(min_size=1, max_size=30), seed=st.integers(0, 2**64 - 1))
 def test_any_request_is_answered_or_refused(tiny_model: RubricModel, request_text: str, seed: int) -> None:
     try:

@@ -128,7 +128,6 @@ def test_a_request_that_is_no_text_is_refused(prompt: Prompt, request_text: Any)
         prompt.encode_request(request_text)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(), max_size=20))
 def test_any_text_is_checked_without_another_error(text: str) -> None:
     try:
@@ -154,7 +153,7 @@ def is_valid(request: str) -> bool:
     return bool(request.strip()) and "\0" not in request
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(request_text=hostile_requests.filter(is_valid))
 def test_every_prompt_begins_with_the_fixed_prefix(prompt: Prompt, request_text: str) -> None:
     prefix = prompt.fixed_prefix()
@@ -299,7 +298,7 @@ def test_306_tokens_of_the_published_prompt_are_fixed(published: tuple[Prompt, T
 
 
 @needs_shared
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(request_text=hostile_requests.filter(is_valid))
 def test_every_published_prompt_begins_with_the_fixed_prefix(
     published: tuple[Prompt, Tokenizer], published_prefix: list[int], request_text: str

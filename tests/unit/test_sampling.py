@@ -94,7 +94,7 @@ def reference_probabilities(
     return [remaining.get(token, 0.0) / total for token in range(len(logits))]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     logits=st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=1, max_size=12),
     temperature=st.sampled_from([0.1, 0.5, 0.7, 1.0, 1.3, 10.0]),
@@ -182,7 +182,7 @@ def test_extreme_logits_give_a_distribution_and_no_warning(
 # ---- the choice ----
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     logits=st.lists(st.integers(-20, 20).map(lambda n: n / 4), min_size=1, max_size=10),
     seed=st.integers(0, 2**64 - 1),
@@ -232,7 +232,7 @@ def test_greedy_takes_the_highest_and_of_equals_the_lower_id(logits: Row, token:
 # ---- log-probabilities ----
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     logits=st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12),
     num_top=st.integers(0, 14),

@@ -26,7 +26,7 @@ texts = st.text("abc", max_size=12)
 stop_lists = st.lists(st.text("abc", min_size=1, max_size=5), max_size=4)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(strings=stop_lists, pieces=st.lists(texts, max_size=8))
 def test_the_text_ends_at_the_earliest_stop_string_however_it_is_cut(strings: list[str], pieces: list[str]) -> None:
     out, rest, found = run(strings, pieces)
@@ -35,14 +35,14 @@ def test_the_text_ends_at_the_earliest_stop_string_however_it_is_cut(strings: li
     assert (found is None) == (expected_found is None)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(strings=stop_lists, text=st.text("abc", max_size=30))
 def test_in_one_piece_the_longest_of_those_that_begin_first_is_found(strings: list[str], text: str) -> None:
     out, rest, found = run(strings, [text])
     assert ("".join(out) + rest, found) == reference(strings, text)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(strings=stop_lists, text=st.text("abc", max_size=20))
 def test_no_more_is_held_back_than_could_begin_a_stop_string(strings: list[str], text: str) -> None:
     stops = StopStrings(strings)

@@ -216,7 +216,7 @@ def test_every_added_token_in_user_text_stays_text(tokenizer: Tokenizer) -> None
             assert tokenizer.decode(ids) == user_text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pieces=st.lists(st.one_of(st.text(max_size=8), st.sampled_from([*SPECIAL, *NOT_SPECIAL])), max_size=8))
 def test_any_user_text_stays_text_and_comes_back(tokenizer: Tokenizer, pieces: list[str]) -> None:
     text = "".join(pieces)
@@ -278,7 +278,7 @@ def test_nul_is_a_byte_as_any(tokenizer: Tokenizer) -> None:
 # --- ids to text ---
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_ids_decode_as_in_the_library(
     tokenizer: Tokenizer, library: tokenizers.Tokenizer, data: st.DataObject
