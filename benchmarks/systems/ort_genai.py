@@ -1,0 +1,70 @@
+"""onnxruntime-genai 0.18 with its own model builder: INT4, past and present in one buffer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from protocol import main
+
+# Its builder wants torch and transformers.
+REQUIREMENTS = ("torch==2.13.0", "onnxruntime-genai==0.18.0", "transformers==5.14.1", "onnx-ir")
+VARIANTS = {"int4-32": "32", "int4-128": "128"}
+
+
+def prepare(checkpoint: Path, directory: Path, variant: str) -> None:
+    """Build for the CPU with activations of INT8 in the products (accuracy level 4), as it recommends."""
+    with tempfile.TemporaryDirectory() as cache:
+        options = [f"int4_block_size={VARIANTS[variant]}", "int4_accuracy_level=4"]
+        command = [
+            sys.executable,
+            "-m",
+            "onnxruntime_genai.models.builder",
+            "-i",
+            str(checkpoint),
+            "-o",
+            str(directory),
+        ]
+        subprocess.run([*command, "-p", "int4", "-e", "cpu", "-c", cache, "--extra_options", *options], check=True)
+
+
+class GenaiModel:
+    """A model and the length that its buffers are made for."""
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        import onnxruntime_genai as og
+
+        path = directory / "genai_config.json"
+        config = json.loads(path.read_text())
+        config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+        path.write_text(json.dumps(config, indent=2))
+        self._og = og
+        self._model = og.Model(str(directory))
+
+    def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
+        """See `protocol`."""
+        length = len(ids) + new_tokens
+        parameters = self._og.GeneratorParams(self._model)
+        parameters.set_search_options(do_sample=False, min_length=length, max_length=length)
+        generator = self._og.Generator(self._model, parameters)
+        moments, tokens = [], []
+        generator.append_tokens(list(ids))
+        while len(tokens) < new_tokens:
+            generator.generate_next_token()
+            tokens.append(int(generator.get_next_tokens()[0]))
+            moments.append(time.perf_counter())
+        return moments, tokens
+
+
+def open_model(directory: Path, variant: str, threads: int) -> GenaiModel:  # noqa: ARG001
+    """See `protocol`."""
+    return GenaiModel(directory, threads)
+
+
+if __name__ == "__main__":
+    main(prepare, open_model)

@@ -1,0 +1,59 @@
+"""Ours, through the SDK's own engine; prompts are ids, so that nothing is restored from the fixed prefix."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from protocol import main
+
+REQUIREMENTS = ("-e", "{root}[cpu,export]")
+VARIANTS = {
+    "int4-128": ["--weights", "int4", "--block-size", "128", "--method", "rtn"],
+    "int4-32": ["--weights", "int4", "--block-size", "32", "--method", "rtn"],
+    "int8": ["--weights", "int8", "--method", "rtn"],
+}
+
+
+def prepare(checkpoint: Path, directory: Path, variant: str) -> None:
+    """Export; the loss is measured on the shortest text that is allowed, since it is not what is compared here."""
+    from rubricrm.cli import cli
+
+    words = ["export", "onnx", str(checkpoint), "-o", str(directory), "--no-rubrics", "--force", *VARIANTS[variant]]
+    cli.main(words, standalone_mode=False)
+
+
+class OurModel:
+    """The engine of a bundle whose answers do not end."""
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        from rubricrm.bundle import Bundle
+        from rubricrm.engine import Engine
+        from rubricrm.session import Session
+
+        bundle = Bundle.open(directory)
+        facts = bundle.manifest
+        endless = replace(facts, prompt=replace(facts.prompt, stop_ids=(facts.model.vocab_size - 1,)))
+        self._engine = Engine(Session(bundle, threads=threads), endless, None)
+
+    def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
+        """See `protocol`."""
+        from rubricrm.options import GenerationOptions
+
+        generation = self._engine.submit(ids, GenerationOptions(max_new_tokens=new_tokens))
+        moments, tokens = [], []
+        for token in self._engine.stream(generation):
+            moments.append(time.perf_counter())
+            tokens.append(token.id)
+        return moments, tokens
+
+
+def open_model(directory: Path, variant: str, threads: int) -> OurModel:  # noqa: ARG001
+    """See `protocol`."""
+    return OurModel(directory, threads)
+
+
+if __name__ == "__main__":
+    main(prepare, open_model)

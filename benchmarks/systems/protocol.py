@@ -1,0 +1,60 @@
+"""What every system under comparison does, and how it is told: standard library only, for any environment.
+
+A system is a file beside this one with REQUIREMENTS (pins), VARIANTS (names of its settings) and two functions:
+
+    prepare(checkpoint, directory, variant)      convert the checkpoint, once
+    open_model(directory, variant, threads)      return an object with run(ids, new_tokens) -> list of times
+
+`run` feeds the ids as they are, generates exactly `new_tokens` tokens greedily, end tokens or not, and returns the
+moment of each token (seconds, `time.perf_counter`) and the tokens. The file ends with `main(...)`: run as a program it
+prepares, or answers lines of JSON on standard input with lines of JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Model(Protocol):
+    """An open model."""
+
+    def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
+        """Return the moment of each new token, and the tokens."""
+        ...
+
+
+def main(prepare: Callable[[Path, Path, str], None], open_model: Callable[[Path, str, int], Model]) -> None:
+    """Do what the command line says: `prepare CHECKPOINT DIRECTORY VARIANT` or `serve DIRECTORY VARIANT THREADS`."""
+    command, *words = sys.argv[1:]
+    if command == "prepare":
+        prepare(Path(words[0]), Path(words[1]), words[2])
+        return
+    directory, variant, threads = Path(words[0]), words[1], int(words[2])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not come between the answers
+    started = time.perf_counter()
+    model = open_model(directory, variant, threads)
+    _answer(answers, {"load_ms": 1000 * (time.perf_counter() - started)})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        started = time.perf_counter()
+        moments, tokens = model.run(asked["ids"], asked["new_tokens"])
+        times = [1000 * (moment - started) for moment in moments]
+        _answer(answers, {"ttft_ms": times[0], "e2e_ms": times[-1], "tokens": tokens, "peak_rss_bytes": _peak_rss()})
+
+
+def _answer(stream: Any, document: dict[str, Any]) -> None:
+    stream.write(json.dumps(document) + "\n")
+    stream.flush()
+
+
+def _peak_rss() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,52 @@
+"""transformers on the CPU in BF16: what people have before they optimize anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from protocol import main
+
+REQUIREMENTS = ("torch==2.13.0", "transformers==5.14.1")
+VARIANTS = {"bf16": "bfloat16"}
+
+
+def prepare(checkpoint: Path, directory: Path, variant: str) -> None:  # noqa: ARG001
+    """Remember where the checkpoint is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "checkpoint.txt").write_text(str(checkpoint.resolve()))
+
+
+class TransformersModel:
+    """A model, and a loop of its own: `generate` would add work around each token."""
+
+    def __init__(self, checkpoint: str, threads: int) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(threads)
+        self._torch = torch
+        self._model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
+
+    def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
+        """See `protocol`."""
+        moments, tokens = [], []
+        step, past = self._torch.tensor([list(ids)]), None
+        with self._torch.inference_mode():
+            while len(tokens) < new_tokens:
+                found = self._model(step, past_key_values=past, use_cache=True, logits_to_keep=1)
+                past = found.past_key_values
+                tokens.append(int(found.logits[0, -1].argmax()))
+                moments.append(time.perf_counter())
+                step = self._torch.tensor([tokens[-1:]])
+        return moments, tokens
+
+
+def open_model(directory: Path, variant: str, threads: int) -> TransformersModel:  # noqa: ARG001
+    """See `protocol`."""
+    return TransformersModel((directory / "checkpoint.txt").read_text(), threads)
+
+
+if __name__ == "__main__":
+    main(prepare, open_model)
