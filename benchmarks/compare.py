@@ -3,8 +3,8 @@
 
     compare.py OLD NEW [--bundle BUNDLE] [--pairs 30] [--new-tokens 64] [--json]
 
-OLD and NEW are bundles; or checkouts or commits of this repository, which then run the same bundle (--bundle, else the
-demo model). Each side answers in a process of its own that stays open; requests go to both in turns, A B then B A, so
+OLD and NEW are bundles; or checkouts or commits of this repository, which then run one bundle, or each its own demo
+model. Each side answers in a process of its own that stays open; requests go to both in turns, A B then B A, so
 that what else the machine does meets both. The verdict is of the median of the ratios pair by pair, with a 95 %
 interval by resampling pairs: "slower" or "faster" where the interval leaves out 1, else "no difference".
 """
@@ -26,6 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SDK = Path("sdk") / "python"
+DEMO = SDK / "rubricrm" / "demo_bundle"
 WORKER = Path(__file__).resolve().parent / "compare_worker.py"
 QUANTITIES = ("first_token_ms", "token_ms", "whole_ms")
 RESAMPLES = 4000
@@ -90,13 +91,13 @@ class Side:
 
 
 @contextmanager
-def resolved(name: str, bundle: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the code and the bundle that a side's name means."""
+def resolved(name: str, bundle: Path | None) -> Iterator[tuple[Path, Path]]:
+    """Yield the code and the bundle that a side's name means; without a bundle a checkout's own demo model."""
     path = Path(name)
     if (path / "rubricrm.json").is_file():
         yield ROOT, path.resolve()
     elif (path / SDK).is_dir():
-        yield path.resolve(), bundle
+        yield path.resolve(), bundle or path.resolve() / DEMO
     else:
         with tempfile.TemporaryDirectory(prefix="rubricrm-compare-") as folder:
             checkout = Path(folder) / "checkout"
@@ -104,7 +105,7 @@ def resolved(name: str, bundle: Path) -> Iterator[tuple[Path, Path]]:
             if subprocess.run(command, check=False).returncode:
                 raise SystemExit(f"{name}: is no bundle, no checkout and no commit of {ROOT}")
             try:
-                yield checkout, bundle
+                yield checkout, bundle or checkout / DEMO
             finally:
                 subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(checkout)], check=False)
 
@@ -114,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old")
     parser.add_argument("new")
-    parser.add_argument("--bundle", type=Path, default=ROOT / SDK / "rubricrm" / "demo_bundle")
+    parser.add_argument("--bundle", type=Path)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--json", action="store_true")
@@ -125,7 +126,7 @@ def main() -> None:
     with ExitStack() as stack:
         sides = []
         for name in (options.old, options.new):
-            code, bundle = stack.enter_context(resolved(name, options.bundle.resolve()))
+            code, bundle = stack.enter_context(resolved(name, options.bundle and options.bundle.resolve()))
             sides.append(Side(code, bundle, options.new_tokens))
             stack.callback(sides[-1].close)
         for side in sides:

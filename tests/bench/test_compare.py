@@ -1,9 +1,9 @@
 """The verdict of benchmarks/compare.py, on times that are known; and that it runs both sides."""
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +14,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "compare.py"
 
 
 @pytest.fixture(scope="module")
-def compare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["compare"] = module  # its dataclass looks there for its types
-    spec.loader.exec_module(module)
-    return module
+def compare(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("compare")
 
 
 def times(seed: int, factor: float = 1.0, spread: float = 0.05, pairs: int = 40) -> list[float]:

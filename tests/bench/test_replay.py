@@ -1,9 +1,9 @@
 """benchmarks/replay.py counts the runs that drafting needs, by the text alone."""
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,27 +14,21 @@ from hypothesis import strategies as st
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "replay.py"
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("replay", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["replay"] = module  # its dataclass looks there for its types
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def replay(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("replay")
 
 
-replay = load()
 few_tokens = st.lists(st.integers(0, 3), max_size=40)
 
 
-@given(few_tokens, few_tokens)
-def test_plain_decoding_is_a_row_a_token_after_the_first(prompt: list[int], text: list[int]) -> None:
+@given(prompt=few_tokens, text=few_tokens)
+def test_plain_decoding_is_a_row_a_token(replay: ModuleType, prompt: list[int], text: list[int]) -> None:
     assert replay.replay(prompt, text, 0).rows == (1,) * max(0, len(text) - 1)
 
 
-@given(few_tokens, few_tokens, st.integers(0, 6))
-def test_runs_write_exactly_the_text(prompt: list[int], text: list[int], most: int) -> None:
+@given(prompt=few_tokens, text=few_tokens, most=st.integers(0, 6))
+def test_runs_write_exactly_the_text(replay: ModuleType, prompt: list[int], text: list[int], most: int) -> None:
     """Decoding with these drafts, a run at a time, by a model that always wants the text's next token."""
     known, rows = list(prompt), []
     written = text[:1]
@@ -64,11 +58,11 @@ def test_runs_write_exactly_the_text(prompt: list[int], text: list[int], most: i
         ([1, 1], 0, []),
     ],
 )
-def test_drafts(known: list[int], most: int, expected: list[int]) -> None:
+def test_drafts(replay: ModuleType, known: list[int], most: int, expected: list[int]) -> None:
     assert replay.draft(known, most) == expected
 
 
-def test_wider_runs_than_are_listed_cost_as_the_last() -> None:
+def test_wider_runs_than_are_listed_cost_as_the_last(replay: ModuleType) -> None:
     assert replay.Replay((1, 2, 9), 5).cost([1, 1.5]) == 4.0
 
 

@@ -5,6 +5,7 @@ Option names are those of ONNX Runtime's documentation of the two providers. Not
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from rubricrm.machine import cache_directory
 
 if TYPE_CHECKING:
     from rubricrm.bundle import Bundle
+
+logger = logging.getLogger(__name__)
 
 PROVIDER = "TensorrtExecutionProvider"
 RTX_PROVIDER = "NvTensorRTRTXExecutionProvider"
@@ -46,7 +49,7 @@ def provider_options(device: str, bundle: Bundle, max_rows: int) -> Mapping[str,
     """Return the options of a device's provider for a bundle's graph: none but for the two of TensorRT.
 
     An engine is built for ranges of shapes; without them it would be built anew for each number of tokens. Engines are
-    kept in the cache directory: building one takes minutes.
+    kept in the cache directory, which is made: building one takes minutes.
 
     Args:
         device: As in `Session`.
@@ -55,7 +58,12 @@ def provider_options(device: str, bundle: Bundle, max_rows: int) -> Mapping[str,
     """
     if device not in _OPTIONS:
         return {}
-    return _OPTIONS[device](_shapes(bundle, 1), _shapes(bundle, max_rows), str(_engine_directory(bundle)))
+    engines = cache_directory() / bundle.manifest_sha256 / "tensorrt"
+    try:
+        engines.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logger.warning("engines cannot be kept in %s (%s): the next opening builds them again", engines, error)
+    return _OPTIONS[device](_shapes(bundle, 1), _shapes(bundle, max_rows), str(engines))
 
 
 def _tensorrt_options(one: str, most: str, engines: str) -> Mapping[str, str]:
@@ -83,10 +91,6 @@ _OPTIONS: Mapping[str, Callable[[str, str, str], Mapping[str, str]]] = {
     "tensorrt": _tensorrt_options,
     "tensorrt-rtx": _rtx_options,
 }
-
-
-def _engine_directory(bundle: Bundle) -> Any:
-    return cache_directory() / bundle.manifest_sha256 / "tensorrt"
 
 
 def _shapes(bundle: Bundle, count: int) -> str:
