@@ -1,0 +1,146 @@
+"""llama.cpp through llama-cpp-python, built for this processor; GGUF written here, quantized by its own code."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from protocol import main
+
+# Built with CMAKE_ARGS=-DGGML_NATIVE=ON, which is its default.
+REQUIREMENTS = ("llama-cpp-python==0.3.34", "gguf>=0.10", "numpy>=2")
+VARIANTS = {"q4_0": 2, "q4_k_m": 15}  # llama_ftype
+_CONTEXT = 1024
+_NORMAL, _CONTROL, _UNUSED = 1, 3, 5
+
+
+def prepare(checkpoint: Path, directory: Path, variant: str) -> None:
+    """Write the checkpoint as GGUF in its own type, and quantize that."""
+    import llama_cpp
+
+    directory.mkdir(parents=True)
+    whole, small = directory / "whole.gguf", directory / "model.gguf"
+    _write_gguf(checkpoint, whole)
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = VARIANTS[variant]
+    if llama_cpp.llama_model_quantize(str(whole).encode(), str(small).encode(), ctypes.byref(parameters)):
+        raise SystemExit("llama_model_quantize failed")
+    whole.unlink()
+
+
+def _write_gguf(checkpoint: Path, target: Path) -> None:
+    import gguf
+
+    config = json.loads((checkpoint / "config.json").read_text())
+    if config["architectures"] != ["Qwen3ForCausalLM"]:
+        # A Llama's queries and keys would have to be permuted for its other form of rotation.
+        raise SystemExit(f"this converter takes Qwen3ForCausalLM, got {config['architectures']}")
+    architecture = gguf.MODEL_ARCH.QWEN3
+    writer = gguf.GGUFWriter(target, gguf.MODEL_ARCH_NAMES[architecture])
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    _add_tokenizer(writer, checkpoint, config["vocab_size"])
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    for name, array in _tensors(checkpoint):
+        stored = names.get_name(name, try_suffixes=(".weight",))
+        if stored is None:
+            raise SystemExit(f"{name}: GGUF has no name for it")
+        if array.ndim == 1:
+            writer.add_tensor(stored, _floats(array))
+        else:
+            writer.add_tensor(stored, array.view("u1"), raw_dtype=gguf.GGMLQuantizationType.BF16)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_tokenizer(writer: Any, checkpoint: Path, vocab_size: int) -> None:
+    """Add the tokens: ids are fed as they are, but a file without a vocabulary does not load."""
+    document = json.loads((checkpoint / "tokenizer.json").read_text("utf-8"))
+    tokens = {token_id: (text, _NORMAL) for text, token_id in document["model"]["vocab"].items()}
+    tokens |= {entry["id"]: (entry["content"], _CONTROL) for entry in document["added_tokens"]}
+    listed = [tokens.get(token_id, (f"[unused{token_id}]", _UNUSED)) for token_id in range(vocab_size)]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in document["model"]["merges"]]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([text for text, _ in listed])
+    writer.add_token_types([kind for _, kind in listed])
+    if merges:
+        writer.add_token_merges(merges)
+
+
+def _tensors(checkpoint: Path) -> Iterator[tuple[str, Any]]:
+    """Yield names and arrays, 16 bits each as uint16, mapped from the files."""
+    import numpy as np
+
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        length = int.from_bytes(data[:8], "little")
+        for name, facts in json.loads(data[8 : 8 + length]).items():
+            if name == "__metadata__":
+                continue
+            if facts["dtype"] != "BF16":
+                raise SystemExit(f"{name}: is {facts['dtype']}, this converter takes BF16")
+            start, stop = facts["data_offsets"]
+            array = np.frombuffer(data, np.uint16, (stop - start) // 2, 8 + length + start)
+            yield name, array.reshape(facts["shape"])
+
+
+def _floats(array: Any) -> Any:
+    import numpy as np
+
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
+class LlamaModel:
+    """A context, emptied before each run: nothing of a prompt is kept."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import llama_cpp
+        import numpy as np
+
+        self._lib, self._numpy = llama_cpp, np
+        self._llama = llama_cpp.Llama(
+            str(path), n_ctx=_CONTEXT, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
+        )
+
+    def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
+        """See `protocol`."""
+        self._llama.reset()
+        moments, tokens = [], []
+        step = list(ids)
+        while len(tokens) < new_tokens:
+            self._llama.eval(step)
+            logits = self._lib.llama_get_logits_ith(self._llama.ctx, -1)
+            row = self._numpy.ctypeslib.as_array(logits, (self._llama.n_vocab(),))
+            tokens.append(int(row.argmax()))
+            moments.append(time.perf_counter())
+            step = tokens[-1:]
+        return moments, tokens
+
+
+def open_model(directory: Path, variant: str, threads: int) -> LlamaModel:  # noqa: ARG001
+    """See `protocol`."""
+    return LlamaModel(directory / "model.gguf", threads)
+
+
+if __name__ == "__main__":
+    main(prepare, open_model)
