@@ -130,6 +130,14 @@ class ServerAnswerer:
         first_ms = None if first is None else 1000 * (first - started)
         return Answer("".join(pieces), reason == "stop", first_ms, 1000 * (ended - started))
 
+    def is_ready(self) -> bool:
+        """Whether it serves a model by now."""
+        try:
+            self._served_model()
+        except RuntimeFailed:
+            return False
+        return True
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

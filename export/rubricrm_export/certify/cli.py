@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rubricrm.errors import DependencyMissing, OptionInvalid, QualityTooLow, TargetExists
-from rubricrm.manifest import TARGETS
+from rubricrm.manifest import DEVICES
 
 from rubricrm_export.progress_bar import no_progress, progress_bar
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target")
 @click.option("--reference", type=click.Path(path_type=Path), required=True, help="Bundle for the CPU to trust.")
-@click.option("--device", type=click.Choice(TARGETS), help="Where TARGET runs.  [default: the bundle's target]")
+@click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where TARGET runs.  [default: the bundle's target]")
 @click.option("--requests", "num_requests", type=click.IntRange(1, 40), default=20, show_default=True)
 @click.option("--min-tokens", type=click.FloatRange(0, 1), metavar="X", help="Share of equal tokens.  [default: 0.5]")
 @click.option(
@@ -43,8 +43,8 @@ def certify(
 ) -> None:
     """Let TARGET answer built-in requests beside a CPU bundle of the same model, and say whether they agree.
 
-    TARGET is a bundle, or the address of a server with OpenAI's API that serves a directory by `rubricrm export
-    tensorrt`. Exit code 1 where it is not certified.
+    TARGET is a bundle; a directory by `rubricrm export tensorrt`, which is built where that is needed and served for as
+    long as it answers; or the address of a server with OpenAI's API. Exit code 1 where it is not certified.
     """
     files = [] if output is None else [output.with_name(f"{output.name}.{kind}") for kind in ("json", "md")]
     _require_new(files, force=force)
@@ -108,9 +108,15 @@ def _candidate(target: str, template: str, device: str | None) -> Answerer:
     from rubricrm.bundle import Bundle
 
     from rubricrm_export.certify.answers import BundleAnswerer, ServerAnswerer
+    from rubricrm_export.certify.served_directory import DirectoryAnswerer
+    from rubricrm_export.tensorrt.directory import DIRECTORY_FILE
 
     if "://" in target:
         if device is not None:
             raise OptionInvalid("--device has no meaning for a server, which has its own. Leave it out.")
         return ServerAnswerer(target, template)
+    if (Path(target) / DIRECTORY_FILE).is_file():
+        if device is not None:
+            raise OptionInvalid("--device has no meaning for a directory, which its reader serves. Leave it out.")
+        return DirectoryAnswerer(Path(target), template)
     return BundleAnswerer(Path(target), device=device or Bundle.open(Path(target)).manifest.graph.target)

@@ -26,6 +26,7 @@ _ITEM = r"\. The response [^\n\[\]]+ \[(Hard Rule|Principle)\]"
 RUBRIC_REGEX = rf"1{_ITEM}(\n[1-9][0-9]?{_ITEM})*"
 EXAMPLE = "Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question."
 
+_ADDRESS = ("--host", "127.0.0.1", "--port", "8000")
 _MAX_DRAFT = 4
 _NGRAM = 3
 
@@ -60,8 +61,35 @@ def build_script(reader: str, choice: Choice, limits: EngineLimits) -> str:
 def _serve_tensorrt_llm(_: Choice, __: EngineLimits) -> list[str]:
     return [
         f"# Needs: {VERSIONS['tensorrt-llm']}, from NVIDIA's index or its container. No engine is built.",
-        "exec trtllm-serve . --config serve.yaml --host 127.0.0.1 --port 8000",
+        "exec " + " ".join([*_trtllm_serve("."), *_ADDRESS]),
     ]
+
+
+def _trtllm_serve(source: str) -> list[str]:
+    return ["trtllm-serve", source, "--config", f"{source}/serve.yaml"]
+
+
+def serve(choice: Choice, limits: EngineLimits, source: str, engine: str, port: int) -> list[str]:
+    """Return the words of the server of a directory's reader.
+
+    Args:
+        choice: What the directory holds.
+        limits: What it is served for.
+        source: The directory.
+        engine: For TensorRT-LLM 1.2, the engine that was built of it.
+        port: On this machine alone.
+    """
+    reader = choice.format.reader
+    if reader == "edge-llm":
+        words = ["tensorrt-edgellm-serve", source, "--max-input-len", str(limits.max_input_len)]
+        words += ["--max-kv-cache-capacity", str(limits.max_seq_len), "--max-batch-size", str(limits.max_batch_size)]
+        return [*words, "--enable-context-reuse", "--port", str(port)]
+    words = {
+        "tensorrt-llm": lambda: _trtllm_serve(source),
+        "tensorrt-llm-1.2": lambda: ["trtllm-serve", engine, "--tokenizer", source],
+        "vllm": lambda: _vllm_serve(choice, limits, source),
+    }[reader]()
+    return [*words, "--host", "127.0.0.1", "--port", str(port)]
 
 
 def trtllm_build(choice: Choice, limits: EngineLimits, source: str, target: str) -> list[str]:
@@ -111,11 +139,15 @@ def _build_edge(_: Choice, limits: EngineLimits) -> list[str]:
 
 
 def _serve_vllm(choice: Choice, limits: EngineLimits) -> list[str]:
-    words = ["vllm", "serve", ".", "--max-model-len", str(limits.max_seq_len), "--max-num-seqs"]
+    return [f"# Needs: {VERSIONS['vllm']}.", "exec " + " ".join([*_vllm_serve(choice, limits, "."), *_ADDRESS])]
+
+
+def _vllm_serve(choice: Choice, limits: EngineLimits, source: str) -> list[str]:
+    words = ["vllm", "serve", source, "--max-model-len", str(limits.max_seq_len), "--max-num-seqs"]
     words += [str(limits.max_batch_size), "--enable-prefix-caching"]
     words += ["--quantization", "modelopt"] if choice.format.algorithm else []
     words += ["--kv-cache-dtype", "fp8"] if choice.kv == "fp8" else []
-    return [f"# Needs: {VERSIONS['vllm']}.", "exec " + " ".join([*words, "--host", "127.0.0.1", "--port", "8000"])]
+    return words
 
 
 def serve_config(choice: Choice, limits: EngineLimits) -> str:
@@ -170,15 +202,10 @@ def edge_requests(texts: list[str], max_new_tokens: int) -> dict[str, Any]:
     }
 
 
-_CERTIFY = {
-    reader: (
-        "Then let the server answer beside a CPU bundle of the same checkpoint:\n\n"
-        "    rubricrm certify http://127.0.0.1:8000 --reference BUNDLE -o report\n\n"
-        if reader in ("tensorrt-llm", "vllm")
-        else ""
-    )
-    for reader in VERSIONS
-}
+_CERTIFY = (
+    "Then let it answer beside a CPU bundle of the same checkpoint; this starts the server and ends it:\n\n"
+    "    rubricrm certify . --reference BUNDLE -o report\n\n"
+)
 _NEEDS = {
     "tensorrt-llm": "`trtllm-serve` reads this directory as it is; no engine is built.",
     "tensorrt-llm-1.2": "`trtllm-build` makes an engine, which runs on the GPU and with the version it was built by.",
@@ -214,7 +241,7 @@ Written by `rubricrm export tensorrt`. **Not run on a GPU.**
     pip install --extra-index-url https://pypi.nvidia.com '{VERSIONS[row.reader]}'
     ./build.sh
 
-{_CERTIFY[row.reader]}Beside the weights and the tokenizer: {listed}. `rubricrm-tensorrt.json` holds the size and
+{_CERTIFY}Beside the weights and the tokenizer: {listed}. `rubricrm-tensorrt.json` holds the size and
 hash of every file.
 """
 

@@ -1,0 +1,113 @@
+"""A directory by `rubricrm export tensorrt`, served by its reader's own server for as long as it is asked.
+
+Not run on a GPU: tried with programs of the same names that only say what they are told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from rubricrm.errors import DependencyMissing, RuntimeFailed
+
+from rubricrm_export.certify.answers import Answer, ServerAnswerer
+from rubricrm_export.tensorrt.commands import VERSIONS, serve
+from rubricrm_export.tensorrt.directory import TensorRTDirectory
+from rubricrm_export.tensorrt.engine_build import build_engine
+from rubricrm_export.tensorrt.support import choose
+
+# A server loads weights, compiles kernels, and some build an engine first.
+_START_S, _END_S = 3600.0, 30.0
+_POLL_S = 0.5
+_LOG_LINES = 20
+
+
+class DirectoryAnswerer:
+    """Starts the server when it is made, and ends it when it is closed."""
+
+    def __init__(self, path: Path, template: str) -> None:
+        """Build an engine where the reader needs one, start the server, and wait until it serves.
+
+        Args:
+            path: The directory.
+            template: The prompt's template, with the request's place in it.
+
+        Raises:
+            BundleInvalid: It is no such directory, or was changed.
+            DependencyMissing: The reader's program is not installed.
+            RuntimeFailed: The server ended; what it printed last is in the message.
+            RubricrmError: As `build_engine`.
+        """
+        directory = TensorRTDirectory.open(path, verify=True)
+        self.name = f"{directory.reader} serving {path.name}"
+        self._scratch = contextlib.ExitStack()
+        try:
+            folder = Path(self._scratch.enter_context(tempfile.TemporaryDirectory(prefix="rubricrm-certify-")))
+            self._start(directory, folder, template)
+        except BaseException:
+            self._scratch.close()
+            raise
+
+    def answer(self, request: str, max_new_tokens: int) -> Answer:
+        """Answer a request."""
+        return self._server.answer(request, max_new_tokens)
+
+    def close(self) -> None:
+        """End the server and remove what was built for it."""
+        self._scratch.close()
+
+    def _start(self, directory: TensorRTDirectory, folder: Path, template: str) -> None:
+        engine = folder / "engine"
+        choice = choose(directory.reader, directory.weights, kv=directory.kv)
+        port = _free_port()
+        words = serve(choice, directory.limits, str(directory.path.resolve()), str(engine), port)
+        program = shutil.which(words[0])
+        if program is None:
+            raise DependencyMissing(
+                f"{words[0]} is not on the path, and {directory.path} is for {directory.reader}. Install "
+                f"{VERSIONS[directory.reader]} on the GPU machine and certify it there."
+            )
+        if directory.reader == "tensorrt-llm-1.2":
+            build_engine(directory.path, engine)
+        log = folder / "log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [program, *words[1:]], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self._scratch.callback(_end, process)
+        self._server = ServerAnswerer(f"http://127.0.0.1:{port}", template)
+        self._scratch.callback(self._server.close)
+        self._wait(process, log, words[0])
+
+    def _wait(self, process: subprocess.Popen[bytes], log: Path, program: str) -> None:
+        until = time.monotonic() + _START_S
+        while not self._server.is_ready():
+            if process.poll() is not None or time.monotonic() > until:
+                ended = f"ended with {process.returncode}" if process.poll() is not None else "does not serve yet"
+                lines = "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+                raise RuntimeFailed(f"{program} {ended}. It printed last:\n{lines}")
+            time.sleep(_POLL_S)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server and what it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+            return
