@@ -197,27 +197,28 @@ def run(options: argparse.Namespace) -> list[Row]:
     paths = {system: Path(python) for system, python in environments.items()}
     num_ids = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
     own = make_contender(f"{OURS}:{options.ours}", options.checkpoint, options.work, paths)
-    ours = Server(own, options.threads, options.work / "serve-ours.log")
-    rows = []
-    for name in options.systems:
-        try:
-            contender = make_contender(name, options.checkpoint, options.work, paths)
-            rival = Server(contender, options.threads, options.work / f"serve-{contender.directory.name}.log")
-        except SystemFailedError as error:
-            rows += [Row(name.replace(":", " "), shape, error=str(error)) for shape in options.shapes]
-            continue
-        for shape in options.shapes:
-            pair = (Row(own.name, shape), Row(contender.name, shape, load_ms=rival.load_ms))
-            pair[1].num_bytes = _size(contender.directory)
+    rows: list[Row] = []
+    with contextlib.closing(Server(own, options.threads, options.work / "serve-ours.log")) as ours:
+        for name in options.systems:
             try:
-                measure(ours, rival, pair, num_ids, options.rounds)
+                contender = make_contender(name, options.checkpoint, options.work, paths)
+                rival = Server(contender, options.threads, options.work / f"serve-{contender.directory.name}.log")
             except SystemFailedError as error:
-                pair[1].error = str(error)
-            pair[0].load_ms, pair[0].num_bytes = ours.load_ms, _size(own.directory)
-            rows += pair
-        rival.close()
-    ours.close()
+                rows += [Row(name.replace(":", " "), shape, error=str(error)) for shape in options.shapes]
+                continue
+            with contextlib.closing(rival):
+                for shape in options.shapes:
+                    pair = _row(own, ours, shape), _row(contender, rival, shape)
+                    try:
+                        measure(ours, rival, pair, num_ids, options.rounds)
+                    except SystemFailedError as error:
+                        pair[1].error = str(error)
+                    rows += pair
     return rows
+
+
+def _row(contender: Contender, server: Server, shape: str) -> Row:
+    return Row(contender.name, shape, load_ms=server.load_ms, num_bytes=_size(contender.directory))
 
 
 def _size(directory: Path) -> int:
