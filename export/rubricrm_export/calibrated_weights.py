@@ -33,6 +33,7 @@ from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.moments import Moments
 from rubricrm_export.quantize.recipes import RECIPES
 from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.quantize.static_scale import clipped_largest
 from rubricrm_export.resume import ResumeDirectory
 from rubricrm_export.weights import RoundedWeights
 
@@ -82,6 +83,7 @@ class _LayerCalibration:
         self._model = model
         self._grid = scheme.grid if scheme.rounds_by_calibration else None
         self._recipe = RECIPES.get(scheme.method, RECIPES["rtn"])
+        self._has_integer_inputs = scheme.activations == "int8"
 
     def run(self, weights: dict[str, Float], exact: Float, quantized: Float) -> tuple[LayerResult, Float, Float]:
         """Return the layer's result, and both residual streams after it."""
@@ -97,12 +99,22 @@ class _LayerCalibration:
                 values /= of_values
             matrices, quantized = self._quantized_pass(weights, quantized, inputs)
         largest = {
-            name: float((np.abs(x).max(0) / divided).max())
+            name: most
             for group, x, divided in zip(GROUPS, inputs, factors, strict=True)
+            for most in [self._largest_input(x, divided)]
             for name in group.matrices
         }
         norms = {name: weights[name] for name in (INPUT_NORM, POST_NORM, Q_NORM, K_NORM) if name in weights}
         return LayerResult(matrices, norms, largest, _largest_keys(attended.keys), values), exact, quantized
+
+    def _largest_input(self, x: Float, divided: Float) -> float:
+        """Return the |x / divided| that becomes the largest code of a static scale.
+
+        The steps of floats are relative: FP8 need not clip.
+        """
+        if self._has_integer_inputs:
+            return clipped_largest(x / divided, 127)
+        return float((np.abs(x).max(0) / divided).max())
 
     def _fold_factors(self, weights: dict[str, Float], inputs: Sequence[Float]) -> tuple[list[Float], Float]:
         """Multiply the columns of each group's matrices by the recipe's factors, and divide what makes its inputs.

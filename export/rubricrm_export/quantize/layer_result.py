@@ -27,7 +27,7 @@ class LayerResult:
     Attributes:
         matrices: The quantized matrices. Empty where they are rounded while they are written.
         norms: Norms, into which a recipe may have folded factors.
-        largest_inputs: The largest |x| that meets each matrix: static scales of FP8 activations.
+        largest_inputs: The |x| that is the largest code of each matrix's static scale.
         largest_keys: [kv_heads, head_dim], the largest |key| after rotation, at any position.
         largest_values: [kv_heads, head_dim].
     """
