@@ -6,7 +6,7 @@
 OLD and NEW are bundles; or checkouts or commits of this repository, which then run one bundle, or each its own demo
 model. Each side answers in a process of its own that stays open; requests go to both in turns, A B then B A, so
 that what else the machine does meets both. The verdict is of the median of the ratios pair by pair, with a 95 %
-interval by resampling pairs: "slower" or "faster" where the interval leaves out 1, else "no difference".
+interval by resampling pairs: "slower" or "faster" where all of the interval is beyond 3 %, else "no difference".
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +31,10 @@ DEMO = SDK / "rubricrm" / "demo_bundle"
 WORKER = Path(__file__).resolve().parent / "compare_worker.py"
 QUANTITIES = ("first_token_ms", "token_ms", "whole_ms")
 RESAMPLES = 4000
+# Two processes of the same code differ by a percent or two for as long as they live: by where their memory lies.
+LEAST = 0.03
+# Threads of a runtime spin for a while after their work: the side that has just answered would slow the other down.
+PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def judge(old: Sequence[float], new: Sequence[float]) -> Verdict:
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
     low, high = (float(bound) for bound in np.percentile(medians, (2.5, 97.5)))
-    verdict = "slower" if low > 1 else "faster" if high < 1 else "no difference"
+    verdict = "slower" if low > 1 + LEAST else "faster" if high < 1 / (1 + LEAST) else "no difference"
     return Verdict(float(np.median(ratios)), low, high, verdict)
 
 
@@ -133,6 +138,7 @@ def main() -> None:
             side.ask(0)  # the first request of a process is not counted
         for pair in range(options.pairs):
             for place in (0, 1) if pair % 2 == 0 else (1, 0):
+                time.sleep(PAUSE_S)
                 times[place].append(sides[place].ask(pair))
     verdicts = {key: judge(*([found[key] for found in side] for side in times)) for key in QUANTITIES}
     if options.json:

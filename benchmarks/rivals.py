@@ -19,6 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ SYSTEMS = Path(__file__).resolve().parent / "systems"
 OURS = "ours"
 sys.path.insert(0, str(SYSTEMS))  # the systems import their protocol as a neighbor: each also runs alone
 _LAST_LINES = 3
+# Threads of a runtime spin for a while after their work: the side that has just answered would slow the other down.
+_PAUSE_S = 0.5
 _FIRST_ID = 100  # below and at the end of a vocabulary are bytes and control tokens
 
 
@@ -178,6 +181,7 @@ def measure(ours: Server, rival: Server, rows: tuple[Row, Row], num_ids: int, ro
         order = [(ours, own), (rival, other)] if turn % 2 == 0 else [(rival, other), (ours, own)]
         found = {}
         for server, row in order:
+            time.sleep(_PAUSE_S)
             answer = server.ask(ids, new)
             found[row.name] = answer
             row.peak_rss_bytes = answer["peak_rss_bytes"]
