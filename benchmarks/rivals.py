@@ -16,6 +16,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -131,8 +132,11 @@ def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[s
     directory = work / "models" / f"{system}-{variant}"
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
-        words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, directory, variant]
+        making = directory.with_name(f"{directory.name}.making")
+        shutil.rmtree(making, ignore_errors=True)  # of a run that was interrupted
+        words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, making, variant]
         _run([str(word) for word in words], work / f"prepare-{system}-{variant}.log")
+        making.rename(directory)
     return Contender(system, variant, python, directory)
 
 
@@ -202,13 +206,18 @@ def run(options: argparse.Namespace) -> list[Row]:
     num_ids = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
     own = make_contender(f"{OURS}:{options.ours}", options.checkpoint, options.work, paths)
     rows: list[Row] = []
+    contenders = []
+    for name in options.systems:  # before ours is open: converters take memory
+        try:
+            contenders.append(make_contender(name, options.checkpoint, options.work, paths))
+        except SystemFailedError as error:
+            rows += [Row(name.replace(":", " "), shape, error=str(error)) for shape in options.shapes]
     with contextlib.closing(Server(own, options.threads, options.work / "serve-ours.log")) as ours:
-        for name in options.systems:
+        for contender in contenders:
             try:
-                contender = make_contender(name, options.checkpoint, options.work, paths)
                 rival = Server(contender, options.threads, options.work / f"serve-{contender.directory.name}.log")
             except SystemFailedError as error:
-                rows += [Row(name.replace(":", " "), shape, error=str(error)) for shape in options.shapes]
+                rows += [Row(contender.name, shape, error=str(error)) for shape in options.shapes]
                 continue
             with contextlib.closing(rival):
                 for shape in options.shapes:
