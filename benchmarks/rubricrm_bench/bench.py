@@ -17,7 +17,7 @@ from rubricrm_bench.opening import measure_opening
 from rubricrm_bench.proof import Proof, prove
 from rubricrm_bench.roofline import Limits, measure_limits, weight_bytes
 from rubricrm_bench.rows import RowRun, run_row
-from rubricrm_bench.workload import Row, make_rows, read_requests, without_stops
+from rubricrm_bench.workload import Row, make_rows, without_stops
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -62,7 +62,7 @@ def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
         on_progress("opening", 0, 1)
         result.opening = measure_opening(job.bundle, job.device, job.threads)
         on_progress("proving the answers", 0, 1)
-        result.proof = prove(bundle, job, read_requests(job.requests))
+        result.proof = prove(bundle, job, rows[0].texts)  # the first rows are rubrics
         for variant, fixed in ((bundle, False), (without_stops(bundle), True)):
             chosen = [row for row in rows if (row.new_tokens is not None) is fixed]
             if chosen:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rubricrm.cli import INTERRUPTED
 from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.manifest import DEVICES
-
-INTERRUPTED = 130
 
 
 class _Integers(click.ParamType[tuple[int, ...]]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from protocol import main
@@ -32,11 +31,10 @@ class OurModel:
         from rubricrm.bundle import Bundle
         from rubricrm.engine import Engine
         from rubricrm.session import Session
+        from rubricrm_bench.workload import without_stops
 
-        bundle = Bundle.open(directory)
-        facts = bundle.manifest
-        endless = replace(facts, prompt=replace(facts.prompt, stop_ids=(facts.model.vocab_size - 1,)))
-        self._engine = Engine(Session(bundle, threads=threads), endless, None)
+        bundle = without_stops(Bundle.open(directory))
+        self._engine = Engine(Session(bundle, threads=threads), bundle.manifest, None)
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""

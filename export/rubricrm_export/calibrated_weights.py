@@ -225,7 +225,7 @@ class CalibratedWeights(RoundedWeights):
         return ir.tensor(self._facts(layer).norms[within].astype(NUMPY_TYPES[self._computed]), name=name)
 
     def largest_input(self, name: str) -> float:
-        """Return the largest |x| that met a matrix in the calibration, after factors were folded away."""
+        """Return the |x| that is the largest code of a matrix's static scale, after factors were folded away."""
         layer, within = _split(name)
         return self._facts(layer).largest_inputs[within]
 
