@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from marked_table import insert, write
+
 RESULTS = Path(__file__).parent / "results"
 RECIPES = {
     "INT8 block 32": "--weights int8",
@@ -118,21 +120,6 @@ def row(key: str, facts: dict[str, Any]) -> str:
         f"{facts['peak_bytes'] / 1e6:.0f}",
     ]
     return f"| {key} | {' | '.join(figures)} |"
-
-
-def insert(document: Path, name: str, text: str) -> None:
-    """Replace what lies between the marks of a table in a document."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, _, rest = document.read_text("utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    write(document, f"{before}{begin}\n{text}\n{end}{after}")
-
-
-def write(path: Path, text: str) -> None:
-    """Write to a temporary sibling, then rename."""
-    writing = path.with_name(f".{path.name}.writing")
-    writing.write_text(text, "utf-8")
-    writing.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,285 +1,194 @@
 #!/usr/bin/env python3
 """Ours beside what people would use instead: the same checkpoint, the same ids, as many tokens, as many threads.
 
-    rivals.py CHECKPOINT --work FOLDER [--ours int4-128] [--systems ort_genai:int4-32,...] [--shapes 390/200,64/64]
-              [--rounds 5] [--threads 2] [--environment SYSTEM=PYTHON ...] [--json OUT]
+    rivals.py CHECKPOINT --name NAME --work FOLDER [--systems ort_genai:int4-32,...] [--shapes 390/200,64/64,300+90/200]
+              [--ours ours:int4-128] [--referee transformers_bf16:bf16] [--rounds 3] [--threads 2]
+              [--environment SYSTEM=PYTHON ...] [--into DOCUMENT]
 
 Each system is a file in systems/ with its pins; it gets a virtual environment of its own under FOLDER, once, and is
-asked over a pipe. A rival runs beside ours: both stay open, and answer in turns, A B then B A. Ratios are of pairs;
-medians and the range are printed. A system that cannot be installed, converted or run has a row with its error.
+asked over a pipe. A rival runs beside ours: both stay open, and answer in turns, A B then B A. Ratios are of pairs. In
+a shape, `300+90/200` are 300 prompt tokens whose state both sides kept from before, 90 others and 200 new tokens.
+
+Before it is timed, each side answers prompts whose first token the referee, the checkpoint in its own floats, has
+found: a side that agrees on too few computes another model, and is not ranked. A system that cannot be installed,
+converted or run has its error. Everything is kept in results/rivals-NAME.json contender by contender; a shape that is
+there is not measured again. With --into, the table replaces what lies between the two marks in a document.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
-import shutil
-import statistics
-import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-SYSTEMS = Path(__file__).resolve().parent / "systems"
-OURS = "ours"
-sys.path.insert(0, str(SYSTEMS))  # the systems import their protocol as a neighbor: each also runs alone
-_LAST_LINES = 3
+from contender import Contender, Server, SystemFailedError, known_contenders, make_contender
+from marked_table import insert, write
+from rivals_table import table
+from rubricrm_bench.machine_facts import machine_facts
+
+RESULTS = Path(__file__).resolve().parent / "results"
 # Threads of a runtime spin for a while after their work: the side that has just answered would slow the other down.
-_PAUSE_S = 0.5
+PAUSE_S = 0.5
 _FIRST_ID = 100  # below and at the end of a vocabulary are bytes and control tokens
+_NUM_CHECKED, _CHECKED_IDS = 24, 16
 
 
-class SystemFailedError(Exception):
-    """A system cannot be installed, converted or run."""
+def prompt_of(num_ids: int, length: int, seed: int = 0) -> list[int]:
+    """Return ids that look random and are the same everywhere."""
+    return [_FIRST_ID + (7919 * n + 104729 * seed * (n + 1)) % (num_ids - 2 * _FIRST_ID) for n in range(length)]
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A system with one of its settings.
+def first_tokens(server: Server, num_ids: int) -> list[int]:
+    """Return what a system finds best after each of the prompts that are checked."""
+    prompts = [prompt_of(num_ids, _CHECKED_IDS, seed) for seed in range(1, _NUM_CHECKED + 1)]
+    return [server.ask(prompt, 1)["tokens"][0] for prompt in prompts]
 
-    Attributes:
-        system: Name of its file.
-        variant: Of its settings.
-        python: Interpreter of its environment.
-        directory: What it made of the checkpoint.
+
+def measure(ours: Server, rival: Server, shape: str, num_ids: int, rounds: int) -> dict[str, Any]:
+    """Let both answer in turns and return their times; the first pair warms up.
+
+    Raises:
+        SystemFailedError: One of them failed.
     """
-
-    system: str
-    variant: str
-    python: Path
-    directory: Path
-
-    @property
-    def name(self) -> str:
-        """System and settings."""
-        return f"{self.system} {self.variant}"
-
-
-@dataclass
-class Row:
-    """A contender and a shape."""
-
-    name: str
-    shape: str
-    error: str | None = None
-    ttft_ms: list[float] = field(default_factory=list)
-    tpot_ms: list[float] = field(default_factory=list)
-    ttft_ratio: list[float] = field(default_factory=list)
-    tpot_ratio: list[float] = field(default_factory=list)
-    load_ms: float | None = None
-    peak_rss_bytes: int | None = None
-    num_bytes: int | None = None
-    shared_tokens: int | None = None
-
-
-class Server:
-    """A contender's process."""
-
-    def __init__(self, contender: Contender, threads: int, log: Path) -> None:
-        script = SYSTEMS / f"{contender.system}.py"
-        words = [contender.python, script, "serve", contender.directory, contender.variant, str(threads)]
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-        self._log = log
-        with log.open("w") as stream:
-            self._process = subprocess.Popen(
-                words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
-            )
-        try:
-            self.load_ms: float = self._read()["load_ms"]
-        except SystemFailedError:
-            self.close()
-            raise
-
-    def ask(self, ids: list[int], new_tokens: int) -> dict[str, Any]:
-        """Let it generate."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # what it said is read below
-            self._process.stdin.write(json.dumps({"ids": ids, "new_tokens": new_tokens}) + "\n")
-            self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemFailedError(f"exit code {self._process.wait()}: {_end_of(self._log)}")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-
-def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[str, Path]) -> Contender:
-    """Install a system and convert the checkpoint, unless that was done."""
-    system, _, variant = name.partition(":")
-    facts = _load(system)
-    if variant not in facts.VARIANTS:
-        raise SystemExit(f"{system} has the variants {', '.join(facts.VARIANTS)}, got {variant!r}")
-    python = environments.get(system) or _install(system, facts.REQUIREMENTS, work)
-    directory = work / "models" / f"{system}-{variant}"
-    if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        making = directory.with_name(f"{directory.name}.making")
-        shutil.rmtree(making, ignore_errors=True)  # of a run that was interrupted
-        words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, making, variant]
-        _run([str(word) for word in words], work / f"prepare-{system}-{variant}.log")
-        making.rename(directory)
-    return Contender(system, variant, python, directory)
-
-
-def _load(system: str) -> Any:
-    path = SYSTEMS / f"{system}.py"
-    spec = importlib.util.spec_from_file_location(f"systems_{system}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        known = sorted(file.stem for file in SYSTEMS.glob("*.py") if file.stem != "protocol")
-        raise SystemExit(f"no system {system!r}; there are {', '.join(known)}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _install(system: str, requirements: tuple[str, ...], work: Path) -> Path:
-    environment = work / "environments" / system
-    python, done = environment / "bin" / "python", environment / "installed"
-    if not done.is_file():
-        log = work / f"install-{system}.log"
-        _run([sys.executable, "-m", "venv", str(environment)], log)
-        words = [requirement.format(root=ROOT) for requirement in requirements]
-        _run([str(python), "-m", "pip", "install", "--quiet", *words], log)
-        done.touch()
-    return python
-
-
-def _run(words: list[str], log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as stream:
-        code = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        raise SystemFailedError(f"exit code {code}: {_end_of(log)}")
-
-
-def _end_of(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return " / ".join(lines[-_LAST_LINES:]) or "no message"
-
-
-def measure(ours: Server, rival: Server, rows: tuple[Row, Row], num_ids: int, rounds: int) -> None:
-    """Fill the rows of a shape."""
-    own, other = rows
-    prompt, new = map(int, own.shape.split("/"))
-    ids = [_FIRST_ID + (7919 * n) % (num_ids - 2 * _FIRST_ID) for n in range(prompt)]
+    prompt, _, new = shape.partition("/")
+    parts, new_tokens = [int(part) for part in prompt.split("+")], int(new)
+    kept = parts[0] if len(parts) > 1 else 0
+    ids = prompt_of(num_ids, sum(parts))
+    sides = {"ours": ours, "rival": rival}
+    found: dict[str, Any] = {name: {"ttft_ms": [], "tpot_ms": [], "peak_rss_bytes": 0} for name in sides}
     for turn in range(rounds + 1):
-        order = [(ours, own), (rival, other)] if turn % 2 == 0 else [(rival, other), (ours, own)]
-        found = {}
-        for server, row in order:
-            time.sleep(_PAUSE_S)
-            answer = server.ask(ids, new)
-            found[row.name] = answer
-            row.peak_rss_bytes = answer["peak_rss_bytes"]
-            if turn > 0:  # the first answers warm up
-                row.ttft_ms.append(answer["ttft_ms"])
-                row.tpot_ms.append((answer["e2e_ms"] - answer["ttft_ms"]) / (new - 1))
-        if turn > 0:
-            other.ttft_ratio.append(other.ttft_ms[-1] / own.ttft_ms[-1])
-            other.tpot_ratio.append(other.tpot_ms[-1] / own.tpot_ms[-1])
-            pairs = zip(found[own.name]["tokens"], found[other.name]["tokens"], strict=True)
-            other.shared_tokens = next((n for n, (a, b) in enumerate(pairs) if a != b), new)
+        for name in list(sides) if turn % 2 == 0 else list(sides)[::-1]:
+            time.sleep(PAUSE_S)
+            answer = sides[name].ask(ids, new_tokens, kept)
+            found[name]["peak_rss_bytes"] = answer["peak_rss_bytes"]
+            if turn > 0:
+                found[name]["ttft_ms"].append(answer["ttft_ms"])
+                found[name]["tpot_ms"].append((answer["e2e_ms"] - answer["ttft_ms"]) / (new_tokens - 1))
+    return found
 
 
-def run(options: argparse.Namespace) -> list[Row]:
-    """Measure every contender beside ours."""
-    environments = dict(pair.split("=", 1) for pair in options.environment)
-    paths = {system: Path(python) for system, python in environments.items()}
-    num_ids = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
-    own = make_contender(f"{OURS}:{options.ours}", options.checkpoint, options.work, paths)
-    rows: list[Row] = []
-    contenders = []
-    for name in options.systems:  # before ours is open: converters take memory
+class Comparison:
+    """All that was measured, and the file that keeps it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._paths = {system: Path(python) for system, python in options.environment}
+        self._num_ids: int = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
+        self._path = RESULTS / f"rivals-{options.name}.json"
+        self.found: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        basis = {"ours": options.ours, "referee": options.referee, "threads": options.threads}
+        if self.found and {key: self.found[key] for key in basis} != basis:
+            raise SystemExit(f"{self._path}: was measured with other options. Pass those, or another --name.")
+        self.found |= {**basis, "checkpoint": options.checkpoint.name, "machine": machine_facts()}
+        self.found.setdefault("contenders", {})
+
+    def run(self) -> None:
+        """Make everything first, since converters take memory; then measure each contender beside ours."""
+        names = [self._options.ours, *(name for name in self._options.systems if self._missing(name))]
+        made = {name: made for name in names if (made := self._make(name)) is not None}
+        if (own := made.pop(self._options.ours, None)) is None:
+            raise SystemExit(f"ours: {self.found['contenders'][self._options.ours]['error']}")
+        self._ask_referee()
+        with contextlib.closing(Server(own, self._options.threads, self._options.work)) as ours:
+            self._introduce(own, ours)
+            for contender in made.values():
+                self._beside(ours, contender)
+                self._keep()
+
+    def _missing(self, name: str) -> list[str]:
+        """Return the shapes that are not measured yet."""
+        shapes = self.found["contenders"].get(name, {}).get("shapes", {})
+        return [shape for shape in self._options.shapes if "error" in shapes.get(shape, {"error": None})]
+
+    def _make(self, name: str) -> Contender | None:
         try:
-            contenders.append(make_contender(name, options.checkpoint, options.work, paths))
+            return make_contender(name, self._options.checkpoint, self._options.work, self._paths)
         except SystemFailedError as error:
-            rows += [Row(name.replace(":", " "), shape, error=str(error)) for shape in options.shapes]
-    with contextlib.closing(Server(own, options.threads, options.work / "serve-ours.log")) as ours:
-        for contender in contenders:
+            self.found["contenders"][name] = {"error": str(error), "shapes": {}}
+            self._keep()
+            return None
+
+    def _ask_referee(self) -> None:
+        """Find the first tokens of the checkpoint's own floats, with nothing else open."""
+        if "first_tokens" in self.found:
+            return
+        contender = make_contender(self._options.referee, self._options.checkpoint, self._options.work, self._paths)
+        with contextlib.closing(Server(contender, self._options.threads, self._options.work)) as referee:
+            self.found["first_tokens"] = first_tokens(referee, self._num_ids)
+        self._keep()
+
+    def _introduce(self, contender: Contender, server: Server) -> dict[str, Any]:
+        """Note what a contender is and how often it agrees with the referee."""
+        pairs = zip(self.found["first_tokens"], first_tokens(server, self._num_ids), strict=True)
+        facts: dict[str, Any] = self.found["contenders"].setdefault(contender.name, {"shapes": {}})
+        facts |= {
+            "error": None,
+            "requirements": list(contender.requirements),
+            "num_bytes": contender.num_bytes,
+            "load_ms": server.load_ms,
+            "agreement": sum(one == other for one, other in pairs) / _NUM_CHECKED,
+        }
+        return facts
+
+    def _beside(self, ours: Server, contender: Contender) -> None:
+        facts = self.found["contenders"].setdefault(contender.name, {"shapes": {}})
+        try:
+            rival = Server(contender, self._options.threads, self._options.work)
+        except SystemFailedError as error:
+            facts["error"] = str(error)
+            return
+        with contextlib.closing(rival):
             try:
-                rival = Server(contender, options.threads, options.work / f"serve-{contender.directory.name}.log")
+                self._introduce(contender, rival)
             except SystemFailedError as error:
-                rows += [Row(contender.name, shape, error=str(error)) for shape in options.shapes]
-                continue
-            with contextlib.closing(rival):
-                for shape in options.shapes:
-                    pair = _row(own, ours, shape), _row(contender, rival, shape)
-                    try:
-                        measure(ours, rival, pair, num_ids, options.rounds)
-                    except SystemFailedError as error:
-                        pair[1].error = str(error)
-                    rows += pair
-    return rows
+                facts["error"] = str(error)
+                return
+            for shape in self._missing(contender.name):
+                facts["shapes"][shape] = self._measured(ours, rival, shape)
+                print(f"{contender.name} {shape}: measured", file=sys.stderr)
 
+    def _measured(self, ours: Server, rival: Server, shape: str) -> dict[str, Any]:
+        try:
+            return measure(ours, rival, shape, self._num_ids, self._options.rounds)
+        except SystemFailedError as error:
+            return {"error": str(error)}
 
-def _row(contender: Contender, server: Server, shape: str) -> Row:
-    return Row(contender.name, shape, load_ms=server.load_ms, num_bytes=_size(contender.directory))
-
-
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def to_markdown(rows: list[Row]) -> str:
-    """Return the table: medians, and for ratios the range too."""
-    lines = [
-        "| system | prompt/new | first token ms | ms a token | times our first token | times our ms a token | GB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        if row.error:
-            lines.append(f"| {row.name} | {row.shape} | failed: {row.error} | | | | |")
-            continue
-        size = "" if row.num_bytes is None else f"{row.num_bytes / 1e9:.2f}"
-        if not row.ttft_ms:  # ours, beside a rival that failed at once
-            continue
-        cells = [row.name, row.shape, f"{statistics.median(row.ttft_ms):.0f}", f"{statistics.median(row.tpot_ms):.1f}"]
-        cells += [_ratio(row.ttft_ratio), _ratio(row.tpot_ratio), size]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _ratio(ratios: list[float]) -> str:
-    if not ratios:
-        return ""
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    def _keep(self) -> None:
+        self._path.parent.mkdir(exist_ok=True)
+        write(self._path, json.dumps(self.found, indent=2) + "\n")
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure, keep and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--name", required=True, help="of the results and of the marks in a document")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--ours", default="int4-128")
-    parser.add_argument("--systems", type=lambda text: text.split(","), default=["ort_genai:int4-32"])
+    parser.add_argument("--ours", default="ours:int4-128")
+    parser.add_argument("--referee", default="transformers_bf16:bf16")
+    parser.add_argument("--systems", type=lambda text: text.split(","), help="default: all of systems/")
     parser.add_argument("--shapes", type=lambda text: text.split(","), default=["390/200", "64/64"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--environment", action="append", default=[], metavar="SYSTEM=PYTHON")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--environment", action="append", default=[], type=lambda text: text.split("=", 1))
+    parser.add_argument("--into", type=Path, metavar="DOCUMENT")
     options = parser.parse_args()
-    rows = run(options)
-    if options.json is not None:
-        options.json.write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
-    print(to_markdown(rows))
+    if options.systems is None:
+        options.systems = [name for name in known_contenders() if name != options.ours]
+    comparison = Comparison(options)
+    try:
+        comparison.run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        print(table(comparison.found))
+    if options.into:
+        insert(options.into, f"rivals-{options.name}", table(comparison.found))
 
 
 if __name__ == "__main__":

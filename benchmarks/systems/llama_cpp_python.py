@@ -111,7 +111,7 @@ def _floats(array: Any) -> Any:
 
 
 class LlamaModel:
-    """A context, emptied before each run: nothing of a prompt is kept."""
+    """A context, emptied before each run; the state of a prompt is saved and restored whole, as its server does."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import llama_cpp
@@ -121,12 +121,29 @@ class LlamaModel:
         self._llama = llama_cpp.Llama(
             str(path), n_ctx=_CONTEXT, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
         )
+        self._kept: list[int] = []
+        self._state: Any = None
+
+    def keep(self, ids: Sequence[int]) -> None:
+        """See `protocol`."""
+        if self._kept == list(ids):
+            return
+        self._kept, self._state = list(ids), None
+        if ids:
+            context = self._llama.ctx
+            self._llama.reset()
+            self._llama.eval(self._kept)
+            self._state = (ctypes.c_uint8 * self._lib.llama_state_seq_get_size(context, 0))()
+            self._lib.llama_state_seq_get_data(context, self._state, len(self._state), 0)
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
         self._llama.reset()
+        if self._state is not None:
+            self._lib.llama_state_seq_set_data(self._llama.ctx, self._state, len(self._state), 0)
+            self._llama.n_tokens = len(self._kept)
         moments, tokens = [], []
-        step = list(ids)
+        step = list(ids[len(self._kept) :])
         while len(tokens) < new_tokens:
             self._llama.eval(step)
             logits = self._lib.llama_get_logits_ith(self._llama.ctx, -1)

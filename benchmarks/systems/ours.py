@@ -1,4 +1,4 @@
-"""Ours, through the SDK's own engine; prompts are ids, so that nothing is restored from the fixed prefix."""
+"""Ours, through the SDK's own engine; prompts are ids, and nothing is restored but what was asked for."""
 
 from __future__ import annotations
 
@@ -34,7 +34,19 @@ class OurModel:
         from rubricrm_bench.workload import without_stops
 
         bundle = without_stops(Bundle.open(directory))
-        self._engine = Engine(Session(bundle, threads=threads), bundle.manifest, None)
+        self._session, self._manifest = Session(bundle, threads=threads), bundle.manifest
+        self._kept: list[int] = []
+        self._engine = Engine(self._session, self._manifest, None)
+
+    def keep(self, ids: Sequence[int]) -> None:
+        """See `protocol`."""
+        from rubricrm.engine import Engine
+        from rubricrm.prefix import compute_prefix
+
+        if self._kept != list(ids):
+            self._kept = list(ids)
+            prefix = compute_prefix(self._session, self._kept) if ids else None
+            self._engine = Engine(self._session, self._manifest, prefix)
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""

@@ -1,4 +1,4 @@
-"""benchmarks/rivals.py with systems that are scripts: turns, ratios, and what fails."""
+"""benchmarks/rivals.py with systems that are scripts: turns, ratios, agreement, and what fails."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from protocol import main
 
-REQUIREMENTS = ()
+REQUIREMENTS = ("nothing==1",)
 VARIANTS = {{"a": None}}
 
 
@@ -30,13 +30,18 @@ def prepare(checkpoint, directory, variant):
 
 
 class Model:
+    kept = ()
+
+    {keep}
+
     def run(self, ids, new_tokens):
         with Path({log!r}).open("a") as log:
-            log.write({name!r} + f" {{len(ids)}}/{{new_tokens}}\\n")
+            log.write({name!r} + f" {{len(self.kept)}}+{{len(ids)}}/{{new_tokens}}\\n")
         print("a library prints this")
         {run}
         now = time.perf_counter()
-        return [now + 0.001 * n * {pace} for n in range(1, new_tokens + 1)], [ids[0]] * (new_tokens - 1) + [{last}]
+        first = {first}
+        return [now + 0.001 * n * {pace} for n in range(1, new_tokens + 1)], [first] * new_tokens
 
 
 def open_model(directory, variant, threads):
@@ -47,21 +52,33 @@ def open_model(directory, variant, threads):
 if __name__ == "__main__":
     main(prepare, open_model)
 """
+KEEP = "def keep(self, ids): self.kept = ids"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Fake systems: ours, one that takes twice as long a token, and three that fail."""
+    """Fake systems: ours, one that takes twice as long a token, one that computes nonsense, and three that fail."""
     folder = tmp_path / "systems"
     folder.mkdir()
     shutil.copy(SYSTEMS / "protocol.py", folder)
-    plain = {"prepare": "pass", "run": "pass", "open": "pass", "pace": 1, "last": 7, "log": str(tmp_path / "log")}
+    plain = {
+        "prepare": "pass",
+        "run": "pass",
+        "open": "pass",
+        "pace": 1,
+        "first": "ids[0]",
+        "keep": KEEP,
+        "log": str(tmp_path / "log"),
+    }
     kinds: dict[str, dict[str, Any]] = {
         "ours": {},
-        "slow": {"pace": 2, "last": 8},
+        "referee": {"log": str(tmp_path / "referee-log")},
+        "slow": {"pace": 2, "first": "ids[0] if ids[0] % 2 else 7", "keep": ""},
+        "wrong": {"first": "7"},
         "unprepared": {"prepare": "raise SystemExit('no converter for this')"},
         "unopened": {"open": "raise SystemExit('no kernel for this')"},
         "breaking": {"run": "raise SystemExit('out of memory')"},
+        "short": {"run": "if new_tokens > 1: raise SystemExit('out of memory')"},
     }
     for name, change in kinds.items():
         (folder / f"{name}.py").write_text(FAKE.format(**(plain | change | {"name": name})))
@@ -69,77 +86,132 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rivals(load_script: Callable[[str], ModuleType], folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def rivals(
+    load_script: Callable[[str], ModuleType], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ModuleType:
+    monkeypatch.setattr(sys, "path", [str(folder), str(SYSTEMS.parent), *sys.path])
     module = load_script("rivals")
-    monkeypatch.setattr(module, "SYSTEMS", folder)
-    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    monkeypatch.setattr(sys.modules["contender"], "SYSTEMS", folder)
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(module, "PAUSE_S", 0)
     return module
 
 
 def options(tmp_path: Path, systems: list[str], shapes: list[str]) -> argparse.Namespace:
-    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint").mkdir(exist_ok=True)
     (tmp_path / "checkpoint" / "config.json").write_text(json.dumps({"vocab_size": 500}))
-    names = ["ours", *(system.partition(":")[0] for system in systems)]
+    names = ["ours", "referee", *(system.partition(":")[0] for system in systems)]
     return argparse.Namespace(
         checkpoint=tmp_path / "checkpoint",
+        name="test",
         work=tmp_path / "work",
-        ours="a",
+        ours="ours:a",
+        referee="referee:a",
         systems=systems,
         shapes=shapes,
         rounds=3,
         threads=1,
-        environment=[f"{name}={sys.executable}" for name in names],
+        environment=[(name, sys.executable) for name in names],
     )
 
 
+def run(rivals: ModuleType, given: argparse.Namespace) -> dict[str, Any]:
+    rivals.Comparison(given).run()
+    found: dict[str, Any] = json.loads((given.work.parent / "results" / "rivals-test.json").read_text())
+    return found
+
+
+def asked(tmp_path: Path, shape: str) -> list[str]:
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    return [name for name, what in lines if what == shape]
+
+
 def test_both_sides_answer_in_turns(rivals: ModuleType, tmp_path: Path) -> None:
-    own, other = rivals.run(options(tmp_path, ["slow:a"], ["8/5"]))
-    asked = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
-    assert asked == ["ours", "slow", "slow", "ours"] * 2  # the first pair warms up
-    assert (own.name, other.name, other.shape) == ("ours a", "slow a", "8/5")
-    assert len(own.ttft_ms) == len(other.tpot_ms) == len(other.tpot_ratio) == 3
-    assert other.tpot_ratio == pytest.approx([2, 2, 2], rel=1e-6)
-    assert other.shared_tokens == 4
-    assert other.num_bytes == 1000
-    assert other.peak_rss_bytes > 1e6
-    assert "| slow a | 8/5 |" in rivals.to_markdown([own, other])
-    assert "2.00 (2.00 to 2.00)" in rivals.to_markdown([own, other])
+    found = run(rivals, options(tmp_path, ["slow:a"], ["8/5"]))
+    assert asked(tmp_path, "0+8/5") == ["ours", "slow", "slow", "ours"] * 2  # the first pair warms up
+    assert found["contenders"]["ours:a"]["agreement"] == 1
+    slow = found["contenders"]["slow:a"]
+    assert 0 < slow["agreement"] < 1
+    assert slow["num_bytes"] == 1000
+    assert slow["requirements"] == ["nothing==1"]
+    row = slow["shapes"]["8/5"]
+    assert len(row["ours"]["ttft_ms"]) == len(row["rival"]["tpot_ms"]) == 3
+    assert row["rival"]["peak_rss_bytes"] > 1e6
+    text = rivals.table(found)
+    assert "Prompt/new tokens 8/5" in text
+    assert re.search(r"\| slow a \| 0.00 \| 0.\d\d \| .* \| 2.0 \| 2.00 \(2.00 to 2.00\) \| \d\d% \|", text)
+
+
+def test_a_side_that_computes_another_model_is_not_ranked(rivals: ModuleType, tmp_path: Path) -> None:
+    found = run(rivals, options(tmp_path, ["wrong:a"], ["8/5"]))
+    assert found["contenders"]["wrong:a"]["agreement"] == 0
+    line = next(line for line in rivals.table(found).splitlines() if "wrong" in line)
+    assert line.count("not ranked") == 2
+
+
+def test_the_state_of_a_prompt_is_kept_on_both_sides_or_the_row_fails(rivals: ModuleType, tmp_path: Path) -> None:
+    found = run(rivals, options(tmp_path, ["wrong:a", "slow:a"], ["5+3/4"]))
+    assert asked(tmp_path, "5+8/4")[:4] == ["ours", "wrong", "wrong", "ours"]
+    assert found["contenders"]["slow:a"]["shapes"]["5+3/4"] == {"error": "keeps no state of a prompt here"}
+    assert "- slow:a 5+3/4 failed: keeps no state of a prompt here" in rivals.table(found)
+
+
+def test_what_was_measured_is_kept(rivals: ModuleType, tmp_path: Path) -> None:
+    run(rivals, options(tmp_path, ["slow:a"], ["8/5"]))
+    (tmp_path / "log").unlink()
+    found = run(rivals, options(tmp_path, ["slow:a", "wrong:a"], ["8/5"]))
+    assert set(asked(tmp_path, "0+8/5")) == {"ours", "wrong"}
+    assert list(found["contenders"]) == ["ours:a", "slow:a", "wrong:a"]
+    other = options(tmp_path, ["slow:a"], ["8/5"])
+    other.threads = 2
+    with pytest.raises(SystemExit, match="measured with other options"):
+        rivals.Comparison(other)
 
 
 @pytest.mark.parametrize(
-    ("system", "message"),
+    ("system", "message", "where"),
     [
-        ("unprepared", "no converter for this"),
-        ("unopened", "no kernel for this"),
-        ("breaking", "out of memory"),
+        ("unprepared", "no converter for this", ""),
+        ("unopened", "no kernel for this", ""),
+        ("breaking", "out of memory", ""),
+        ("short", "out of memory", " 8/5"),
     ],
 )
-def test_a_system_that_fails_has_a_row_with_its_error(
-    rivals: ModuleType, tmp_path: Path, system: str, message: str
+def test_a_system_that_fails_has_its_error(
+    rivals: ModuleType, tmp_path: Path, system: str, message: str, where: str
 ) -> None:
-    rows = rivals.run(options(tmp_path, [f"{system}:a", "slow:a"], ["8/5"]))
-    failed = next(row for row in rows if row.name == f"{system} a")
-    assert message in failed.error
-    assert re.search(rf"\| {system} a \| 8/5 \| failed: exit code 1: .*{message}", rivals.to_markdown(rows))
-    assert next(row for row in rows if row.name == "slow a").error is None
+    found = run(rivals, options(tmp_path, [f"{system}:a", "slow:a"], ["8/5"]))
+    assert f"- {system}:a{where} failed: exit code 1: " in rivals.table(found)
+    assert message in rivals.table(found)
+    assert "rival" in found["contenders"]["slow:a"]["shapes"]["8/5"]
 
 
 def test_unknown_systems_and_variants(rivals: ModuleType, tmp_path: Path) -> None:
-    given = options(tmp_path, ["nosuch:a"], ["8/5"])
-    with pytest.raises(SystemExit, match="no system 'nosuch'; there are breaking, ours, slow, unopened, unprepared"):
-        rivals.run(given)
-    given.systems = ["slow:b"]
+    with pytest.raises(
+        SystemExit, match="no system 'nosuch'; there are breaking, ours, referee, short, slow"
+    ):
+        run(rivals, options(tmp_path, ["nosuch:a"], ["8/5"]))
     with pytest.raises(SystemExit, match="slow has the variants a, got 'b'"):
-        rivals.run(given)
+        run(rivals, options(tmp_path, ["slow:b"], ["8/5"]))
 
 
-@pytest.mark.parametrize("path", sorted(SYSTEMS.glob("*.py")), ids=lambda path: path.stem)
 def test_every_system_states_its_pins_without_its_packages(
-    load_script: Callable[[str], ModuleType], path: Path, monkeypatch: pytest.MonkeyPatch
+    load_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "path", [str(SYSTEMS), *sys.path])
-    if path.stem == "protocol":
-        return
-    module = load_script(f"systems/{path.stem}")
-    assert module.VARIANTS
-    assert all("==" in pin or pin in ("-e", "onnx-ir") or ">=" in pin or "{root}" in pin for pin in module.REQUIREMENTS)
+    monkeypatch.setattr(sys, "path", [str(SYSTEMS), str(SYSTEMS.parent), *sys.path])
+    known = load_script("contender").known_contenders()
+    assert {name.partition(":")[0] for name in known} == {path.stem for path in SYSTEMS.glob("*.py")} - {"protocol"}
+    for system in {name.partition(":")[0] for name in known}:
+        pins = load_script(f"systems/{system}").REQUIREMENTS
+        assert all("==" in pin or pin in ("-e", "onnx-ir") or ">=" in pin or "{root}" in pin for pin in pins)
+
+
+def test_a_table_is_written_between_its_marks(load_script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    module = load_script("marked_table")
+    document = tmp_path / "page.md"
+    document.write_text("before\n<!-- t: begin -->\nold\n<!-- t: end -->\nafter\n")
+    module.insert(document, "t", "new")
+    assert document.read_text() == "before\n<!-- t: begin -->\nnew\n<!-- t: end -->\nafter\n"
+    with pytest.raises(SystemExit, match="has no <!-- u: begin -->"):
+        module.insert(document, "u", "new")
+    assert document.read_text() == "before\n<!-- t: begin -->\nnew\n<!-- t: end -->\nafter\n"

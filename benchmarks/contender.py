@@ -1,0 +1,160 @@
+"""A system under comparison: its environment, what it made of the checkpoint, and its process."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SYSTEMS = Path(__file__).resolve().parent / "systems"
+sys.path.insert(0, str(SYSTEMS))  # the systems import their protocol as a neighbor: each also runs alone
+_LAST_LINES = 3
+
+
+class SystemFailedError(Exception):
+    """A system cannot be installed, converted or run."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A system with one of its settings.
+
+    Attributes:
+        name: System and settings: "ort_genai:int4-32".
+        python: Interpreter of its environment.
+        directory: What it made of the checkpoint.
+        requirements: What its environment holds.
+    """
+
+    name: str
+    python: Path
+    directory: Path
+    requirements: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of its files."""
+        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+
+
+def known_contenders() -> list[str]:
+    """Return every system with each of its settings. OpenVINO reads what llama.cpp made, and comes after it."""
+    systems = sorted(path.stem for path in SYSTEMS.glob("*.py") if path.stem != "protocol")
+    return [f"{system}:{variant}" for system in systems for variant in _load(system).VARIANTS]
+
+
+def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[str, Path]) -> Contender:
+    """Install a system and convert the checkpoint, unless that was done.
+
+    Raises:
+        SystemFailedError: One of the two failed.
+    """
+    system, _, variant = name.partition(":")
+    facts = _load(system)
+    if variant not in facts.VARIANTS:
+        raise SystemExit(f"{system} has the variants {', '.join(facts.VARIANTS)}, got {variant!r}")
+    python = environments.get(system) or _install(system, facts.REQUIREMENTS, work)
+    directory = work / "models" / f"{system}-{variant}"
+    if not directory.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        making = directory.with_name(f"{directory.name}.making")
+        shutil.rmtree(making, ignore_errors=True)  # of a run that was interrupted
+        words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, making, variant]
+        _run([str(word) for word in words], work / f"prepare-{system}-{variant}.log")
+        making.rename(directory)
+    return Contender(name, python, directory, facts.REQUIREMENTS)
+
+
+def _load(system: str) -> Any:
+    path = SYSTEMS / f"{system}.py"
+    spec = importlib.util.spec_from_file_location(f"systems_{system}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        known = sorted(file.stem for file in SYSTEMS.glob("*.py") if file.stem != "protocol")
+        raise SystemExit(f"no system {system!r}; there are {', '.join(known)}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _install(system: str, requirements: tuple[str, ...], work: Path) -> Path:
+    environment = work / "environments" / system
+    python, done = environment / "bin" / "python", environment / "installed"
+    if not done.is_file():
+        log = work / f"install-{system}.log"
+        _run([sys.executable, "-m", "venv", str(environment)], log)
+        words = [requirement.format(root=ROOT) for requirement in requirements]
+        _run([str(python), "-m", "pip", "install", "--quiet", *words], log)
+        done.touch()
+    return python
+
+
+def _run(words: list[str], log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as stream:
+        code = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        raise SystemFailedError(f"exit code {code}: {_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return " / ".join(lines[-_LAST_LINES:]) or "no message"
+
+
+class Server:
+    """A contender's process: it opens the model, then answers."""
+
+    def __init__(self, contender: Contender, threads: int, work: Path) -> None:
+        system, _, variant = contender.name.partition(":")
+        words = [contender.python, SYSTEMS / f"{system}.py", "serve", contender.directory, variant, str(threads)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        self._log = work / f"serve-{contender.directory.name}.log"
+        with self._log.open("w") as stream:
+            self._process = subprocess.Popen(
+                words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
+            )
+        try:
+            self.load_ms: float = self._read()["load_ms"]
+        except SystemFailedError:
+            self.close()
+            raise
+
+    def ask(self, ids: Sequence[int], new_tokens: int, kept: int = 0) -> dict[str, Any]:
+        """Let it generate; the state of the first `kept` ids is made before the time starts.
+
+        Raises:
+            SystemFailedError: It ended, or cannot do it.
+        """
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # what it said is read below
+            self._process.stdin.write(json.dumps({"ids": list(ids), "new_tokens": new_tokens, "kept": kept}) + "\n")
+            self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemFailedError(f"exit code {self._process.wait()}: {_end_of(self._log)}")
+        found: dict[str, Any] = json.loads(line)
+        if "error" in found:
+            raise SystemFailedError(found["error"])
+        return found

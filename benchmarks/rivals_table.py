@@ -1,0 +1,76 @@
+"""What rivals.py kept, as a table: one for each shape, ours first, ratios pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+# Of the prompts that are checked: INT4 by round-to-nearest turns many first tokens of random weights; another model
+# would agree on none of 150 thousand.
+LEAST_AGREEMENT = 0.125
+_HEADER = (
+    "| system | GB | peak GB | first token ms | times ours | ms a token | times ours | agrees |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Return a Markdown table for each shape, the fastest token first, and a list of what failed."""
+    contenders = dict(found["contenders"])
+    own = contenders.pop(found["ours"], None)
+    shapes = list(dict.fromkeys(shape for facts in contenders.values() for shape in facts["shapes"]))
+    parts = [_table_of(shape, found["ours"], own, contenders) for shape in shapes]
+    failed = {name: facts["error"] for name, facts in contenders.items() if facts["error"]}
+    for shape in shapes:
+        rows = {name: facts["shapes"].get(shape, {}) for name, facts in contenders.items()}
+        failed |= {f"{name} {shape}": row["error"] for name, row in rows.items() if "error" in row}
+    parts += ["\n".join(f"- {name} failed: {error}" for name, error in failed.items())] if failed else []
+    return "\n\n".join(parts)
+
+
+def _table_of(shape: str, own_name: str, own: Mapping[str, Any], contenders: Mapping[str, Any]) -> str:
+    measured = {
+        name: (facts, facts["shapes"][shape])
+        for name, facts in contenders.items()
+        if "ours" in facts["shapes"].get(shape, {})
+    }
+    lines = [f"Prompt/new tokens {shape}:", "", _HEADER]
+    if measured:
+        lines.append(_own_line(own_name, own, [row["ours"] for _, row in measured.values()]))
+    lines += [line for _, line in sorted(_line(name, *pair) for name, pair in measured.items())]
+    return "\n".join(lines)
+
+
+def _own_line(name: str, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    together = {key: [value for row in rows for value in row[key]] for key in ("ttft_ms", "tpot_ms")}
+    peak = max(row["peak_rss_bytes"] for row in rows)
+    return _cells(name, facts, peak, _spread(together["ttft_ms"], 0), "", _spread(together["tpot_ms"], 1), "")
+
+
+def _line(name: str, facts: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, str]:
+    ours, rival = row["ours"], row["rival"]
+    ratios = {
+        key: [other / own for other, own in zip(rival[key], ours[key], strict=True)] for key in ("ttft_ms", "tpot_ms")
+    }
+    is_right = facts["agreement"] >= LEAST_AGREEMENT
+    first, token = (_spread(ratios[key], 2) if is_right else "not ranked" for key in ("ttft_ms", "tpot_ms"))
+    line = _cells(
+        name,
+        facts,
+        rival["peak_rss_bytes"],
+        f"{median(rival['ttft_ms']):.0f}",
+        first,
+        f"{median(rival['tpot_ms']):.1f}",
+        token,
+    )
+    return median(ratios["tpot_ms"]), line
+
+
+def _cells(name: str, facts: Mapping[str, Any], peak: int, *cells: str) -> str:
+    sizes = f"{facts['num_bytes'] / 1e9:.2f}", f"{peak / 1e9:.2f}"
+    return "| " + " | ".join([name.replace(":", " "), *sizes, *cells, f"{facts['agreement']:.0%}"]) + " |"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
