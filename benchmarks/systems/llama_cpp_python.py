@@ -55,6 +55,7 @@ def _write_gguf(checkpoint: Path, target: Path) -> None:
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
+    writer.add_eos_token_id(config["eos_token_id"])  # OpenVINO refuses a file without one
     _add_tokenizer(writer, checkpoint, config["vocab_size"])
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     for name, array in _tensors(checkpoint):

@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from protocol import main
 
 # Its builder wants torch and transformers.
 REQUIREMENTS = ("torch==2.13.0", "onnxruntime-genai==0.18.0", "transformers==5.14.1", "onnx-ir")
 VARIANTS = {"int4-32": "32", "int4-128": "128"}
+_LENGTH = 1024  # of a generator that outlives a request
 
 
 def prepare(checkpoint: Path, directory: Path, variant: str) -> None:
@@ -45,15 +47,30 @@ class GenaiModel:
         path.write_text(json.dumps(config, indent=2))
         self._og = og
         self._model = og.Model(str(directory))
+        self._kept: list[int] = []
+        self._generator: Any = None
+
+    def keep(self, ids: Sequence[int]) -> None:
+        """See `protocol`: a generator that is rewound to the end of these ids."""
+        if self._kept == list(ids):
+            return
+        self._kept, self._generator = list(ids), None
+        if ids:
+            self._generator = self._new_generator(_LENGTH)
+            self._generator.append_tokens(self._kept)
+
+    def _new_generator(self, length: int) -> Any:
+        parameters = self._og.GeneratorParams(self._model)
+        parameters.set_search_options(do_sample=False, min_length=length, max_length=length)
+        return self._og.Generator(self._model, parameters)
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
-        length = len(ids) + new_tokens
-        parameters = self._og.GeneratorParams(self._model)
-        parameters.set_search_options(do_sample=False, min_length=length, max_length=length)
-        generator = self._og.Generator(self._model, parameters)
+        generator = self._generator or self._new_generator(len(ids) + new_tokens)
+        if self._kept:
+            generator.rewind_to(len(self._kept))
         moments, tokens = [], []
-        generator.append_tokens(list(ids))
+        generator.append_tokens(list(ids[len(self._kept) :]))
         while len(tokens) < new_tokens:
             generator.generate_next_token()
             tokens.append(int(generator.get_next_tokens()[0]))

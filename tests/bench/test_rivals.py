@@ -187,9 +187,7 @@ def test_a_system_that_fails_has_its_error(
 
 
 def test_unknown_systems_and_variants(rivals: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(
-        SystemExit, match="no system 'nosuch'; there are breaking, ours, referee, short, slow"
-    ):
+    with pytest.raises(SystemExit, match="no system 'nosuch'; there are breaking, ours, referee, short, slow"):
         run(rivals, options(tmp_path, ["nosuch:a"], ["8/5"]))
     with pytest.raises(SystemExit, match="slow has the variants a, got 'b'"):
         run(rivals, options(tmp_path, ["slow:b"], ["8/5"]))
