@@ -17,7 +17,7 @@ from rubricrm_bench.opening import measure_opening
 from rubricrm_bench.proof import Proof, prove
 from rubricrm_bench.roofline import Limits, measure_limits, weight_bytes
 from rubricrm_bench.rows import RowRun, run_row
-from rubricrm_bench.workload import Row, make_rows, without_stops
+from rubricrm_bench.workload import Row, make_rows, read_requests, without_stops
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -34,7 +34,7 @@ class BenchResult:
         proof: Whether the answers are right.
         opening: See `measure_opening`; empty before it was measured.
         rows: In order.
-        limits: Of the machine; None before they were measured.
+        limits: Of the machine, the best of before and after the rows; None before they were measured.
         is_partial: Whether the run was interrupted.
     """
 
@@ -62,13 +62,15 @@ def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
         on_progress("opening", 0, 1)
         result.opening = measure_opening(job.bundle, job.device, job.threads)
         on_progress("proving the answers", 0, 1)
-        result.proof = prove(bundle, job, rows[0].texts)  # the first rows are rubrics
+        result.proof = prove(bundle, job, read_requests(job.requests))
+        on_progress("measuring the machine", 0, 1)
+        result.limits = measure_limits(weight_bytes(bundle), result.threads)
         for variant, fixed in ((bundle, False), (without_stops(bundle), True)):
             chosen = [row for row in rows if (row.new_tokens is not None) is fixed]
             if chosen:
                 _run_rows(variant, chosen, result, on_progress)
         on_progress("measuring the machine", 0, 1)
-        result.limits = measure_limits(weight_bytes(bundle), result.threads)
+        result.limits = result.limits.best(measure_limits(weight_bytes(bundle), result.threads))
         result.is_partial = False
     return result
 

@@ -23,6 +23,7 @@ class BenchJob:
         requests: A JSONL file of objects with `request`; None: built-in ones. Their rubrics end by themselves.
         prompt_tokens, new_tokens: Fixed shapes besides: each pair is a row whose prompts have exactly so many tokens
             and whose answers are exactly so long, end tokens or not. Both or neither.
+        no_rubrics: Run the fixed shapes alone.
         concurrency: How many requests run at once; each value gives a row.
         warmup: Requests of each row that are run and not counted.
         repeat: Requests of each row that are counted.
@@ -37,6 +38,7 @@ class BenchJob:
     requests: Path | None = None
     prompt_tokens: tuple[int, ...] = ()
     new_tokens: tuple[int, ...] = ()
+    no_rubrics: bool = False
     concurrency: tuple[int, ...] = (1,)
     warmup: int = 2
     repeat: int = 10
@@ -57,8 +59,7 @@ class BenchJob:
                 _require(name, value, least=1)
         _require("warmup", self.warmup, least=0)
         _require("repeat", self.repeat, least=1)
-        if bool(self.prompt_tokens) != bool(self.new_tokens):
-            raise OptionInvalid("--prompt-tokens and --new-tokens make shapes together. Pass both, or neither.")
+        self._check_shapes()
         if not self.concurrency:
             raise OptionInvalid("concurrency must hold a number. Leave it out for 1.")
         if self.duration_s is not None:
@@ -67,6 +68,12 @@ class BenchJob:
             if key not in SLO_KEYS:
                 raise OptionInvalid(f"slo knows {', '.join(SLO_KEYS)} in milliseconds, got {key!r}.")
             _require_positive(f"slo {key}", limit)
+
+    def _check_shapes(self) -> None:
+        if bool(self.prompt_tokens) != bool(self.new_tokens):
+            raise OptionInvalid("--prompt-tokens and --new-tokens make shapes together. Pass both, or neither.")
+        if self.no_rubrics and not self.prompt_tokens:
+            raise OptionInvalid("--no-rubrics leaves nothing to measure. Pass --prompt-tokens and --new-tokens too.")
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

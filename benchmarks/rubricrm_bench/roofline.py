@@ -36,6 +36,11 @@ class Limits:
     flops_per_s: float
     read_bytes: int
 
+    def best(self, other: Limits) -> Limits:
+        """Return the better of two measurements: what else the machine did can only lower them."""
+        read = max(self.read_bytes_per_s, other.read_bytes_per_s)
+        return Limits(read, max(self.flops_per_s, other.flops_per_s), self.read_bytes)
+
 
 def measure_limits(weight_bytes: int, threads: int) -> Limits:
     """Measure: the best of five passes each, a few seconds."""

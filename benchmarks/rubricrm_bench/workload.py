@@ -49,7 +49,7 @@ def make_rows(job: BenchJob, bundle: Bundle) -> list[Row]:
         OptionInvalid: The requests cannot be read, or a shape does not fit the model.
     """
     requests = read_requests(job.requests)
-    rows = [Row("rubrics", concurrency, requests, None) for concurrency in job.concurrency]
+    rows = [Row("rubrics", concurrency, requests, None) for concurrency in job.concurrency if not job.no_rubrics]
     tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
     prompt = Prompt(bundle.manifest.prompt, tokenizer)
     context = bundle.manifest.model.context_length

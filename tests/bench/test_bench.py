@@ -224,7 +224,7 @@ def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: P
     assert found["rows"][0]["partial"]
     assert not found["rows"][0]["ranked"]
     assert len(found["rows"][0]["samples"]) >= 2
-    assert found["roofline"] is None
+    assert found["roofline"]["read_bytes_per_s"] > 1e8  # measured before the rows
     assert "Partial" in (tmp_path / "out.html").read_text()
 
 
@@ -237,6 +237,7 @@ def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: P
         ({"prompt_tokens": (40,)}, "Pass both, or neither"),
         ({"new_tokens": (40,)}, "Pass both, or neither"),
         ({"prompt_tokens": (0,), "new_tokens": (1,)}, "prompt-tokens must be from 1 to 1000000, got 0"),
+        ({"no_rubrics": True}, "--no-rubrics leaves nothing to measure"),
         ({"concurrency": ()}, "concurrency must hold a number"),
         ({"concurrency": (0,)}, "concurrency must be from 1"),
         ({"warmup": -1}, "warmup must be from 0"),
@@ -306,6 +307,8 @@ def test_fixed_shapes_do_not_end_early(tiny_bundle: Path) -> None:
     rows = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3)), bundle)
     assert [(row.name, row.new_tokens) for row in rows] == [("rubrics", None), ("40/2", 2), ("40/3", 3)]
     assert all(isinstance(row, Row) for row in rows)
+    alone = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3), no_rubrics=True), bundle)
+    assert alone == rows[1:]
 
 
 def test_no_bundle(tmp_path: Path) -> None:
