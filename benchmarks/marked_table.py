@@ -1,8 +1,10 @@
-"""Tables that scripts write into documents, between two marks, and results that are replaced whole."""
+"""Tables that scripts write into documents, between two marks."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from rubricrm.whole_file import write_whole
 
 
 def insert(document: Path, name: str, text: str) -> None:
@@ -12,11 +14,4 @@ def insert(document: Path, name: str, text: str) -> None:
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise SystemExit(f"{document}: has no {begin} before {end}; the table is written between them.")
-    write(document, f"{before}{begin}\n{text}\n{end}{after}")
-
-
-def write(path: Path, text: str) -> None:
-    """Write to a temporary sibling, then rename."""
-    writing = path.with_name(f".{path.name}.writing")
-    writing.write_text(text, "utf-8")
-    writing.replace(path)
+    write_whole(document, f"{before}{begin}\n{text}\n{end}{after}")

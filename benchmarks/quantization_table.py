@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from marked_table import insert, write
+from marked_table import insert
+from rubricrm.whole_file import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 RECIPES = {
@@ -78,7 +79,7 @@ def main() -> None:
                     command += [f"--{option.replace('_', '-')}", str(value)]
             rows[key] = measure(options.checkpoint, command)
             print(row(key, rows[key]), flush=True)
-            write(path, json.dumps(rows, indent=2) + "\n")
+            write_whole(path, json.dumps(rows, indent=2) + "\n")
     if options.into:
         insert(options.into, options.name, table(rows))
 

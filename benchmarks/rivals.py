@@ -3,7 +3,7 @@
 
     rivals.py CHECKPOINT --name NAME --work FOLDER [--systems ort_genai:int4-32,...] [--shapes 390/200,64/64,300+90/200]
               [--ours ours:int4-128] [--referee transformers_bf16:bf16] [--rounds 3] [--threads 2]
-              [--environment SYSTEM=PYTHON ...] [--into DOCUMENT]
+              [--environment SYSTEM=PYTHON ...]
 
 Each system is a file in systems/ with its pins; it gets a virtual environment of its own under FOLDER, once, and is
 asked over a pipe. A rival runs beside ours: both stay open, and answer in turns, A B then B A. Ratios are of pairs. In
@@ -12,7 +12,7 @@ a shape, `300+90/200` are 300 prompt tokens whose state both sides kept from bef
 Before it is timed, each side answers prompts whose first token the referee, the checkpoint in its own floats, has
 found: a side that agrees on too few computes another model, and is not ranked. A system that cannot be installed,
 converted or run has its error. Everything is kept in results/rivals-NAME.json contender by contender; a shape that is
-there is not measured again. With --into, the table replaces what lies between the two marks in a document.
+there is not measured again. measured.py writes the table into the documents.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from contender import Contender, Server, SystemFailedError, known_contenders, make_contender
-from marked_table import insert, write
 from rivals_table import table
+from rubricrm.whole_file import write_whole
 from rubricrm_bench.machine_facts import machine_facts
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -160,14 +160,14 @@ class Comparison:
 
     def _keep(self) -> None:
         self._path.parent.mkdir(exist_ok=True)
-        write(self._path, json.dumps(self.found, indent=2) + "\n")
+        write_whole(self._path, json.dumps(self.found, indent=2) + "\n")
 
 
 def main() -> None:
     """Measure, keep and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--name", required=True, help="of the results and of the marks in a document")
+    parser.add_argument("--name", required=True, help="of the results")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--ours", default="ours:int4-128")
     parser.add_argument("--referee", default="transformers_bf16:bf16")
@@ -176,7 +176,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--environment", action="append", default=[], type=lambda text: text.split("=", 1))
-    parser.add_argument("--into", type=Path, metavar="DOCUMENT")
     options = parser.parse_args()
     if options.systems is None:
         options.systems = [name for name in known_contenders() if name != options.ours]
@@ -187,8 +186,6 @@ def main() -> None:
         sys.exit(130)
     finally:
         print(table(comparison.found))
-    if options.into:
-        insert(options.into, f"rivals-{options.name}", table(comparison.found))
 
 
 if __name__ == "__main__":

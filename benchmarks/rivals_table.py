@@ -29,6 +29,16 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def is_right(facts: Mapping[str, Any]) -> bool:
+    """Whether a contender computes the model of the checkpoint."""
+    return bool(facts["agreement"] >= LEAST_AGREEMENT)
+
+
+def ratios(row: Mapping[str, Any], key: str) -> list[float]:
+    """Return the rival's time divided by ours, pair by pair."""
+    return [other / own for other, own in zip(row["rival"][key], row["ours"][key], strict=True)]
+
+
 def _table_of(shape: str, own_name: str, own: Mapping[str, Any], contenders: Mapping[str, Any]) -> str:
     measured = {
         name: (facts, facts["shapes"][shape])
@@ -49,12 +59,8 @@ def _own_line(name: str, facts: Mapping[str, Any], rows: Sequence[Mapping[str, A
 
 
 def _line(name: str, facts: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, str]:
-    ours, rival = row["ours"], row["rival"]
-    ratios = {
-        key: [other / own for other, own in zip(rival[key], ours[key], strict=True)] for key in ("ttft_ms", "tpot_ms")
-    }
-    is_right = facts["agreement"] >= LEAST_AGREEMENT
-    first, token = (_spread(ratios[key], 2) if is_right else "not ranked" for key in ("ttft_ms", "tpot_ms"))
+    rival = row["rival"]
+    first, token = (_spread(ratios(row, key), 2) if is_right(facts) else "not ranked" for key in ("ttft_ms", "tpot_ms"))
     line = _cells(
         name,
         facts,
@@ -64,7 +70,7 @@ def _line(name: str, facts: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[
         f"{median(rival['tpot_ms']):.1f}",
         token,
     )
-    return median(ratios["tpot_ms"]), line
+    return median(ratios(row, "tpot_ms")), line
 
 
 def _cells(name: str, facts: Mapping[str, Any], peak: int, *cells: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from rubricrm.cli import INTERRUPTED
 from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.manifest import DEVICES
+from rubricrm.whole_file import write_whole
 
 
 class _Integers(click.ParamType[tuple[int, ...]]):
@@ -79,10 +79,10 @@ def bench(json_path: Path | None, html_path: Path | None, **options: Any) -> Non
     result = run_bench(BenchJob(**options), _progress)
     report = to_dict(result)
     if html_path is not None:
-        _write(html_path, to_html(report))
+        write_whole(html_path, to_html(report))
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     if json_path is not None and str(json_path) != "-":
-        _write(json_path, text)
+        write_whole(json_path, text)
     click.echo(text if str(json_path) == "-" else to_markdown(report), nl=False)
     if result.is_partial:
         raise click.exceptions.Exit(INTERRUPTED)
@@ -93,9 +93,3 @@ def bench(json_path: Path | None, html_path: Path | None, **options: Any) -> Non
 def _progress(stage: str, done: int, total: int) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{stage}: {done}/{total}")
-
-
-def _write(path: Path, text: str) -> None:
-    writing = path.with_name(f".{path.name}.writing-{os.getpid()}")
-    writing.write_text(text, "utf-8")
-    writing.replace(path)

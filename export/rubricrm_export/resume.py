@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
+from rubricrm.whole_file import write_whole
 from safetensors import SafetensorError
 
 from rubricrm_export.quantize.layer_result import LayerResult, load_tensors, save_tensors
@@ -67,7 +68,7 @@ class ResumeDirectory:
             if stored.exists():
                 self._require_same(stored, job)
             else:
-                self._write_text(_JOB, job)
+                write_whole(self.path / _JOB, job)
 
     def _require_own(self) -> None:
         if self.path.exists() and not (self.path.is_dir() and all(_OWN.fullmatch(p.name) for p in self.path.iterdir())):
@@ -100,7 +101,7 @@ class ResumeDirectory:
     def save_text(self, text: TokenText) -> None:
         """Keep the text."""
         with self._writing():
-            self._write_text(_TEXT, text.to_json())
+            write_whole(self.path / _TEXT, text.to_json())
 
     def load_stream(self) -> tuple[int, Float, Float] | None:
         """Return how many layers are done, and the residual streams of the float and the quantized model after them."""
@@ -135,11 +136,6 @@ class ResumeDirectory:
         with suppress(OSError):
             (self.path / _JOB).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def _write_text(self, name: str, text: str) -> None:
-        writing = self.path / f".{name}.writing"
-        writing.write_text(text, "utf-8")
-        writing.replace(self.path / name)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

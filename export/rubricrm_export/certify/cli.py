@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rubricrm.errors import DependencyMissing, OptionInvalid, QualityTooLow, TargetExists
 from rubricrm.manifest import DEVICES
+from rubricrm.whole_file import write_whole
 
 from rubricrm_export.progress_bar import no_progress, progress_bar
 
@@ -51,9 +52,7 @@ def certify(
     certificate = _certificate(target, reference, device, num_requests, min_tokens, min_rubrics)
     text, page = certificate.to_json(), certificate.to_markdown()
     for file, contents in zip(files, (text, page), strict=False):
-        writing = file.with_name(f".{file.name}.writing")
-        writing.write_text(contents, "utf-8")
-        writing.replace(file)
+        write_whole(file, contents)
     click.echo(text if as_json else page, nl=False)
     if certificate.reasons:
         raise QualityTooLow(f"{target}: is not certified: {'; '.join(certificate.reasons)}.")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from rubricrm.errors import BundleInvalid
 from rubricrm.kv_cache import STORAGE_TYPES
 from rubricrm.machine import cache_directory
 from rubricrm.session import Session
+from rubricrm.whole_file import write_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,14 +42,7 @@ class Prefix:
         metadata = {"token_ids": _joined(self.token_ids), "sha256": _digest(self.positions)}
         contents = _with_sorted_metadata(save(dict(_named(self.positions)), metadata))
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(contents)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, contents)
 
 
 def compute_prefix(session: Session, token_ids: list[int]) -> Prefix:

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Write the tables of README.md and docs/BENCHMARKING.md from what is kept in results/.
+
+    measured.py
+
+`results/rivals-4b.json` is of rivals.py, `results/bench-*.json` of `rubricrm bench --json`. A test holds that the
+documents show what this script would write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from marked_table import insert
+from rivals_table import is_right, ratios, table
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+_SHAPE = "390/200"
+_BENCH_HEADER = (
+    "| result | GB | cold, warm opening ms | peak GB | prompt/new | first token ms | ms a token | of the floor | "
+    "of the product |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def tables() -> Iterator[tuple[Path, str, str]]:
+    """Yield each table: its document, its mark and its text."""
+    rivals = json.loads((RESULTS / "rivals-4b.json").read_text("utf-8"))
+    reports = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("bench-*.json"))}
+    yield ROOT / "README.md", "rivals", rivals_in_short(rivals)
+    yield ROOT / "docs" / "BENCHMARKING.md", "rivals-4b", table(rivals)
+    yield ROOT / "docs" / "BENCHMARKING.md", "bench", bench_table(reports)
+
+
+def rivals_in_short(found: Mapping[str, Any]) -> str:
+    """Return how many times our time each rival takes at one shape."""
+    lines = ["| beside ours | GB | first token | a token |", "| --- | --- | --- | --- |"]
+    for name, facts in sorted(found["contenders"].items()):
+        row = facts["shapes"].get(_SHAPE, {})
+        if name.startswith("ours:") or "rival" not in row:
+            continue
+        times = [f"{median(ratios(row, key)):.2f} x" if is_right(facts) else "" for key in ("ttft_ms", "tpot_ms")]
+        lines.append(f"| {name.replace(':', ' ')} | {facts['num_bytes'] / 1e9:.2f} | {times[0]} | {times[1]} |")
+    return "\n".join(lines)
+
+
+def bench_table(reports: Mapping[str, Any]) -> str:
+    """Return a line for each row of each report."""
+    lines = [_BENCH_HEADER]
+    for name, report in reports.items():
+        lines += [_bench_line(name, report, row) for row in report["rows"] if row["concurrency"] == 1]
+    return "\n".join(lines)
+
+
+def _bench_line(name: str, report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    bundle, load, roofline = report["bundle"], report["load_ms"], row["roofline"]
+    cells = [
+        name,
+        f"{bundle['num_bytes'] / 1e9:.2f}",
+        f"{load['cold_ms']:.0f}, {load['warm_ms']:.0f}",
+        f"{report['peak_rss_bytes'] / 1e9:.2f}",
+        row["name"],
+        f"{row['ttft_ms']['p50']:.0f}",
+        f"{row['tpot_ms']['p50']:.1f}",
+        f"{1 / roofline['decode_share']:.2f}",
+        f"{roofline['prefill_share']:.0%}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Write them all."""
+    for document, mark, text in tables():
+        insert(document, mark, text)
+
+
+if __name__ == "__main__":
+    main()
