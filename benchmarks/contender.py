@@ -33,12 +33,14 @@ class Contender:
         python: Interpreter of its environment.
         directory: What it made of the checkpoint.
         requirements: What its environment holds.
+        settings: How it is run, in words.
     """
 
     name: str
     python: Path
     directory: Path
     requirements: tuple[str, ...]
+    settings: str
 
     @property
     def num_bytes(self) -> int:
@@ -71,7 +73,7 @@ def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[s
         words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, making, variant]
         _run([str(word) for word in words], work / f"prepare-{system}-{variant}.log")
         making.rename(directory)
-    return Contender(name, python, directory, facts.REQUIREMENTS)
+    return Contender(name, python, directory, facts.REQUIREMENTS, " ".join(facts.__doc__.split()))
 
 
 def _load(system: str) -> Any:

@@ -129,6 +129,7 @@ class Comparison:
         facts |= {
             "error": None,
             "requirements": list(contender.requirements),
+            "settings": contender.settings,
             "num_bytes": contender.num_bytes,
             "load_ms": server.load_ms,
             "agreement": sum(one == other for one, other in pairs) / _NUM_CHECKED,

@@ -16,7 +16,7 @@ _HEADER = (
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Return a Markdown table for each shape, the fastest token first, and a list of what failed."""
+    """Return a Markdown table for each shape, the fastest token first, what failed, and how each was run."""
     contenders = dict(found["contenders"])
     own = contenders.pop(found["ours"], None)
     shapes = list(dict.fromkeys(shape for facts in contenders.values() for shape in facts["shapes"]))
@@ -26,7 +26,14 @@ def table(found: Mapping[str, Any]) -> str:
         rows = {name: facts["shapes"].get(shape, {}) for name, facts in contenders.items()}
         failed |= {f"{name} {shape}": row["error"] for name, row in rows.items() if "error" in row}
     parts += ["\n".join(f"- {name} failed: {error}" for name, error in failed.items())] if failed else []
+    settings = {name.partition(":")[0]: facts for name, facts in found["contenders"].items() if "settings" in facts}
+    parts.append("\n".join(_how(system, facts) for system, facts in sorted(settings.items())))
     return "\n\n".join(parts)
+
+
+def _how(system: str, facts: Mapping[str, Any]) -> str:
+    pins = ", ".join(pin for pin in facts["requirements"] if not pin.startswith("-"))
+    return f"- {system}: {facts['settings']} (`{pins}`)"
 
 
 def is_right(facts: Mapping[str, Any]) -> bool:

@@ -1,4 +1,7 @@
-"""llama.cpp through llama-cpp-python, built for this processor; GGUF written here, quantized by its own code."""
+"""llama.cpp through llama-cpp-python, built for this processor (GGML_NATIVE), weights repacked as it does by itself.
+
+The GGUF is written here and quantized by its own code; the prompt is one batch, keys and values are FP16.
+"""
 
 from __future__ import annotations
 

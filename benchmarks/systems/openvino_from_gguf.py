@@ -1,4 +1,7 @@
-"""OpenVINO GenAI on the CPU, from the GGUF that llama.cpp runs: prepare `llama_cpp_python` with the same variant."""
+"""OpenVINO GenAI on the CPU, from the GGUF that llama.cpp runs, with its defaults for latency.
+
+Prepare `llama_cpp_python` with the same variant first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""onnxruntime-genai 0.18 with its own model builder: INT4, past and present in one buffer."""
+"""onnxruntime-genai with its own builder: INT4, INT8 activations in the products, past and present in one buffer."""
 
 from __future__ import annotations
 

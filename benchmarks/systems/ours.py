@@ -1,4 +1,4 @@
-"""Ours, through the SDK's own engine; prompts are ids, and nothing is restored but what was asked for."""
+"""The SDK's engine as it is; prompts are ids, and nothing is restored but what was asked for."""
 
 from __future__ import annotations
 

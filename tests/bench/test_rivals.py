@@ -15,6 +15,8 @@ import pytest
 SYSTEMS = Path(__file__).parents[2] / "benchmarks" / "systems"
 
 FAKE = """
+'Runs nothing, fast.'
+
 import time
 from pathlib import Path
 from protocol import main
@@ -138,6 +140,7 @@ def test_both_sides_answer_in_turns(rivals: ModuleType, tmp_path: Path) -> None:
     assert len(row["ours"]["ttft_ms"]) == len(row["rival"]["tpot_ms"]) == 3
     assert row["rival"]["peak_rss_bytes"] > 1e6
     text = rivals.table(found)
+    assert "- slow: Runs nothing, fast. (`nothing==1`)" in text
     assert "Prompt/new tokens 8/5" in text
     assert re.search(r"\| slow a \| 0.00 \| 0.\d\d \| .* \| 2.0 \| 2.00 \(2.00 to 2.00\) \| \d\d% \|", text)
 
