@@ -22,7 +22,7 @@ _LENGTH = 1024  # of a generator that outlives a request
 def prepare(checkpoint: Path, directory: Path, variant: str) -> None:
     """Build for the CPU with activations of INT8 in the products (accuracy level 4), as it recommends."""
     with tempfile.TemporaryDirectory() as cache:
-        options = [f"int4_block_size={VARIANTS[variant]}", "int4_accuracy_level=4"]
+        options = [f"block_size={VARIANTS[variant]}", "accuracy_level=4"]
         command = [
             sys.executable,
             "-m",
@@ -33,6 +33,17 @@ def prepare(checkpoint: Path, directory: Path, variant: str) -> None:
             str(directory),
         ]
         subprocess.run([*command, "-p", "int4", "-e", "cpu", "-c", cache, "--extra_options", *options], check=True)
+    _require_block_size(directory / "model.onnx", int(VARIANTS[variant]))
+
+
+def _require_block_size(path: Path, expected: int) -> None:
+    """Look at what was built: the builder says nothing about options that it does not know."""
+    import onnx_ir
+
+    graph = onnx_ir.load(path).graph
+    found = {node.attributes["block_size"].as_int() for node in graph if node.op_type == "MatMulNBits"}
+    if found != {expected}:
+        raise SystemExit(f"{path}: has blocks of {sorted(found)}, expected {expected}")
 
 
 class GenaiModel:
