@@ -104,7 +104,14 @@ def _run(words: list[str], log: Path) -> None:
     with log.open("w") as stream:
         code = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
     if code:
-        raise SystemFailedError(f"exit code {code}: {_end_of(log)}")
+        raise SystemFailedError(_failure(code, log))
+
+
+def _failure(code: int, log: Path) -> str:
+    """Say how a process ended; a kill leaves no message of its own, and comes mostly from a lack of memory."""
+    if code < 0:
+        return f"ended by signal {-code}" + (": killed, most likely for lack of memory" if code == -9 else "")
+    return f"exit code {code}: {_end_of(log)}"
 
 
 def _end_of(log: Path) -> str:
@@ -155,7 +162,7 @@ class Server:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemFailedError(f"exit code {self._process.wait()}: {_end_of(self._log)}")
+            raise SystemFailedError(_failure(self._process.wait(), self._log))
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
             raise SystemFailedError(found["error"])

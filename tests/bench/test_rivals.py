@@ -80,6 +80,7 @@ def folder(tmp_path: Path) -> Path:
         "unprepared": {"prepare": "raise SystemExit('no converter for this')"},
         "unopened": {"open": "raise SystemExit('no kernel for this')"},
         "breaking": {"run": "raise SystemExit('out of memory')"},
+        "killed": {"prepare": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"},
         "short": {"run": "if new_tokens > 1: raise SystemExit('out of memory')"},
     }
     for name, change in kinds.items():
@@ -177,6 +178,7 @@ def test_what_was_measured_is_kept(rivals: ModuleType, tmp_path: Path) -> None:
         ("unprepared", "no converter for this", ""),
         ("unopened", "no kernel for this", ""),
         ("breaking", "out of memory", ""),
+        ("killed", "lack of memory", ""),
         ("short", "out of memory", " 8/5"),
     ],
 )
@@ -184,13 +186,14 @@ def test_a_system_that_fails_has_its_error(
     rivals: ModuleType, tmp_path: Path, system: str, message: str, where: str
 ) -> None:
     found = run(rivals, options(tmp_path, [f"{system}:a", "slow:a"], ["8/5"]))
-    assert f"- {system}:a{where} failed: exit code 1: " in rivals.table(found)
+    how = "ended by signal 9: " if system == "killed" else "exit code 1: "
+    assert f"- {system}:a{where} failed: {how}" in rivals.table(found)
     assert message in rivals.table(found)
     assert "rival" in found["contenders"]["slow:a"]["shapes"]["8/5"]
 
 
 def test_unknown_systems_and_variants(rivals: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no system 'nosuch'; there are breaking, ours, referee, short, slow"):
+    with pytest.raises(SystemExit, match="no system 'nosuch'; there are breaking, killed, ours, referee, short, slow"):
         run(rivals, options(tmp_path, ["nosuch:a"], ["8/5"]))
     with pytest.raises(SystemExit, match="slow has the variants a, got 'b'"):
         run(rivals, options(tmp_path, ["slow:b"], ["8/5"]))
