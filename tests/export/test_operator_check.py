@@ -1,6 +1,5 @@
 """Operators: those of the CPU are tried before a bundle ships, those of a GPU match the runtime's schemas."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from rubricrm_export.operator_check import EXACT, FP8, INT8, OperatorError, chec
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.scheme import ROWS, Row, Scheme
 
+pytestmark = pytest.mark.usefixtures("one_core")
 MakeCheckpoint = Callable[..., Path]
 Array = NDArray[Any]
 
@@ -34,12 +34,6 @@ OPERATORS = {
     ("fp8", "fp8", False): "DequantizeLinear, QuantizeLinear, FusedMatMul",
     ("fp8", "fp8", True): "DequantizeLinear, QuantizeLinear, FusedMatMul",
 }
-
-
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models this small are slower on two threads, and far slower on a busy machine."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
 
 
 def scheme_of(row: Row, size: str, **options: Any) -> Scheme:

@@ -1,7 +1,6 @@
 """Quantized bundles end to end: what is stored, what it computes, what it lost, and what is refused."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,41 +15,17 @@ from rubricrm.bundle import Bundle
 from rubricrm.errors import CheckpointInvalid, OptionInvalid, QualityTooLow, RubricrmError
 from rubricrm.model import RubricModel
 from rubricrm.session import Session
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
 from rubricrm_export.token_text import TokenText
 from safetensors.numpy import load_file
+from short_texts import EVALUATION, IDS
 
+pytestmark = pytest.mark.usefixtures("one_core")
 MakeCheckpoint = Callable[..., Path]
 Export = Callable[..., Bundle]
 Array = NDArray[Any]
 Tensors = dict[str, Array]
 
 QWEN, LLAMA = "Qwen3ForCausalLM", "LlamaForCausalLM"
-CALIBRATION = "Pack my box with five dozen liquor jugs; how vexingly quick daft zebras jump! 0123456789. " * 7
-# Figures of random weights need no more.
-EVALUATION = "Sphinx of black quartz, judge my vow. " * 3
-
-
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models this small are slower on two threads, and far slower on a busy machine."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-
-
-@pytest.fixture
-def export(tmp_path: Path) -> Export:
-    """A function that exports a checkpoint, calibrated and measured on short texts."""
-
-    def make(checkpoint: Path, name: str = "bundle", **options: Any) -> Bundle:
-        (tmp_path / "calibration.txt").write_text(CALIBRATION)
-        (tmp_path / "evaluation.txt").write_text(EVALUATION)
-        texts: dict[str, Any] = {
-            "calibration": str(tmp_path / "calibration.txt"),
-            "eval_text": tmp_path / "evaluation.txt",
-        }
-        return export_onnx(OnnxExport(str(checkpoint), tmp_path / name, **(texts | {"rubrics": False} | options)))
-
-    return make
 
 
 def odd_checkpoint(make: MakeCheckpoint, architecture: str, *, tied: bool, **options: Any) -> Path:
@@ -142,7 +117,6 @@ def distance(got: Array, expected: Array) -> float:
 
 
 # Tokens of the calibration text, whose first five are special: keys and values that it never met are clipped.
-IDS = [5 + byte for byte in CALIBRATION.encode()][:60]
 
 CASES: list[tuple[str, bool, dict[str, Any]]] = [
     (QWEN, True, {"weights": "int4"}),

@@ -1,7 +1,7 @@
 """Bundles for TensorRT: standard ONNX alone, in its forms, and the numbers of the model that was exported."""
 
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,15 @@ from rubricrm.errors import OptionInvalid, PromptTooLong, RuntimeMissing
 from rubricrm.model import RubricModel
 from rubricrm.session import Session
 from rubricrm.tensorrt import provider_options
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
 from safetensors.numpy import load_file
+from short_texts import IDS
 
+pytestmark = pytest.mark.usefixtures("one_core")
 MakeCheckpoint = Callable[..., Path]
 Export = Callable[..., Bundle]
 Array = NDArray[Any]
 
 QWEN, LLAMA = "Qwen3ForCausalLM", "LlamaForCausalLM"
-CALIBRATION = "Pack my box with five dozen liquor jugs; how vexingly quick daft zebras jump! 0123456789. " * 7
-EVALUATION = "Sphinx of black quartz, judge my vow. " * 3
-IDS = [5 + byte for byte in CALIBRATION.encode()][:60]
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32}
 QUANTIZED: list[dict[str, Any]] = [
     {"weights": "int4", "block_size": "32"},
@@ -38,28 +36,10 @@ QUANTIZED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models this small are slower on two threads, and far slower on a busy machine."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-
-
 @pytest.fixture
-def export(tmp_path: Path) -> Export:
-    """A function that exports a checkpoint for TensorRT, calibrated and measured on short texts."""
-
-    def make(checkpoint: Path, name: str = "bundle", **options: Any) -> Bundle:
-        (tmp_path / "calibration.txt").write_text(CALIBRATION)
-        (tmp_path / "evaluation.txt").write_text(EVALUATION)
-        defaults: dict[str, Any] = {
-            "device": "tensorrt",
-            "calibration": str(tmp_path / "calibration.txt"),
-            "eval_text": tmp_path / "evaluation.txt",
-            "rubrics": False,
-        }
-        return export_onnx(OnnxExport(str(checkpoint), tmp_path / name, **(defaults | options)))
-
-    return make
+def export(export: Export) -> Export:
+    """A function that exports a checkpoint for TensorRT."""
+    return partial(export, device="tensorrt")
 
 
 def logits(bundle: Bundle, ids: list[int], chunks: tuple[int, ...] = ()) -> Array:

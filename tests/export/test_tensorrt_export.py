@@ -24,21 +24,16 @@ from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.linter import inspect_directory
 from rubricrm_export.tensorrt.support import FORMATS, Format
 from rubricrm_export.token_text import TokenText
+from short_texts import CALIBRATION, IDS
 
+pytestmark = pytest.mark.usefixtures("one_core")
 MakeCheckpoint = Callable[..., Path]
 Export = Callable[..., TensorRTDirectory]
 Array = NDArray[Any]
 
-TEXT = "Pack my box with five dozen liquor jugs; how vexingly quick daft zebras jump! 0123456789. " * 7
 # Groups of 128 divide every width.
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 64}
 LEGACY = "tensorrt-llm-1.2"
-
-
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models this small are slower on two threads."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
 
 
 @pytest.fixture
@@ -46,7 +41,7 @@ def export(tmp_path: Path) -> Export:
     """A function that exports a checkpoint, calibrated on a short text."""
 
     def make(checkpoint: Path, reader: str, weights: str, **options: Any) -> TensorRTDirectory:
-        (tmp_path / "text.txt").write_text(TEXT)
+        (tmp_path / "text.txt").write_text(CALIBRATION)
         target = options.pop("target", tmp_path / "directory")
         calibration = options.pop("calibration", str(tmp_path / "text.txt"))
         return export_tensorrt(
@@ -69,7 +64,6 @@ def distance(got: Array, expected: Array) -> float:
     return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
 
-IDS = [5 + byte for byte in TEXT.encode()[:60]]  # the tokenizer's ids: what calibration saw
 # Relative error of the logits of random weights: a few times what rounding the weights alone makes of one product.
 TOLERANCE = {"fp16": 2e-3, "bf16": 1.5e-2, "int8": 4e-2, "fp8": 0.15, "int4": 0.4}
 COMBINATIONS = [(row, kv, head) for row in FORMATS for kv in row.kv_caches for head in row.heads]

@@ -1,7 +1,6 @@
 """The linter: one planted fault a test, found by its rule and by no other; and nothing where there is none."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,15 @@ from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.linter import inspect_directory, require_sound
 from rubricrm_export.tensorrt.weight_file import WeightTensor, write_weights
+from short_texts import CALIBRATION
 
+pytestmark = pytest.mark.usefixtures("one_core")
 MakeCheckpoint = Callable[..., Path]
 Array = NDArray[Any]
 Tensors = dict[str, Array]
 Document = dict[str, Any]
 Sound = Callable[..., Path]
 
-TEXT = "Pack my box with five dozen liquor jugs; how vexingly quick daft zebras jump! 0123456789. " * 7
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 64, "num_hidden_layers": 1}
 LEGACY = "tensorrt-llm-1.2"
 STORED = {np.dtype(numpy_type): name for name, numpy_type in DTYPES.items()}
@@ -45,14 +45,12 @@ def sound(
     make_checkpoint: MakeCheckpoint,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Sound:
     """A function that gives a copy of our own directory; each kind is exported once."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
 
     def copy(kind: tuple[str, str, str]) -> Path:
         if kind not in _made:
-            (tmp_path / "text.txt").write_text(TEXT)
+            (tmp_path / "text.txt").write_text(CALIBRATION)
             target = tmp_path_factory.mktemp("sound") / "directory"
             reader, weights, kv = kind
             method = "rtn" if weights == "int4" else None

@@ -22,14 +22,14 @@ from onnx.reference.op_run import OpRun
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
+from short_texts import CALIBRATION
 
 MakeCheckpoint = Callable[..., Path]
 Array = NDArray[Any]
 
 PYTHON = os.environ.get("RUBRICRM_REFEREES", "")
 HERE = Path(__file__).parent
-TEXT = "Pack my box with five dozen liquor jugs; how vexingly quick daft zebras jump! 0123456789. " * 7
-IDS = [5 + byte for byte in TEXT.encode()]  # of the tokenizer of the tiny checkpoints
+IDS = [5 + byte for byte in CALIBRATION.encode()]  # of the tokenizer of the tiny checkpoints
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 64}
 SAME_INPUTS = (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("mlp.gate_proj", "mlp.up_proj"))
 
@@ -46,7 +46,7 @@ def run_referee(*words: object) -> None:
 
 def export(checkpoint: Path, reader: str, weights: str, **options: Any) -> TensorRTDirectory:
     text = checkpoint.parent / "text.txt"
-    text.write_text(TEXT)
+    text.write_text(CALIBRATION)
     target = checkpoint.parent / f"{reader}-{weights}"
     return export_tensorrt(TensorRTExport(str(checkpoint), target, reader, weights, calibration=str(text), **options))
 
