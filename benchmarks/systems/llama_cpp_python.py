@@ -1,6 +1,7 @@
 """llama.cpp through llama-cpp-python, built for this processor (GGML_NATIVE), weights repacked as it does by itself.
 
-The GGUF is written here and quantized by its own code; the prompt is one batch, keys and values are FP16.
+The GGUF is written here and quantized by its own code; the prompt is one batch, keys and values are FP16, flash
+attention is on, which is the faster way here.
 """
 
 from __future__ import annotations
@@ -123,7 +124,13 @@ class LlamaModel:
 
         self._lib, self._numpy = llama_cpp, np
         self._llama = llama_cpp.Llama(
-            str(path), n_ctx=_CONTEXT, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
+            str(path),
+            n_ctx=_CONTEXT,
+            n_batch=512,
+            n_threads=threads,
+            n_threads_batch=threads,
+            flash_attn=True,
+            verbose=False,
         )
         self._kept: list[int] = []
         self._state: Any = None
