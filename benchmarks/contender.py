@@ -143,9 +143,21 @@ class Server:
         Raises:
             SystemFailedError: It ended, or cannot do it.
         """
+        return self._asked({"ids": list(ids), "new_tokens": new_tokens, "kept": kept})
+
+    def best(self, ids: Sequence[int], count: int) -> list[int]:
+        """Let a referee name the likeliest next tokens, the best first.
+
+        Raises:
+            SystemFailedError: It ended, or cannot do it.
+        """
+        found: list[int] = self._asked({"ids": list(ids), "best": count})["best"]
+        return found
+
+    def _asked(self, what: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # what it said is read below
-            self._process.stdin.write(json.dumps({"ids": list(ids), "new_tokens": new_tokens, "kept": kept}) + "\n")
+            self._process.stdin.write(json.dumps(what) + "\n")
             self._process.stdin.flush()
         return self._read()
 

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from marked_table import insert
-from rivals_table import is_right, ratios, table
+from rivals_table import is_ranked, ratios, table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -41,9 +41,10 @@ def rivals_in_short(found: Mapping[str, Any]) -> str:
     lines = ["| beside ours | GB | first token | a token |", "| --- | --- | --- | --- |"]
     for name, facts in sorted(found["contenders"].items()):
         row = facts["shapes"].get(_SHAPE, {})
-        if name.startswith("ours:") or "rival" not in row:
+        if name == found["ours"] or "rival" not in row:
             continue
-        times = [f"{median(ratios(row, key)):.2f} x" if is_right(facts) else "" for key in ("ttft_ms", "tpot_ms")]
+        ranked = is_ranked(found["contenders"][found["ours"]], facts)
+        times = [f"{median(ratios(row, key)):.2f} x" if ranked else "" for key in ("ttft_ms", "tpot_ms")]
         lines.append(f"| {name.replace(':', ' ')} | {facts['num_bytes'] / 1e9:.2f} | {times[0]} | {times[1]} |")
     return "\n".join(lines)
 

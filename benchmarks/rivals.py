@@ -6,13 +6,15 @@
               [--environment SYSTEM=PYTHON ...]
 
 Each system is a file in systems/ with its pins; it gets a virtual environment of its own under FOLDER, once, and is
-asked over a pipe. A rival runs beside ours: both stay open, and answer in turns, A B then B A. Ratios are of pairs. In
-a shape, `300+90/200` are 300 prompt tokens whose state both sides kept from before, 90 others and 200 new tokens.
+asked over a pipe. A rival runs beside ours: both stay open, and answer in turns, A B then B A, the same prompt, another
+one in each turn. Ratios are of pairs. In a shape, `300+90/200` are 300 prompt tokens whose state both sides kept from
+before, 90 others and 200 new tokens.
 
-Before it is timed, each side answers prompts whose first token the referee, the checkpoint in its own floats, has
-found: a side that agrees on too few computes another model, and is not ranked. A system that cannot be installed,
-converted or run has its error. Everything is kept in results/rivals-NAME.json contender by contender; a shape that is
-there is not measured again. measured.py writes the table into the documents.
+Before it is timed, each side names the first token after 24 prompts; the referee, the checkpoint in its own floats,
+says whether that is among the best thousandth of all tokens: a side that names too few of them computes another model,
+and is not ranked. A system that cannot be installed, converted or run has its error. Everything is kept in
+results/rivals-NAME.json contender by contender; a shape that is there is not measured again. measured.py writes the
+table into the documents.
 """
 
 from __future__ import annotations
@@ -43,10 +45,9 @@ def prompt_of(num_ids: int, length: int, seed: int = 0) -> list[int]:
     return [_FIRST_ID + (7919 * n + 104729 * seed * (n + 1)) % (num_ids - 2 * _FIRST_ID) for n in range(length)]
 
 
-def first_tokens(server: Server, num_ids: int) -> list[int]:
-    """Return what a system finds best after each of the prompts that are checked."""
-    prompts = [prompt_of(num_ids, _CHECKED_IDS, seed) for seed in range(1, _NUM_CHECKED + 1)]
-    return [server.ask(prompt, 1)["tokens"][0] for prompt in prompts]
+def checked_prompts(num_ids: int) -> list[list[int]]:
+    """Return the prompts whose first answered token is checked."""
+    return [prompt_of(num_ids, _CHECKED_IDS, seed) for seed in range(1, _NUM_CHECKED + 1)]
 
 
 def measure(ours: Server, rival: Server, shape: str, num_ids: int, rounds: int) -> dict[str, Any]:
@@ -58,10 +59,12 @@ def measure(ours: Server, rival: Server, shape: str, num_ids: int, rounds: int) 
     prompt, _, new = shape.partition("/")
     parts, new_tokens = [int(part) for part in prompt.split("+")], int(new)
     kept = parts[0] if len(parts) > 1 else 0
-    ids = prompt_of(num_ids, sum(parts))
+    begin = prompt_of(num_ids, kept)
     sides = {"ours": ours, "rival": rival}
     found: dict[str, Any] = {name: {"ttft_ms": [], "tpot_ms": [], "peak_rss_bytes": 0} for name in sides}
     for turn in range(rounds + 1):
+        # Another prompt in each turn: some systems restore by themselves what they have seen.
+        ids = begin + prompt_of(num_ids, sum(parts) - kept, turn)
         for name in list(sides) if turn % 2 == 0 else list(sides)[::-1]:
             time.sleep(PAUSE_S)
             answer = sides[name].ask(ids, new_tokens, kept)
@@ -114,17 +117,19 @@ class Comparison:
             return None
 
     def _ask_referee(self) -> None:
-        """Find the first tokens of the checkpoint's own floats, with nothing else open."""
-        if "first_tokens" in self.found:
+        """Find the best tokens of the checkpoint's own floats, with nothing else open."""
+        if "best" in self.found:
             return
         contender = make_contender(self._options.referee, self._options.checkpoint, self._options.work, self._paths)
         with contextlib.closing(Server(contender, self._options.threads, self._options.work)) as referee:
-            self.found["first_tokens"] = first_tokens(referee, self._num_ids)
+            count = max(1, self._num_ids // 1000)
+            self.found["best"] = [referee.best(prompt, count) for prompt in checked_prompts(self._num_ids)]
         self._keep()
 
     def _introduce(self, contender: Contender, server: Server) -> dict[str, Any]:
         """Note what a contender is and how often it agrees with the referee."""
-        pairs = zip(self.found["first_tokens"], first_tokens(server, self._num_ids), strict=True)
+        named = [server.ask(prompt, 1)["tokens"][0] for prompt in checked_prompts(self._num_ids)]
+        pairs = list(zip(named, self.found["best"], strict=True))
         facts: dict[str, Any] = self.found["contenders"].setdefault(contender.name, {"shapes": {}})
         facts |= {
             "error": None,
@@ -132,7 +137,8 @@ class Comparison:
             "settings": contender.settings,
             "num_bytes": contender.num_bytes,
             "load_ms": server.load_ms,
-            "agreement": sum(one == other for one, other in pairs) / _NUM_CHECKED,
+            "agreement": sum(token in best for token, best in pairs) / _NUM_CHECKED,
+            "same_first": sum(token == best[0] for token, best in pairs) / _NUM_CHECKED,
         }
         return facts
 

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI on the CPU, from the GGUF that llama.cpp runs, with its defaults for latency.
+"""OpenVINO GenAI on the CPU, from the GGUF that llama.cpp runs, with its defaults (prefix caching among them).
 
 Prepare `llama_cpp_python` with the same variant first.
 """

@@ -7,9 +7,10 @@ A system is a file beside this one with REQUIREMENTS (pins), VARIANTS (names of 
 
 `run` feeds the ids as they are, generates exactly `new_tokens` tokens greedily, end tokens or not, and returns the
 moment of each token (seconds, `time.perf_counter`) and the tokens. A model that can keep the state of a prompt has
-`keep(ids)` too: it computes the state, or forgets it for no ids; a later `run` restores it, as the fastest way that the
-system has does. The file ends with `main(...)`: run as a program it prepares, or answers lines of JSON on standard
-input with lines of JSON on standard output.
+`keep(ids)` too: it computes the state, or forgets it for no ids; a later `run` restores it, in the fastest way that the
+system has. One that others are compared with has `best(ids, count)`: the likeliest next tokens. The file ends with
+`main(...)`: run as a program it prepares, or answers lines of JSON on standard input with lines of JSON on standard
+output.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def main(prepare: Callable[[Path, Path, str], None], open_model: Callable[[Path,
     _answer(answers, {"load_ms": 1000 * (time.perf_counter() - started)})
     for line in sys.stdin:
         asked = json.loads(line)
+        if "best" in asked:
+            _answer(answers, {"best": model.best(asked["ids"], asked["best"])})  # type: ignore[attr-defined]
+            continue
         if not hasattr(model, "keep"):
             if asked["kept"]:
                 _answer(answers, {"error": "keeps no state of a prompt here"})

@@ -29,6 +29,12 @@ class TransformersModel:
         self._torch = torch
         self._model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
 
+    def best(self, ids: Sequence[int], count: int) -> list[int]:
+        """See `protocol`."""
+        with self._torch.inference_mode():
+            logits = self._model(self._torch.tensor([list(ids)]), logits_to_keep=1).logits[0, -1]
+        return [int(token) for token in logits.topk(count).indices]
+
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
         moments, tokens = [], []

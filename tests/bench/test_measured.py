@@ -28,12 +28,13 @@ def test_the_short_table_leaves_out_what_is_wrong_or_failed(measured: ModuleType
     times = {"ours": {"ttft_ms": [10, 10], "tpot_ms": [1, 2]}, "rival": {"ttft_ms": [20, 40], "tpot_ms": [3, 2]}}
     facts = {"num_bytes": 2_500_000_000, "agreement": 0.5, "shapes": {"390/200": times}}
     found = {
+        "ours": "ours:a",
         "contenders": {
             "ours:a": facts,
             "good:a": facts,
             "wrong:a": facts | {"agreement": 0.0},
             "failed:a": {"shapes": {"390/200": {"error": "no"}}},
-        }
+        },
     }
     lines = measured.rivals_in_short(found).splitlines()[2:]
     assert lines == ["| good a | 2.50 | 3.00 x | 2.00 x |", "| wrong a | 2.50 |  |  |"]

@@ -36,6 +36,9 @@ class Model:
 
     {keep}
 
+    def best(self, ids, count):
+        return [ids[0], *range(count - 1)]
+
     def run(self, ids, new_tokens):
         with Path({log!r}).open("a") as log:
             log.write({name!r} + f" {{len(self.kept)}}+{{len(ids)}}/{{new_tokens}}\\n")
@@ -132,7 +135,7 @@ def asked(tmp_path: Path, shape: str) -> list[str]:
 def test_both_sides_answer_in_turns(rivals: ModuleType, tmp_path: Path) -> None:
     found = run(rivals, options(tmp_path, ["slow:a"], ["8/5"]))
     assert asked(tmp_path, "0+8/5") == ["ours", "slow", "slow", "ours"] * 2  # the first pair warms up
-    assert found["contenders"]["ours:a"]["agreement"] == 1
+    assert found["contenders"]["ours:a"]["agreement"] == found["contenders"]["ours:a"]["same_first"] == 1
     slow = found["contenders"]["slow:a"]
     assert 0 < slow["agreement"] < 1
     assert slow["num_bytes"] == 1000
@@ -143,7 +146,7 @@ def test_both_sides_answer_in_turns(rivals: ModuleType, tmp_path: Path) -> None:
     text = rivals.table(found)
     assert "- slow: Runs nothing, fast. (`nothing==1`)" in text
     assert "Prompt/new tokens 8/5" in text
-    assert re.search(r"\| slow a \| 0.00 \| 0.\d\d \| .* \| 2.0 \| 2.00 \(2.00 to 2.00\) \| \d\d% \|", text)
+    assert re.search(r"\| slow a \| 0.00 \| 0.\d\d \| .* \| 2.0 \| 2.00 \(2.00 to 2.00\) \| \d\d%, \d\d% \|", text)
 
 
 def test_a_side_that_computes_another_model_is_not_ranked(rivals: ModuleType, tmp_path: Path) -> None:
@@ -151,6 +154,8 @@ def test_a_side_that_computes_another_model_is_not_ranked(rivals: ModuleType, tm
     assert found["contenders"]["wrong:a"]["agreement"] == 0
     line = next(line for line in rivals.table(found).splitlines() if "wrong" in line)
     assert line.count("not ranked") == 2
+    found["contenders"]["wrong:a"]["agreement"], found["contenders"]["ours:a"]["agreement"] = 1, 0
+    assert rivals.table(found).count("not ranked") == 2
 
 
 def test_the_state_of_a_prompt_is_kept_on_both_sides_or_the_row_fails(rivals: ModuleType, tmp_path: Path) -> None:

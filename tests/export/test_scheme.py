@@ -216,6 +216,12 @@ def test_head_grid(weights: str, head: str | None) -> None:
     assert scheme.head_grid == grids[stored]
 
 
+@pytest.mark.parametrize(("weights", "symmetric"), [("int4", True), ("int4", False), ("int8", None), ("fp8", None)])
+def test_an_int4_head_has_zero_points_unless_the_layers_have_none(weights: str, symmetric: bool | None) -> None:
+    scheme = Scheme.of("cpu", "bf16", weights=weights, head="int4", symmetric=symmetric)
+    assert scheme.head_grid == IntegerGrid(4, 32, symmetric=bool(symmetric))
+
+
 def test_another_method() -> None:
     scheme = Scheme.of("cpu", "bf16", weights="int4", method="gptq")
     assert replace(scheme, method="rtn") == Scheme.of("cpu", "bf16", weights="int4", method="rtn")

@@ -179,7 +179,8 @@ class Scheme:
         """Numbers that embedding and output head are rounded to; None: they stay floats."""
         if self.head == "model":
             return None
-        return IntegerGrid(4 if self.head == "int4" else 8, _HEAD_BLOCK, self.head == "int8", self._scale_type)
+        symmetric = self.head == "int8" or (self.weights == "int4" and self.symmetric)
+        return IntegerGrid(4 if self.head == "int4" else 8, _HEAD_BLOCK, symmetric, self._scale_type)
 
     @property
     def rounds_by_calibration(self) -> bool:
