@@ -11,6 +11,7 @@ from rubricrm.errors import OptionInvalid
 from rubricrm_bench.devices import DEVICES, Device
 from rubricrm_bench.plan import RECIPES, SIZES, ModelSize, Plan, fastest, make_plans
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 CONFIG = {
     "hidden_size": 2560,
     "intermediate_size": 9728,
@@ -47,6 +48,19 @@ def test_published_speeds_lie_within_what_is_expected(device: str, published: fl
     low, high = plan_of(device, "int4").tokens_per_s
     assert low <= published <= high
     assert published < 1000 / plan_of(device, "int4").floor_ms
+
+
+def test_rows_that_were_measured_lie_within_what_is_expected() -> None:
+    """The 4B shape on a CPU: its bandwidth and its rows are of one run of `rubricrm bench`."""
+    report = json.loads((RESULTS / "bench-4b-int4-128.json").read_text("utf-8"))
+    here = Device("here", report["machine"]["memory_bytes"], report["roofline"]["read_bytes_per_s"], True, "measured")
+    for row in report["rows"]:
+        prompt, new = map(int, row["name"].split("/"))
+        plans = make_plans(SIZES["4b"], here, prompt + new // 2, 1)
+        plan = next(plan for plan in plans if plan.recipe.name == "int4, head too")
+        assert plan.fits
+        low, _ = plan.tokens_per_s
+        assert low <= row["decode_tokens_per_s"] <= 1000 / plan.floor_ms
 
 
 def test_int4_bytes_are_those_of_an_export() -> None:
