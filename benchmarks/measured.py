@@ -10,7 +10,7 @@ documents show what this script would write.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,16 +37,28 @@ def tables() -> Iterator[tuple[Path, str, str]]:
 
 
 def rivals_in_short(found: Mapping[str, Any]) -> str:
-    """Return how many times our time each rival takes at one shape."""
-    lines = ["| beside ours | GB | first token | a token |", "| --- | --- | --- | --- |"]
+    """Return our times at one shape, and how many times that each rival takes."""
+    own = found["contenders"][found["ours"]]
+    times = [f"{our_median(found, key):,.0f} ms" for key in ("ttft_ms", "tpot_ms")]
+    lines = ["| | GB | first token | a token |", "| --- | --- | --- | --- |", _line(found["ours"], own, times)]
     for name, facts in sorted(found["contenders"].items()):
         row = facts["shapes"].get(_SHAPE, {})
         if name == found["ours"] or "rival" not in row:
             continue
-        ranked = is_ranked(found["contenders"][found["ours"]], facts)
+        ranked = is_ranked(own, facts)
         times = [f"{median(ratios(row, key)):.2f} x" if ranked else "" for key in ("ttft_ms", "tpot_ms")]
-        lines.append(f"| {name.replace(':', ' ')} | {facts['num_bytes'] / 1e9:.2f} | {times[0]} | {times[1]} |")
+        lines.append(_line(name, facts, times))
     return "\n".join(lines)
+
+
+def our_median(found: Mapping[str, Any], key: str) -> float:
+    """Return the median of all our times beside the rivals."""
+    rows = [facts["shapes"].get(_SHAPE, {}) for facts in found["contenders"].values()]
+    return median(value for row in rows if "ours" in row for value in row["ours"][key])
+
+
+def _line(name: str, facts: Mapping[str, Any], times: Sequence[str]) -> str:
+    return f"| {name.replace(':', ' ')} | {facts['num_bytes'] / 1e9:.2f} | {times[0]} | {times[1]} |"
 
 
 def bench_table(reports: Mapping[str, Any]) -> str:

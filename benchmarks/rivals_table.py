@@ -32,7 +32,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def _how(system: str, facts: Mapping[str, Any]) -> str:
-    pins = ", ".join(pin for pin in facts["requirements"] if not pin.startswith("-"))
+    pins = ", ".join(pin.format(root="rubricrm") for pin in facts["requirements"] if not pin.startswith("-"))
     return f"- {system}: {facts['settings']} (`{pins}`)"
 
 

@@ -13,9 +13,10 @@ VARIANTS = {"bf16": "bfloat16"}
 
 
 def prepare(checkpoint: Path, directory: Path, variant: str) -> None:  # noqa: ARG001
-    """Remember where the checkpoint is."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "checkpoint.txt").write_text(str(checkpoint.resolve()))
+    """Point to the checkpoint's files."""
+    directory.mkdir(parents=True)
+    for path in checkpoint.resolve().iterdir():
+        (directory / path.name).symlink_to(path)
 
 
 class TransformersModel:
@@ -51,7 +52,7 @@ class TransformersModel:
 
 def open_model(directory: Path, variant: str, threads: int) -> TransformersModel:  # noqa: ARG001
     """See `protocol`."""
-    return TransformersModel((directory / "checkpoint.txt").read_text(), threads)
+    return TransformersModel(str(directory), threads)
 
 
 if __name__ == "__main__":

@@ -37,4 +37,8 @@ def test_the_short_table_leaves_out_what_is_wrong_or_failed(measured: ModuleType
         },
     }
     lines = measured.rivals_in_short(found).splitlines()[2:]
-    assert lines == ["| good a | 2.50 | 3.00 x | 2.00 x |", "| wrong a | 2.50 |  |  |"]
+    assert lines == [
+        "| ours a | 2.50 | 10 ms | 2 ms |",
+        "| good a | 2.50 | 3.00 x | 2.00 x |",
+        "| wrong a | 2.50 |  |  |",
+    ]
