@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -50,8 +51,11 @@ class Contender:
 
 def known_contenders() -> list[str]:
     """Return every system with each of its settings. OpenVINO reads what llama.cpp made, and comes after it."""
-    systems = sorted(path.stem for path in SYSTEMS.glob("*.py") if path.stem != "protocol")
-    return [f"{system}:{variant}" for system in systems for variant in _load(system).VARIANTS]
+    return [f"{system}:{variant}" for system in _systems() for variant in _load(system).VARIANTS]
+
+
+def _systems() -> list[str]:
+    return sorted(path.stem for path in SYSTEMS.glob("*.py") if path.stem != "protocol")
 
 
 def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[str, Path]) -> Contender:
@@ -80,8 +84,7 @@ def _load(system: str) -> Any:
     path = SYSTEMS / f"{system}.py"
     spec = importlib.util.spec_from_file_location(f"systems_{system}", path)
     if spec is None or spec.loader is None or not path.is_file():
-        known = sorted(file.stem for file in SYSTEMS.glob("*.py") if file.stem != "protocol")
-        raise SystemExit(f"no system {system!r}; there are {', '.join(known)}")
+        raise SystemExit(f"no system {system!r}; there are {', '.join(_systems())}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -110,7 +113,9 @@ def _run(words: list[str], log: Path) -> None:
 def _failure(code: int, log: Path) -> str:
     """Say how a process ended; a kill leaves no message of its own, and comes mostly from a lack of memory."""
     if code < 0:
-        return f"ended by signal {-code}" + (": killed, most likely for lack of memory" if code == -9 else "")
+        return f"ended by signal {-code}" + (
+            ": killed, most likely for lack of memory" if code == -signal.SIGKILL else ""
+        )
     return f"exit code {code}: {_end_of(log)}"
 
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any
 
 from contender import Contender, Server, SystemFailedError, known_contenders, make_contender
 from rivals_table import table
+from rubricrm.machine import usable_cores
 from rubricrm.whole_file import write_whole
 from rubricrm_bench.machine_facts import machine_facts
 
@@ -112,9 +112,14 @@ class Comparison:
         try:
             return make_contender(name, self._options.checkpoint, self._options.work, self._paths)
         except SystemFailedError as error:
-            self.found["contenders"][name] = {"error": str(error), "shapes": {}}
+            self._facts(name)["error"] = str(error)
             self._keep()
             return None
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        """Return what is kept of a contender."""
+        facts: dict[str, Any] = self.found["contenders"].setdefault(name, {"error": None, "shapes": {}})
+        return facts
 
     def _ask_referee(self) -> None:
         """Find the best tokens of the checkpoint's own floats, with nothing else open."""
@@ -126,11 +131,11 @@ class Comparison:
             self.found["best"] = [referee.best(prompt, count) for prompt in checked_prompts(self._num_ids)]
         self._keep()
 
-    def _introduce(self, contender: Contender, server: Server) -> dict[str, Any]:
+    def _introduce(self, contender: Contender, server: Server) -> None:
         """Note what a contender is and how often it agrees with the referee."""
         named = [server.ask(prompt, 1)["tokens"][0] for prompt in checked_prompts(self._num_ids)]
         pairs = list(zip(named, self.found["best"], strict=True))
-        facts: dict[str, Any] = self.found["contenders"].setdefault(contender.name, {"shapes": {}})
+        facts = self._facts(contender.name)
         facts |= {
             "error": None,
             "requirements": list(contender.requirements),
@@ -140,24 +145,17 @@ class Comparison:
             "agreement": sum(token in best for token, best in pairs) / _NUM_CHECKED,
             "same_first": sum(token == best[0] for token, best in pairs) / _NUM_CHECKED,
         }
-        return facts
 
     def _beside(self, ours: Server, contender: Contender) -> None:
-        facts = self.found["contenders"].setdefault(contender.name, {"shapes": {}})
+        facts = self._facts(contender.name)
         try:
-            rival = Server(contender, self._options.threads, self._options.work)
+            with contextlib.closing(Server(contender, self._options.threads, self._options.work)) as rival:
+                self._introduce(contender, rival)
+                for shape in self._missing(contender.name):
+                    facts["shapes"][shape] = self._measured(ours, rival, shape)
+                    print(f"{contender.name} {shape}: measured", file=sys.stderr)
         except SystemFailedError as error:
             facts["error"] = str(error)
-            return
-        with contextlib.closing(rival):
-            try:
-                self._introduce(contender, rival)
-            except SystemFailedError as error:
-                facts["error"] = str(error)
-                return
-            for shape in self._missing(contender.name):
-                facts["shapes"][shape] = self._measured(ours, rival, shape)
-                print(f"{contender.name} {shape}: measured", file=sys.stderr)
 
     def _measured(self, ours: Server, rival: Server, shape: str) -> dict[str, Any]:
         try:
@@ -181,7 +179,7 @@ def main() -> None:
     parser.add_argument("--systems", type=lambda text: text.split(","), help="default: all of systems/")
     parser.add_argument("--shapes", type=lambda text: text.split(","), default=["390/200", "64/64"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--environment", action="append", default=[], type=lambda text: text.split("=", 1))
     options = parser.parse_args()
     if options.systems is None:

@@ -56,13 +56,14 @@ def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
         RubricrmError: The bundle cannot be opened, or an option does not fit it.
     """
     bundle = Bundle.open(job.bundle)
-    rows = make_rows(job, bundle)
+    requests = read_requests(job.requests)
+    rows = make_rows(job, bundle, requests)
     result = BenchResult(job, bundle, job.threads or usable_cores(), machine_facts())
     with contextlib.suppress(KeyboardInterrupt):
         on_progress("opening", 0, 1)
         result.opening = measure_opening(job.bundle, job.device, job.threads)
         on_progress("proving the answers", 0, 1)
-        result.proof = prove(bundle, job, read_requests(job.requests))
+        result.proof = prove(bundle, job, requests)
         on_progress("measuring the machine", 0, 1)
         result.limits = measure_limits(weight_bytes(bundle), result.threads)
         for variant, fixed in ((bundle, False), (without_stops(bundle), True)):

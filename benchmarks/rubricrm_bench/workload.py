@@ -42,13 +42,12 @@ class Row:
         return run_request(model, text) if self.new_tokens is None else run_shape(model, text, self.new_tokens)
 
 
-def make_rows(job: BenchJob, bundle: Bundle) -> list[Row]:
-    """Return the rows of a job.
+def make_rows(job: BenchJob, bundle: Bundle, requests: tuple[str, ...]) -> list[Row]:
+    """Return the rows of a job; the requests are those of `read_requests`.
 
     Raises:
-        OptionInvalid: The requests cannot be read, or a shape does not fit the model.
+        OptionInvalid: A shape does not fit the model.
     """
-    requests = read_requests(job.requests)
     rows = [Row("rubrics", concurrency, requests, None) for concurrency in job.concurrency if not job.no_rubrics]
     tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
     prompt = Prompt(bundle.manifest.prompt, tokenizer)

@@ -304,10 +304,12 @@ def test_fixed_shapes_do_not_end_early(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
     (stop,) = without_stops(bundle).manifest.prompt.stop_ids
     assert stop >= bundle.manifest.tokenizer.num_tokens  # a padding row, which is never chosen
-    rows = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3)), bundle)
+    requests = read_requests(None)
+    rows = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3)), bundle, requests)
     assert [(row.name, row.new_tokens) for row in rows] == [("rubrics", None), ("40/2", 2), ("40/3", 3)]
     assert all(isinstance(row, Row) for row in rows)
-    alone = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3), no_rubrics=True), bundle)
+    alone_job = BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3), no_rubrics=True)
+    alone = make_rows(alone_job, bundle, requests)
     assert alone == rows[1:]
 
 
