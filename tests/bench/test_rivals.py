@@ -197,6 +197,15 @@ def test_a_system_that_fails_has_its_error(
     assert "rival" in found["contenders"]["slow:a"]["shapes"]["8/5"]
 
 
+def test_a_conversion_that_fails_later_loses_no_row(rivals: ModuleType, folder: Path, tmp_path: Path) -> None:
+    run(rivals, options(tmp_path, ["slow:a"], ["8/5"]))
+    shutil.rmtree(tmp_path / "work" / "models" / "slow-a")
+    shutil.copy(folder / "unprepared.py", folder / "slow.py")
+    slow = run(rivals, options(tmp_path, ["slow:a"], ["8/5", "6/5"]))["contenders"]["slow:a"]
+    assert "no converter for this" in slow["error"]
+    assert list(slow["shapes"]) == ["8/5"]
+
+
 def test_unknown_systems_and_variants(rivals: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no system 'nosuch'; there are breaking, killed, ours, referee, short, slow"):
         run(rivals, options(tmp_path, ["nosuch:a"], ["8/5"]))
