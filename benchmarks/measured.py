@@ -16,7 +16,8 @@ from statistics import median
 from typing import Any
 
 from marked_table import insert
-from rivals_table import is_ranked, ratios, table
+from rivals_table import table
+from rubricrm_bench.rival_rows import TIMES, is_ranked, ratios
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -39,14 +40,14 @@ def tables() -> Iterator[tuple[Path, str, str]]:
 def rivals_in_short(found: Mapping[str, Any]) -> str:
     """Return our times at one shape, and how many times that each rival takes."""
     own = found["contenders"][found["ours"]]
-    times = [f"{our_median(found, key):,.0f} ms" for key in ("ttft_ms", "tpot_ms")]
+    times = [f"{our_median(found, key):,.0f} ms" for key in TIMES]
     lines = ["| | GB | first token | a token |", "| --- | --- | --- | --- |", _line(found["ours"], own, times)]
     for name, facts in sorted(found["contenders"].items()):
         row = facts["shapes"].get(_SHAPE, {})
         if name == found["ours"] or "rival" not in row:
             continue
         ranked = is_ranked(own, facts)
-        times = [f"{median(ratios(row, key)):.2f} x" if ranked else "" for key in ("ttft_ms", "tpot_ms")]
+        times = [f"{median(ratios(row, key)):.2f} x" if ranked else "" for key in TIMES]
         lines.append(_line(name, facts, times))
     return "\n".join(lines)
 

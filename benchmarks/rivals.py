@@ -2,13 +2,14 @@
 """Ours beside what people would use instead: the same checkpoint, the same ids, as many tokens, as many threads.
 
     rivals.py CHECKPOINT --name NAME --work FOLDER [--systems ort_genai:int4-32,...] [--shapes 390/200,64/64,300+90/200]
-              [--ours ours:int4-128] [--referee transformers_bf16:bf16] [--rounds 3] [--threads 2]
+              [--ours ours:int4-128] [--referee transformers_bf16:bf16] [--openings 2] [--rounds 2] [--threads 2]
               [--environment SYSTEM=PYTHON ...]
 
 Each system is a file in systems/ with its pins; it gets a virtual environment of its own under FOLDER, once, and is
 asked over a pipe. A rival runs beside ours: both stay open, and answer in turns, A B then B A, the same prompt, another
-one in each turn. Ratios are of pairs. In a shape, `300+90/200` are 300 prompt tokens whose state both sides kept from
-before, 90 others and 200 new tokens.
+one in each turn. Ratios are of pairs. Then both are opened anew: for as long as it lives a process may be some percent
+faster or slower than another of the same files. In a shape, `300+90/200` are 300 prompt tokens whose state both sides
+kept from before, 90 others and 200 new tokens.
 
 Before it is timed, each side names the first token after 24 prompts; the referee, the checkpoint in its own floats,
 says whether that is among the best thousandth of all tokens: a side that names too few of them computes another model,
@@ -24,6 +25,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 PAUSE_S = 0.5
 _FIRST_ID = 100  # below and at the end of a vocabulary are bytes and control tokens
 _NUM_CHECKED, _CHECKED_IDS = 24, 16
+_WARMUP_TOKENS = 4
 
 
 def prompt_of(num_ids: int, length: int, seed: int = 0) -> list[int]:
@@ -50,8 +53,8 @@ def checked_prompts(num_ids: int) -> list[list[int]]:
     return [prompt_of(num_ids, _CHECKED_IDS, seed) for seed in range(1, _NUM_CHECKED + 1)]
 
 
-def measure(ours: Server, rival: Server, shape: str, num_ids: int, rounds: int) -> dict[str, Any]:
-    """Let both answer in turns and return their times; the first pair warms up.
+def measure(sides: dict[str, Server], shape: str, num_ids: int, rounds: int) -> dict[str, Any]:
+    """Let two sides answer in turns and return the times of each, by its name.
 
     Raises:
         SystemFailedError: One of them failed.
@@ -60,19 +63,32 @@ def measure(ours: Server, rival: Server, shape: str, num_ids: int, rounds: int) 
     parts, new_tokens = [int(part) for part in prompt.split("+")], int(new)
     kept = parts[0] if len(parts) > 1 else 0
     begin = prompt_of(num_ids, kept)
-    sides = {"ours": ours, "rival": rival}
     found: dict[str, Any] = {name: {"ttft_ms": [], "tpot_ms": [], "peak_rss_bytes": 0} for name in sides}
     for turn in range(rounds + 1):
         # Another prompt in each turn: some systems restore by themselves what they have seen.
         ids = begin + prompt_of(num_ids, sum(parts) - kept, turn)
-        for name in list(sides) if turn % 2 == 0 else list(sides)[::-1]:
+        for name in list(sides) if turn % 2 else list(sides)[::-1]:
             time.sleep(PAUSE_S)
+            if turn == 0:
+                sides[name].ask(ids, _WARMUP_TOKENS, kept)
+                continue
             answer = sides[name].ask(ids, new_tokens, kept)
             found[name]["peak_rss_bytes"] = answer["peak_rss_bytes"]
-            if turn > 0:
-                found[name]["ttft_ms"].append(answer["ttft_ms"])
-                found[name]["tpot_ms"].append((answer["e2e_ms"] - answer["ttft_ms"]) / (new_tokens - 1))
+            found[name]["ttft_ms"].append(answer["ttft_ms"])
+            found[name]["tpot_ms"].append((answer["e2e_ms"] - answer["ttft_ms"]) / (new_tokens - 1))
     return found
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several openings found as one row."""
+    return {
+        side: {
+            "ttft_ms": [value for row in rows for value in row[side]["ttft_ms"]],
+            "tpot_ms": [value for row in rows for value in row[side]["tpot_ms"]],
+            "peak_rss_bytes": max(row[side]["peak_rss_bytes"] for row in rows),
+        }
+        for side in rows[0]
+    }
 
 
 class Comparison:
@@ -84,8 +100,8 @@ class Comparison:
         self._num_ids: int = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
         self._path = RESULTS / f"rivals-{options.name}.json"
         self.found: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
-        basis = {"ours": options.ours, "referee": options.referee, "threads": options.threads}
-        if self.found and {key: self.found[key] for key in basis} != basis:
+        basis = {key: getattr(options, key) for key in ("ours", "referee", "threads", "openings", "rounds")}
+        if self.found and {key: self.found.get(key) for key in basis} != basis:
             raise SystemExit(f"{self._path}: was measured with other options. Pass those, or another --name.")
         self.found |= {**basis, "checkpoint": options.checkpoint.name, "machine": machine_facts()}
         self.found.setdefault("contenders", {})
@@ -97,11 +113,10 @@ class Comparison:
         if (own := made.pop(self._options.ours, None)) is None:
             raise SystemExit(f"ours: {self.found['contenders'][self._options.ours]['error']}")
         self._ask_referee()
-        with contextlib.closing(Server(own, self._options.threads, self._options.work)) as ours:
-            self._introduce(own, ours)
-            for contender in made.values():
-                self._beside(ours, contender)
-                self._keep()
+        self._facts(own.name)  # the first of the file
+        for contender in made.values():
+            self._beside(own, contender)
+            self._keep()
 
     def _missing(self, name: str) -> list[str]:
         """Return the shapes that are not measured yet."""
@@ -146,22 +161,41 @@ class Comparison:
             "same_first": sum(token == best[0] for token, best in pairs) / _NUM_CHECKED,
         }
 
-    def _beside(self, ours: Server, contender: Contender) -> None:
+    def _beside(self, own: Contender, contender: Contender) -> None:
+        """Measure all shapes that are missing, in each opening of both."""
+        rows: dict[str, list[dict[str, Any]]] = {shape: [] for shape in self._missing(contender.name)}
         facts = self._facts(contender.name)
         try:
-            with contextlib.closing(Server(contender, self._options.threads, self._options.work)) as rival:
-                self._introduce(contender, rival)
-                for shape in self._missing(contender.name):
-                    facts["shapes"][shape] = self._measured(ours, rival, shape)
-                    print(f"{contender.name} {shape}: measured", file=sys.stderr)
+            for opening in range(self._options.openings):
+                with self._opened(own, contender, ours_first=opening % 2 == 0) as sides:
+                    if opening == 0:
+                        self._introduce(own, sides["ours"])
+                        self._introduce(contender, sides["rival"])
+                    for shape in list(rows):
+                        try:
+                            rows[shape].append(measure(sides, shape, self._num_ids, self._options.rounds))
+                        except SystemFailedError as error:
+                            facts["shapes"][shape] = {"error": str(error)}
+                            del rows[shape]
+                print(f"{contender.name}: opening {opening + 1} of {self._options.openings} measured", file=sys.stderr)
+            facts["shapes"] |= {shape: joined(found) for shape, found in rows.items()}
         except SystemFailedError as error:
             facts["error"] = str(error)
 
-    def _measured(self, ours: Server, rival: Server, shape: str) -> dict[str, Any]:
-        try:
-            return measure(ours, rival, shape, self._num_ids, self._options.rounds)
-        except SystemFailedError as error:
-            return {"error": str(error)}
+    @contextlib.contextmanager
+    def _opened(self, own: Contender, rival: Contender, *, ours_first: bool) -> Iterator[dict[str, Server]]:
+        contenders = {"ours": own, "rival": rival}
+        with contextlib.ExitStack() as stack:
+            sides = {}
+            for side in ("ours", "rival") if ours_first else ("rival", "ours"):
+                try:
+                    server = Server(contenders[side], self._options.threads, self._options.work)
+                except SystemFailedError as error:
+                    if side == "ours":
+                        raise SystemExit(f"ours: {error}") from error
+                    raise
+                sides[side] = stack.enter_context(contextlib.closing(server))
+            yield {side: sides[side] for side in contenders}
 
     def _keep(self) -> None:
         self._path.parent.mkdir(exist_ok=True)
@@ -176,14 +210,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--ours", default="ours:int4-128")
     parser.add_argument("--referee", default="transformers_bf16:bf16")
-    parser.add_argument("--systems", type=lambda text: text.split(","), help="default: all of systems/")
+    parser.add_argument("--systems", type=lambda text: text.split(","), help="default: all but our own")
     parser.add_argument("--shapes", type=lambda text: text.split(","), default=["390/200", "64/64"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--openings", type=int, default=2, help="of both processes")
+    parser.add_argument("--rounds", type=int, default=2, help="counted pairs of each opening")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--environment", action="append", default=[], type=lambda text: text.split("=", 1))
     options = parser.parse_args()
     if options.systems is None:
-        options.systems = [name for name in known_contenders() if name != options.ours]
+        own = options.ours.partition(":")[0]
+        options.systems = [name for name in known_contenders() if name.partition(":")[0] != own]
     comparison = Comparison(options)
     try:
         comparison.run()

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-# Of the prompts that are checked: INT4 moves the first token of random weights far, but another model would name one of
-# the best thousandth on one prompt in a thousand.
-LEAST_AGREEMENT = 0.125
+from rubricrm_bench.rival_rows import TIMES, is_ranked, ratios
+
 _HEADER = (
     "| system | GB | peak GB | first token ms | times ours | ms a token | times ours | agrees, same |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -36,16 +35,6 @@ def _how(system: str, facts: Mapping[str, Any]) -> str:
     return f"- {system}: {facts['settings']} (`{pins}`)"
 
 
-def is_ranked(own: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Whether both sides compute the model of the checkpoint."""
-    return all(side["agreement"] >= LEAST_AGREEMENT for side in (own, facts))
-
-
-def ratios(row: Mapping[str, Any], key: str) -> list[float]:
-    """Return the rival's time divided by ours, pair by pair."""
-    return [other / own for other, own in zip(row["rival"][key], row["ours"][key], strict=True)]
-
-
 def _table_of(shape: str, own_name: str, own: Mapping[str, Any], contenders: Mapping[str, Any]) -> str:
     measured = {
         name: (facts, facts["shapes"][shape])
@@ -60,16 +49,14 @@ def _table_of(shape: str, own_name: str, own: Mapping[str, Any], contenders: Map
 
 
 def _own_line(name: str, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    together = {key: [value for row in rows for value in row[key]] for key in ("ttft_ms", "tpot_ms")}
+    together = {key: [value for row in rows for value in row[key]] for key in TIMES}
     peak = max(row["peak_rss_bytes"] for row in rows)
     return _cells(name, facts, peak, _spread(together["ttft_ms"], 0), "", _spread(together["tpot_ms"], 1), "")
 
 
 def _line(name: str, own: Mapping[str, Any], facts: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, str]:
     rival = row["rival"]
-    first, token = (
-        _spread(ratios(row, key), 2) if is_ranked(own, facts) else "not ranked" for key in ("ttft_ms", "tpot_ms")
-    )
+    first, token = (_spread(ratios(row, key), 2) if is_ranked(own, facts) else "not ranked" for key in TIMES)
     line = _cells(
         name,
         facts,

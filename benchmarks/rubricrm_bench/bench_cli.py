@@ -61,14 +61,18 @@ class _Limits(click.ParamType[dict[str, float]]):
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path, allow_dash=True), help="Write all figures; -: print."
 )
+@click.option(
+    "--rivals", "rivals_path", type=click.Path(path_type=Path), help="Show results of benchmarks/rivals.py besides."
+)
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page with plots.")
-def bench(json_path: Path | None, html_path: Path | None, **options: Any) -> None:
+def bench(json_path: Path | None, html_path: Path | None, rivals_path: Path | None, **options: Any) -> None:
     """Measure latency, throughput and memory of BUNDLE, after its answers were compared."""
     try:
         from rubricrm_bench.bench import run_bench
         from rubricrm_bench.bench_job import BenchJob
         from rubricrm_bench.html_page import to_html
         from rubricrm_bench.report import to_dict, to_markdown
+        from rubricrm_bench.rival_rows import read_rivals
     except ImportError as error:
         raise DependencyMissing(
             f"benchmarks need {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,bench]'."
@@ -76,8 +80,9 @@ def bench(json_path: Path | None, html_path: Path | None, **options: Any) -> Non
     for path in (json_path, html_path):
         if path is not None and str(path) != "-" and not path.resolve().parent.is_dir():
             raise OptionInvalid(f"{path.resolve().parent}: no such directory. Make it first.")
+    rivals = None if rivals_path is None else read_rivals(rivals_path)
     result = run_bench(BenchJob(**options), _progress)
-    report = to_dict(result)
+    report = to_dict(result) | {"rivals": rivals}
     if html_path is not None:
         write_whole(html_path, to_html(report))
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from rubricrm_bench.plots import report_plots, rivals_plot
 
-_BLUE, _RED, _GREY = "#1f5fa8", "#b3261e", "#5f6368"
-_SIZE = (6.4, 3.4)
-_PLOT_STYLE: Any = {"svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff; }
@@ -20,6 +15,8 @@ body { margin: 0 auto; max-width: 60rem; padding: 1rem; }
 h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; min-width: 100%; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #d5d8dd; white-space: nowrap; }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts td:first-child { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; }
 .bad { background: #fce8e6; color: #8c1d18; padding: .6rem .8rem; } .good { background: #e6f4ea; padding: .6rem .8rem; }
@@ -36,11 +33,12 @@ def to_html(report: Mapping[str, Any]) -> str:
         _verdict(report),
         "<h2>Rows</h2>",
         _rows_table(report["rows"]),
-        *(f"<figure>{svg}</figure>" for svg in _plots(report)),
+        *(f"<figure>{svg}</figure>" for svg in report_plots(report)),
+        *_rivals(report["rivals"]),
         "<h2>Opening</h2>",
         _table(("", "value"), _opening(report)),
         "<h2>Bundle and machine</h2>",
-        _table(("", "value"), [(key, _plain(value)) for key, value in {**bundle, **_flat(report["machine"])}.items()]),
+        _table(("", "value"), _facts({**bundle, **_flat(report["machine"])}), "facts"),
         "<h2>Formulas</h2>",
         "<dl>" + "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in report["formulas"].items()) + "</dl>",
     ]
@@ -83,6 +81,24 @@ def _rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return _table(head, cells) + "<p>Medians, with the 99th percentile in parentheses.</p>"
 
 
+def _rivals(rivals: Mapping[str, Any] | None) -> list[str]:
+    """Return the part on other systems, if their results were given."""
+    if rivals is None:
+        return []
+    rows = [row for row in rivals["rows"] if row["ranked"]]
+    left_out = sorted({row["name"] for row in rivals["rows"] if not row["ranked"]})
+    what = (
+        f"Checkpoint {rivals['checkpoint']}, {rivals['threads']} threads of {rivals['cpu']}: each in turns with "
+        f"{rivals['ours']}, in a run of its own. A dot is the median of how many times ours a rival takes, a line all "
+        "pairs."
+    )
+    if left_out:
+        what += f" Not ranked, their answers are of another model: {', '.join(left_out)}."
+    shapes = dict.fromkeys(row["shape"] for row in rows)
+    plots = [rivals_plot(shape, [row for row in rows if row["shape"] == shape]) for shape in shapes]
+    return ["<h2>Rivals</h2>", f"<p>{html.escape(what)}</p>", *(f"<figure>{svg}</figure>" for svg in plots)]
+
+
 def _opening(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     load, peak = report["load_ms"], report["peak_rss_bytes"]
     return [
@@ -92,98 +108,10 @@ def _opening(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _plots(report: Mapping[str, Any]) -> list[str]:
-    rows = [row for row in report["rows"] if row["ttft_ms"]]
-    with mpl.rc_context(_PLOT_STYLE):
-        plots = [_latency_plot(rows)] if rows else []
-        shapes = [row for row in rows if "/" in row["name"] and row["concurrency"] == 1]
-        if len(shapes) > 1:
-            plots.append(_length_plot(shapes))
-        if len({row["concurrency"] for row in rows}) > 1:
-            plots.append(_concurrency_plot(rows))
-        if report["roofline"] and any(row["roofline"] for row in rows):
-            plots.append(_roofline_plot(report["roofline"], [row for row in rows if row["roofline"]]))
-    return plots
-
-
-def _latency_plot(rows: Sequence[Mapping[str, Any]]) -> str:
-    figure = Figure(figsize=(_SIZE[0], 1.2 + 0.5 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    labels = [f"{row['name']} x{row['concurrency']}" for row in rows]
-    for place, row in enumerate(rows):
-        for key, color, shift in (("ttft_ms", _BLUE, 0.15), ("e2e_ms", _RED, -0.15)):
-            samples = row[key]["samples"]
-            axes.plot(samples, [place + shift] * len(samples), "|", color=color, alpha=0.5, markersize=9)
-            axes.plot([row[key]["p50"]], [place + shift], "o", color=color, markersize=5)
-    axes.plot([], [], "o", color=_BLUE, label="first token")
-    axes.plot([], [], "o", color=_RED, label="whole answer")
-    axes.set_yticks(range(len(rows)), labels)
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="milliseconds (each request a stroke, the median a dot)", title="Latency")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45 / (0.4 + 0.25 * len(rows))), ncols=2, frameon=False)
-    return _svg(figure)
-
-
-def _length_plot(rows: Sequence[Mapping[str, Any]]) -> str:
-    figure, axes = _axes("Latency against the prompt's length", "prompt tokens", "first token, ms")
-    points = sorted((row["samples"][0]["prompt_tokens"], row["ttft_ms"]["p50"], row["ttft_ms"]["p99"]) for row in rows)
-    lengths, medians, tails = zip(*points, strict=True)
-    axes.plot(lengths, medians, "o-", color=_BLUE, label="median")
-    axes.plot(lengths, tails, "o--", color=_GREY, label="99th percentile")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    return _svg(figure)
-
-
-def _concurrency_plot(rows: Sequence[Mapping[str, Any]]) -> str:
-    figure, axes = _axes("Requests in flight", "in flight", "whole answer, ms (median)")
-    for name in dict.fromkeys(row["name"] for row in rows):
-        points = sorted((row["concurrency"], row["e2e_ms"]["p50"]) for row in rows if row["name"] == name)
-        axes.plot(*zip(*points, strict=True), "o-", label=name)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    return _svg(figure)
-
-
-def _roofline_plot(limits: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    figure, axes = _axes("Roofline", "operations a byte read", "operations/s")
-    bandwidth, multiply = limits["read_bytes_per_s"], limits["flops_per_s"]
-    ridge = multiply / bandwidth
-    span = [ridge / 300, ridge, ridge * 100]
-    axes.plot(span, [min(x * bandwidth, multiply) for x in span], color=_GREY)
-    for row in rows:
-        found = row["roofline"]
-        read = limits["weight_bytes"]
-        # A prompt's tokens share one reading of the weights, a decoded token has it for itself.
-        prompt = max(1, row["samples"][0]["prompt_tokens"] - row["samples"][0]["cached_tokens"])
-        per_token = found["prefill_flops_per_s"] / row["prefill_tokens_per_s"]
-        axes.plot([per_token / read], [per_token * row["decode_tokens_per_s"]], "o", color=_RED)
-        axes.plot([per_token * prompt / read], [found["prefill_flops_per_s"]], "s", color=_BLUE)
-    axes.plot([], [], "o", color=_RED, label="decode")
-    axes.plot([], [], "s", color=_BLUE, label="prefill")
-    axes.set(xscale="log", yscale="log")
-    axes.legend(frameon=False)
-    return _svg(figure)
-
-
-def _axes(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _spread(found: Mapping[str, Any] | None) -> str:
@@ -198,6 +126,10 @@ def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, _plain(value)) for key, value in found.items()]
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from rubricrm.prompt import Prompt
 from rubricrm.tokenizer import Tokenizer
 from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.distribution import distribution
+from rubricrm_bench.rival_rows import read_rivals
 from rubricrm_bench.workload import Row, make_rows, message_of_length, read_requests, without_stops
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
 
@@ -42,6 +43,27 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def beside(rival_ms: list[float], agreement: float = 0.9) -> dict[str, Any]:
+    """Return what rivals.py keeps of a system."""
+    sides = {"ours": [10.0, 20.0], "rival": rival_ms}
+    row = {side: {"ttft_ms": [100.0, 100.0], "tpot_ms": times} for side, times in sides.items()}
+    return {"agreement": agreement, "shapes": {"390/200": row, "64/64": {"error": "out of memory"}}}
+
+
+RIVALS = {
+    "checkpoint": "4b",
+    "ours": "ours:a",
+    "threads": 2,
+    "machine": {"cpu": "<b>CPU</b>"},
+    "contenders": {
+        "ours:a": {"agreement": 0.8, "shapes": {}},
+        "slow:a": beside([20.0, 60.0]),
+        "wrong:a": beside([1.0, 1.0], agreement=0.0),
+        "failed:a": {"shapes": {}, "error": "no"},
+    },
+}
+
+
 @pytest.fixture(scope="module")
 def report(tiny_bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every kind of row of a tiny model."""
@@ -59,7 +81,8 @@ def report(tiny_bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFact
         "3",
     ]
     limits = ["--slo", "ttft=100000,e2e=0.001"]
-    paths = ["--json", folder / "report.json", "--html", folder / "report.html"]
+    (folder / "rivals.json").write_text(json.dumps(RIVALS))
+    paths = ["--json", folder / "report.json", "--html", folder / "report.html", "--rivals", folder / "rivals.json"]
     result = invoke(tiny_bundle, "--requests", quick, *options, *limits, *paths)
     assert result.exit_code == 0, result.output
     assert "| 70/5 | 2 |" in result.stdout
@@ -126,7 +149,7 @@ def test_the_report_says_what_it_belongs_to(report: dict[str, Any], tiny_bundle:
 
 def test_the_page_needs_nothing_else(report: dict[str, Any]) -> None:
     page = report["page"]
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert not re.search(r"<(script|link|img|iframe)|@import|url\((?!#)", page)
     outside = set(re.findall(r'(?:src|href)="([^#"][^"]*)"', page))
     assert not outside
@@ -229,6 +252,32 @@ def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: P
 
 
 # --- options
+
+
+# --- rivals
+
+
+def test_rivals_are_shown_beside_the_rows(report: dict[str, Any]) -> None:
+    rivals = report["rivals"]
+    assert (rivals["checkpoint"], rivals["ours"], rivals["threads"]) == ("4b", "ours:a", 2)
+    slow, wrong = rivals["rows"]
+    assert (slow["name"], slow["shape"], slow["ranked"]) == ("slow:a", "390/200", True)
+    assert slow["ttft_ms_times_ours"] == {"median": 1, "min": 1, "max": 1}
+    assert slow["tpot_ms_times_ours"] == {"median": 2.5, "min": 2, "max": 3}
+    assert (wrong["name"], wrong["ranked"]) == ("wrong:a", False)
+    part = report["page"].partition("<h2>Rivals</h2>")[2]
+    assert "&lt;b&gt;CPU" in part
+    assert ">slow a<" in part
+    assert "Not ranked, their answers are of another model: wrong:a." in part
+    assert ">wrong a<" not in part
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"contenders": 3}', json.dumps(RIVALS | {"ours": "other"})])
+def test_files_that_are_not_of_rivals(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "rivals.json").write_text(text)
+    with pytest.raises(OptionInvalid, match="cannot be read as results of benchmarks/rivals.py"):
+        read_rivals(tmp_path / "rivals.json")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ def options(tmp_path: Path, systems: list[str], shapes: list[str]) -> argparse.N
         referee="referee:a",
         systems=systems,
         shapes=shapes,
-        rounds=3,
+        openings=2,
+        rounds=2,
         threads=1,
         environment=[(name, sys.executable) for name in names],
     )
@@ -134,14 +135,15 @@ def asked(tmp_path: Path, shape: str) -> list[str]:
 
 def test_both_sides_answer_in_turns(rivals: ModuleType, tmp_path: Path) -> None:
     found = run(rivals, options(tmp_path, ["slow:a"], ["8/5"]))
-    assert asked(tmp_path, "0+8/5") == ["ours", "slow", "slow", "ours"] * 2  # the first pair warms up
+    assert asked(tmp_path, "0+8/4") == ["slow", "ours"] * 2  # a short pair warms each opening up
+    assert asked(tmp_path, "0+8/5") == ["ours", "slow", "slow", "ours"] * 2
     assert found["contenders"]["ours:a"]["agreement"] == found["contenders"]["ours:a"]["same_first"] == 1
     slow = found["contenders"]["slow:a"]
     assert 0 < slow["agreement"] < 1
     assert slow["num_bytes"] == 1000
     assert slow["requirements"] == ["nothing==1"]
     row = slow["shapes"]["8/5"]
-    assert len(row["ours"]["ttft_ms"]) == len(row["rival"]["tpot_ms"]) == 3
+    assert len(row["ours"]["ttft_ms"]) == len(row["rival"]["tpot_ms"]) == 4
     assert row["rival"]["peak_rss_bytes"] > 1e6
     text = rivals.table(found)
     assert "- slow: Runs nothing, fast. (`nothing==1`)" in text
@@ -159,10 +161,10 @@ def test_a_side_that_computes_another_model_is_not_ranked(rivals: ModuleType, tm
 
 
 def test_the_state_of_a_prompt_is_kept_on_both_sides_or_the_row_fails(rivals: ModuleType, tmp_path: Path) -> None:
-    found = run(rivals, options(tmp_path, ["wrong:a", "slow:a"], ["5+3/4"]))
-    assert asked(tmp_path, "5+8/4")[:4] == ["ours", "wrong", "wrong", "ours"]
-    assert found["contenders"]["slow:a"]["shapes"]["5+3/4"] == {"error": "keeps no state of a prompt here"}
-    assert "- slow:a 5+3/4 failed: keeps no state of a prompt here" in rivals.table(found)
+    found = run(rivals, options(tmp_path, ["wrong:a", "slow:a"], ["5+3/6"]))
+    assert asked(tmp_path, "5+8/6")[:4] == ["ours", "wrong", "wrong", "ours"]
+    assert found["contenders"]["slow:a"]["shapes"]["5+3/6"] == {"error": "keeps no state of a prompt here"}
+    assert "- slow:a 5+3/6 failed: keeps no state of a prompt here" in rivals.table(found)
 
 
 def test_what_was_measured_is_kept(rivals: ModuleType, tmp_path: Path) -> None:
