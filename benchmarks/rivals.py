@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--ours", default="ours:int4-128")
     parser.add_argument("--referee", default="transformers_bf16:bf16")
     parser.add_argument("--systems", type=lambda text: text.split(","), help="default: all but our own")
-    parser.add_argument("--shapes", type=lambda text: text.split(","), default=["390/200", "64/64"])
+    parser.add_argument("--shapes", type=lambda text: text.split(","), default=["390/200", "64/64", "300+90/200"])
     parser.add_argument("--openings", type=int, default=2, help="of both processes")
     parser.add_argument("--rounds", type=int, default=2, help="counted pairs of each opening")
     parser.add_argument("--threads", type=int, default=usable_cores())

@@ -37,6 +37,11 @@ class OpenVinoModel:
         self._numpy, self._ov, self._genai = np, ov, genai
         self._pipeline = genai.LLMPipeline(str(path), "CPU", INFERENCE_NUM_THREADS=threads)
 
+    def keep(self, ids: Sequence[int]) -> None:
+        """See `protocol`: it finds what it has seen by itself, and cannot be told to forget it."""
+        if ids:
+            self.run(ids, 1)
+
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
         genai = self._genai

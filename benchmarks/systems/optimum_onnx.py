@@ -1,6 +1,7 @@
 """optimum-onnx's ORTModelForCausalLM, as it exports and runs a checkpoint by itself: no INT4.
 
-Its export in BF16 fails ("ScalarType ComplexDouble is an unexpected tensor scalar type").
+Its export in BF16 fails ("ScalarType ComplexDouble is an unexpected tensor scalar type"). Its empty cache of a Qwen3
+has another head_dim than its graph ("past_key_values ... index: 3 Got: 80 Expected: 128"): it is told the right one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from protocol import main
 
@@ -33,21 +35,38 @@ class OptimumModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._torch = torch
+        self._kept: list[int] = []
+        self._past: Any = None
         self._model = ORTModelForCausalLM.from_pretrained(directory, session_options=options)
+        config = self._model.config
+        self._model.embed_size_per_head = getattr(config, "head_dim", self._model.embed_size_per_head)
+
+    def keep(self, ids: Sequence[int]) -> None:
+        """See `protocol`: its keys and values are tensors that nothing changes."""
+        if self._kept != list(ids):
+            self._kept = list(ids)
+            self._past = self._step(self._kept, None, 0).past_key_values if ids else None
+
+    def _step(self, ids: Sequence[int], past: Any, length: int) -> Any:
+        """Run ids that come after `length` others."""
+        torch, total = self._torch, length + len(ids)
+        return self._model(
+            torch.tensor([list(ids)]),
+            attention_mask=torch.ones((1, total), dtype=torch.int64),
+            position_ids=torch.arange(length, total)[None],
+            past_key_values=past,
+        )
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
-        torch = self._torch
         moments, tokens = [], []
-        step, past, length = torch.tensor([list(ids)]), None, len(ids)
+        step, past, length = list(ids[len(self._kept) :]), self._past, len(self._kept)
         while len(tokens) < new_tokens:
-            mask = torch.ones((1, length), dtype=torch.int64)
-            positions = torch.arange(length - step.shape[1], length)[None]
-            found = self._model(step, attention_mask=mask, position_ids=positions, past_key_values=past)
-            past = found.past_key_values
+            found = self._step(step, past, length)
+            past, length = found.past_key_values, length + len(step)
             tokens.append(int(found.logits[0, -1].argmax()))
             moments.append(time.perf_counter())
-            step, length = torch.tensor([tokens[-1:]]), length + 1
+            step = tokens[-1:]
         return moments, tokens
 
 

@@ -11,7 +11,7 @@ from protocol import main
 REQUIREMENTS = ("-e", "{root}[cpu,export]")
 VARIANTS = {
     "int4-128": ["--weights", "int4", "--block-size", "128", "--method", "rtn"],
-    "int4-128-symmetric": ["--weights", "int4", "--block-size", "128", "--method", "rtn", "--symmetric"],
+    "int4-128-head-128": ["--weights", "int4", "--method", "rtn", "--head-block-size", "128"],
     "int4-32": ["--weights", "int4", "--block-size", "32", "--method", "rtn"],
     "int8": ["--weights", "int8", "--method", "rtn"],
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from protocol import main
 
@@ -28,6 +29,8 @@ class TransformersModel:
 
         torch.set_num_threads(threads)
         self._torch = torch
+        self._kept: list[int] = []
+        self._past: Any = None
         self._model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
 
     def best(self, ids: Sequence[int], count: int) -> list[int]:
@@ -36,10 +39,22 @@ class TransformersModel:
             logits = self._model(self._torch.tensor([list(ids)]), logits_to_keep=1).logits[0, -1]
         return [int(token) for token in logits.topk(count).indices]
 
+    def keep(self, ids: Sequence[int]) -> None:
+        """See `protocol`: a cache that is cut to the end of these ids."""
+        if not ids:
+            self._past = None
+        elif self._kept == list(ids):
+            self._past.crop(len(ids))
+        else:
+            with self._torch.inference_mode():
+                found = self._model(self._torch.tensor([list(ids)]), use_cache=True, logits_to_keep=1)
+            self._past = found.past_key_values
+        self._kept = list(ids)
+
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
         moments, tokens = [], []
-        step, past = self._torch.tensor([list(ids)]), None
+        step, past = self._torch.tensor([list(ids[len(self._kept) :])]), self._past
         with self._torch.inference_mode():
             while len(tokens) < new_tokens:
                 found = self._model(step, past_key_values=past, use_cache=True, logits_to_keep=1)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rubricrm.bundle import Bundle
 
 from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.float_model import GROUPS, FloatModel
+from rubricrm_export.float_model import GROUPS, INPUT_NORM, FloatModel, Group
 from rubricrm_export.graph.block_storage import INT8_ACTIVATIONS
 from rubricrm_export.logit_source import BundleLogits, Logits, LogitSource
 from rubricrm_export.quality import measure
@@ -134,13 +134,16 @@ def _noises(checkpoint: Checkpoint, text: TokenText, threads: int) -> dict[str, 
         weights = model.layer_weights(layer)
         inputs, _, residual = model.traced_layer(residual, weights)
         for group, x in zip(GROUPS, inputs, strict=True):
-            noises |= {_node_name(layer, name): _noise(x) for name in group.matrices}
+            noises |= dict.fromkeys(_node_names(layer, group), _noise(x))
     return noises | {"/lm_head/MatMul": _noise(model.final_norm(residual))}
 
 
-def _node_name(layer: int, matrix: str) -> str:
-    part, name, _ = matrix.split(".")
-    return f"/layers.{layer}/{'attn' if part == 'self_attn' else part}/{name}/MatMul"
+def _node_names(layer: int, group: Group) -> list[str]:
+    """Return the products of a layer that have the same inputs: an attention's are one."""
+    if group.before == INPUT_NORM:
+        return [f"/layers.{layer}/attn/qkv_proj/MatMul"]
+    parts = (name.split(".") for name in group.matrices)
+    return [f"/layers.{layer}/{'attn' if part == 'self_attn' else part}/{name}/MatMul" for part, name, _ in parts]
 
 
 def _noise(x: Float) -> float:

@@ -12,7 +12,7 @@ from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.progress_bar import progress_bar
-from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEADS, KV_CACHES, METHODS
+from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
 from rubricrm_export.tensorrt.cli import tensorrt
 from rubricrm_export.termination import terminated_cleanly
 
@@ -46,6 +46,7 @@ export.add_command(tensorrt)
 @click.option("--block-size", type=click.Choice(BLOCK_SIZES), help="Inputs that share a scale.")
 @click.option("--symmetric/--asymmetric", default=None, help="INT4 without or with zero points.  [default: with]")
 @click.option("--head", type=click.Choice(HEADS), help="Embedding and output head.")
+@click.option("--head-block-size", type=click.Choice(HEAD_BLOCK_SIZES), help="Their inputs that share a scale.")
 @click.option("--target", "device", type=click.Choice(TARGETS), default="cpu", show_default=True)
 @click.option(
     "--context-length", type=int, metavar="N", help="For tensorrt: positions of its buffers.  [default: 2048]"

@@ -24,7 +24,7 @@ class OnnxExport:
         target: The bundle to write.
         weights: "fp32" ... "int4", or None for the float type that the checkpoint stores.
         device: "cpu", "cuda" or "tensorrt".
-        activations, kv, method, block_size, symmetric, head: See `Scheme.of`.
+        activations, kv, method, block_size, symmetric, head, head_block_size: See `Scheme.of`.
         calibration: "self": the model writes the text that calibration runs on; or a file's path.
         eval_text: The text that the loss is measured on; None: held-out requests with rubrics.
         rubrics: Let a small model and its bundle write rubrics, to compare these too.
@@ -45,6 +45,7 @@ class OnnxExport:
     block_size: str | None = None
     symmetric: bool | None = None
     head: str | None = None
+    head_block_size: str | None = None
     calibration: str = SELF
     eval_text: Path | None = None
     rubrics: bool = True
@@ -88,6 +89,7 @@ class OnnxExport:
             block_size=self.block_size,
             symmetric=self.symmetric,
             head=self.head,
+            head_block_size=self.head_block_size,
         )
 
     @property
@@ -108,6 +110,7 @@ class OnnxExport:
             "method": self.method,
             "block-size": self.block_size,
             "head": self.head,
+            "head-block-size": self.head_block_size,
             "calibration": None if self.calibration == SELF else Path(self.calibration).name,
             "eval-text": self.eval_text and self.eval_text.name,
             "max-kl": self.max_kl,

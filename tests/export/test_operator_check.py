@@ -259,8 +259,8 @@ def export_cuda(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> Callable[...
     return make
 
 
-WIDTHS = {"q": 48, "k": 48, "v": 48, "o": 128, "gate": 48, "up": 48, "down": 80}
-HEIGHTS = {"q": 128, "k": 64, "v": 64, "o": 48, "gate": 80, "up": 80, "down": 48}
+WIDTHS = {"q": 48, "k": 48, "v": 48, "qkv": 48, "o": 128, "gate": 48, "up": 48, "down": 80}
+HEIGHTS = {"q": 128, "k": 64, "v": 64, "qkv": 256, "o": 48, "gate": 80, "up": 80, "down": 48}
 
 
 def part_of(node: onnx.NodeProto) -> str:
@@ -298,7 +298,7 @@ def test_integer_products_and_tables_of_a_gpu(
     exported = export_cuda(dtype, weights=weights, block_size="64")
     bits = 4 if weights == "int4" else 8
     *nodes, head = exported.check(schemas["MatMulNBits"])
-    assert len(nodes) == 14
+    assert len(nodes) == 10  # queries, keys and values of a layer are one product
     for node, width, height, block in [
         *((node, WIDTHS[part_of(node)], HEIGHTS[part_of(node)], 64) for node in nodes),
         (head, 48, 272, 32),

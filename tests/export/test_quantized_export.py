@@ -46,12 +46,22 @@ class Stored:
         self.tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
     def matrices(self) -> Tensors:
-        return {
+        found = {
             name.removesuffix(".codes"): self._matrix(node)
             for node in self.model.graph.node
             for name in node.input
             if name.endswith("weight.codes")
         }
+        # Queries, keys and values may be rows of one matrix.
+        for node in self.model.graph.node:
+            if node.op_type == "Split":
+                joined = (
+                    f"model{node.name.removesuffix('/Split').replace('attn', 'self_attn').replace('/', '.')}.weight"
+                )
+                rows = np.cumsum(self.tensors[node.input[1]])
+                parts = zip("qkv", np.split(found.pop(joined), rows[:-1]), strict=True)
+                found |= {joined.replace("qkv", part): matrix for part, matrix in parts}
+        return found
 
     def norms(self) -> Tensors:
         return {name: tensor for name, tensor in self.tensors.items() if name.endswith("norm.weight")}

@@ -12,7 +12,7 @@ from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, TARGETS, WEIGHTS
 from rubricrm_export.onnx_export import OnnxExport
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
 from rubricrm_export.quantize.scheme import ROWS, Scheme, describe_rows
-from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEADS, KV_CACHES, METHODS
+from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
 
 QUANTIZED_WEIGHTS = ("int8", "int4", "fp8")
 
@@ -222,6 +222,20 @@ def test_an_int4_head_has_zero_points_unless_the_layers_have_none(weights: str, 
     assert scheme.head_grid == IntegerGrid(4, 32, symmetric=bool(symmetric))
 
 
+@pytest.mark.parametrize("size", HEAD_BLOCK_SIZES)
+@pytest.mark.parametrize(("weights", "bits"), [("int8", 8), ("int4", 4)])
+def test_blocks_of_the_head(weights: str, bits: int, size: str) -> None:
+    scheme = Scheme.of("cpu", "bf16", weights=weights, head_block_size=size)
+    assert scheme.head_grid == IntegerGrid(bits, int(size), symmetric=bits == 8)
+    assert scheme.grid == Scheme.of("cpu", "bf16", weights=weights).grid
+
+
+@pytest.mark.parametrize("options", [{"weights": "fp8"}, {"weights": "int4", "head": "model"}], ids=str)
+def test_a_float_head_has_no_blocks(options: dict[str, str]) -> None:
+    with pytest.raises(OptionInvalid, match="--head-block-size has no meaning with --head model. Leave it out"):
+        Scheme.of("cpu", "bf16", head_block_size="64", **options)  # type: ignore[arg-type]
+
+
 def test_another_method() -> None:
     scheme = Scheme.of("cpu", "bf16", weights="int4", method="gptq")
     assert replace(scheme, method="rtn") == Scheme.of("cpu", "bf16", weights="int4", method="rtn")
@@ -288,6 +302,7 @@ def test_fp8_cache_on_the_cpu_is_refused(options: dict[str, str]) -> None:
         ({"method": "rtn"}, "--method"),
         ({"block_size": "32"}, "--block-size"),
         ({"head": "int8"}, "--head"),
+        ({"head_block_size": "32"}, "--head-block-size"),
         ({"symmetric": True}, "--symmetric"),
         ({"symmetric": False}, "--symmetric"),
         ({"method": "gptq", "block_size": "32"}, "--method, --block-size"),
@@ -317,12 +332,15 @@ def test_zero_points_are_chosen_at_four_bits_only(weights: str, symmetric: bool)
         ("kv", "int4"),
         ("head", "fp8"),
         ("head", "fp16"),
+        ("head-block-size", "16"),
+        ("head-block-size", "channel"),
     ],
 )
 def test_unknown_value_is_refused_with_the_known_ones(name: str, value: str) -> None:
-    known = {"weights": WEIGHTS, "activations": ACTIVATIONS, "kv": KV_CACHES, "head": HEADS}[name]
+    options = {"weights": WEIGHTS, "activations": ACTIVATIONS, "kv": KV_CACHES, "head": HEADS}
+    known = (options | {"head-block-size": HEAD_BLOCK_SIZES})[name]
     with pytest.raises(OptionInvalid, match=f"{name} must be one of {', '.join(known)}, got '{value}'"):
-        Scheme.of("cpu", "bf16", **({"weights": "int4"} | {name: value}))  # type: ignore[arg-type]
+        Scheme.of("cpu", "bf16", **({"weights": "int4"} | {name.replace("-", "_"): value}))  # type: ignore[arg-type]
 
 
 # --- the job
@@ -337,12 +355,13 @@ def test_job_hands_its_options_on(tmp_path: Any) -> None:
         "block_size": "64",
         "symmetric": True,
         "head": "int8",
+        "head_block_size": "128",
     }
     job = OnnxExport("checkpoint", tmp_path / "bundle", device="cuda", **options)
     assert job.scheme("fp16") == Scheme.of("cuda", "fp16", **options)
     assert job.command == (
         "rubricrm export onnx checkpoint --target cuda --weights int4 --kv int8 --method awq --block-size 64 "
-        "--head int8 --symmetric"
+        "--head int8 --head-block-size 128 --symmetric"
     )
 
 

@@ -27,9 +27,7 @@ def attention(
         The output [batch, seq, hidden_size], and the present keys and values.
     """
     name, weights = f"/layers.{layer}/attn", f"model.layers.{layer}.self_attn"
-    query, key, value = (
-        b.projections.linear(b, hidden, f"{weights}.{p}_proj.weight", f"{name}/{p}_proj") for p in "qkv"
-    )
+    query, key, value = b.projections.linears(b, hidden, weights, name, ("q", "k", "v"))
 
     def head_norm(x: ir.Value, num_heads: int, part: str) -> ir.Value:
         """Normalize each head: the CPU's attention operator does not, and the order is norm, then rotation."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rubricrm_export.graph.builder import CONTRIB, NUMPY_TYPES, GraphBuilder
+from rubricrm_export.graph.builder import CONTRIB, NUMPY_TYPES, GraphBuilder, TableStorage
 from rubricrm_export.graph.quantized_tensor import MatrixTensors, ViewTensor
 
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to 8 bits a block inside the kernel
 
 
 @dataclass(frozen=True)
-class BlockStorage:
+class BlockStorage(TableStorage):
     """Integer matrices in blocks.
 
     Where a block does not divide the inputs the last one of a row is filled up. The embedding and a tied head are the
@@ -36,10 +36,31 @@ class BlockStorage:
 
     def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
         """Multiply by a weight in blocks."""
-        rows, width = self.matrix(weight).shape
+        return self._product(b, x, self.matrix(weight), name)
+
+    def linears(
+        self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]
+    ) -> Sequence[ir.Value]:
+        """Multiply by several weights at once: x is rounded once, and threads meet once."""
+        joined = f"{''.join(parts)}_proj"
+        tensors = [self.matrix(f"{weights}.{part}_proj.weight") for part in parts]
+        product = self._product(b, x, MatrixTensors.joined(f"{weights}.{joined}.weight", tensors), f"{name}/{joined}")
+        values = b.tape.op_multi_out(
+            "Split",
+            [product, b.integers(*(part.shape[0] for part in tensors))],
+            {"axis": -1},
+            num_outputs=len(parts),
+            name=f"{name}/{joined}/Split",
+        )
+        for value, part in zip(values, parts, strict=True):
+            value.name = f"{name}/{part}_proj/output"
+        return values
+
+    def _product(self, b: GraphBuilder, x: ir.Value, tensors: MatrixTensors, name: str) -> ir.Value:
+        rows, width = tensors.shape
         return b.op(
             "MatMulNBits",
-            [x, self._codes(b, weight), *self._parameters(b, weight)],
+            [x, self._codes(b, tensors), *self._parameters(b, tensors)],
             f"{name}/MatMul",
             domain=CONTRIB,
             K=width,
@@ -51,13 +72,14 @@ class BlockStorage:
 
     def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
         """Dequantize the rows of a table."""
-        rows, width = self.matrix(weight).shape
-        codes = self._codes(b, weight)
+        tensors = self.matrix(weight)
+        rows, width = tensors.shape
+        codes = self._codes(b, tensors)
         # The operator wants the same bytes without the axis of blocks.
         table = b.parameter(
             ViewTensor(codes.const_value, [rows, self._padded(width) * self.bits // 8], f"{weight}.rows")
         )
-        scales, *zero_points = self._parameters(b, weight)
+        scales, *zero_points = self._parameters(b, tensors)
         embedded = b.op(
             "GatherBlockQuantized",
             [table, token_ids, scales, *zero_points],
@@ -75,14 +97,12 @@ class BlockStorage:
     def _padded(self, width: int) -> int:
         return -(-width // self.block_size) * self.block_size
 
-    def _codes(self, b: GraphBuilder, weight: str) -> ir.Value:
-        tensors = self.matrix(weight)
+    def _codes(self, b: GraphBuilder, tensors: MatrixTensors) -> ir.Value:
         rows, width = tensors.shape
         shape = [rows, self._padded(width) // self.block_size, self.block_size * self.bits // 8]
         return b.parameter(tensors.codes(lambda matrix: matrix.blobs(), ir.DataType.UINT8, shape))
 
-    def _parameters(self, b: GraphBuilder, weight: str) -> list[ir.Value]:
-        tensors = self.matrix(weight)
+    def _parameters(self, b: GraphBuilder, tensors: MatrixTensors) -> list[ir.Value]:
         rows, width = tensors.shape
         blocks = self._padded(width) // self.block_size
         parameters = [b.parameter(tensors.scales(NUMPY_TYPES[b.computed], [rows, blocks]))]

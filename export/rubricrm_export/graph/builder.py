@@ -29,6 +29,12 @@ class MatrixStorage(Protocol):
         """Multiply x [..., in_features] by a weight [out_features, in_features] of the checkpoint, transposed."""
         ...
 
+    def linears(
+        self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]
+    ) -> Sequence[ir.Value]:
+        """Multiply one x by the weights `weights.PART_proj.weight`. A form may join them; here each has its product."""
+        return [self.linear(b, x, f"{weights}.{part}_proj.weight", f"{name}/{part}_proj") for part in parts]
+
 
 class TableStorage(MatrixStorage, Protocol):
     """A form in which rows can also be looked up: what the embedding, and a head that shares its bytes, need."""

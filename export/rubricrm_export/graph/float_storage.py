@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, TableStorage
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 
 
 @dataclass(frozen=True)
-class FloatStorage:
+class FloatStorage(TableStorage):
     """Float matrices.
 
     Where the stored type is not the computed one a Cast follows each weight: the CPU provider has no kernels for the

@@ -13,12 +13,12 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 
 
 @dataclass(frozen=True)
-class Fp8Storage:
+class Fp8Storage(MatrixStorage):
     """FP8 matrices [out_features, in_features] with a float32 scale a block of inputs, for the CUDA provider.
 
     Attributes:
@@ -46,7 +46,7 @@ class Fp8Storage:
 
 
 @dataclass(frozen=True)
-class DequantizedStorage:
+class DequantizedStorage(MatrixStorage):
     """Matrices of 8 bits with a scale a row or block, dequantized at every product: slow, for checking on the CPU.
 
     Attributes:

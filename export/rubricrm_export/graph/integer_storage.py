@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from rubricrm_export.graph.builder import CONTRIB, GraphBuilder
+from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 
 _MIDDLE = 128
@@ -16,7 +16,7 @@ _SMALLEST = 1e-20  # scale of a token of zeros
 
 
 @dataclass(frozen=True)
-class IntegerStorage:
+class IntegerStorage(MatrixStorage):
     """Weights uint8 [in_features, out_features], a scale a column; activations are rounded to 8 bits, a scale a token.
 
     DynamicQuantizeMatMul does the same with one scale for all tokens at hand: a loud one then drowns the others

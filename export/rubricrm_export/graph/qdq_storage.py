@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from rubricrm_export.graph.builder import NUMPY_TYPES, GraphBuilder
+from rubricrm_export.graph.builder import NUMPY_TYPES, GraphBuilder, MatrixStorage
 from rubricrm_export.graph.quantized_tensor import Array, MatrixTensors
 
 _ZERO_POINTS = {
@@ -24,7 +24,7 @@ _ZERO_POINTS = {
 
 
 @dataclass(frozen=True)
-class QdqStorage:
+class QdqStorage(MatrixStorage):
     """Matrices stored as [in_features, out_features], the order in which a product reads them.
 
     Attributes:

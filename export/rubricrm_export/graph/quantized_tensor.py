@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import IO, Any
 
 import numpy as np
@@ -65,6 +66,12 @@ class MatrixTensors:
         self.blocks = blocks
         self.shape = shape
         self._pass = MatrixPass(blocks)
+
+    @classmethod
+    def joined(cls, name: str, parts: Sequence[MatrixTensors]) -> MatrixTensors:
+        """Return matrices of the same inputs as one: the rows of each after those of the one before."""
+        rows, (width, *_) = sum(part.shape[0] for part in parts), {part.shape[1] for part in parts}
+        return cls(name, lambda: chain.from_iterable(part.blocks() for part in parts), (rows, width))
 
     def codes(self, pack: Callable[[QuantizedMatrix], Array], dtype: ir.DataType, shape: Any) -> ir.TensorProtocol:
         """Return the tensor of the codes; `pack` turns a block of rows into the rows of the tensor."""

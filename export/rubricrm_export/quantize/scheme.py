@@ -11,10 +11,8 @@ from rubricrm.errors import OptionInvalid
 from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
 
 from rubricrm_export.quantize.grid import Fp8Grid, Grid, IntegerGrid
-from rubricrm_export.quantize.vocabulary import HEADS, KV_CACHES
+from rubricrm_export.quantize.vocabulary import HEAD_BLOCK_SIZES, HEADS, KV_CACHES
 
-# A tied head is read whole for every token, and the embedding with it: at INT4 it is stored in the finest blocks.
-_HEAD_BLOCK = 32
 _COMPUTED = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 
@@ -89,6 +87,8 @@ class Scheme:
         symmetric: Zero points are not stored: integers of 8 bits.
         head: Of the embedding and the output head: "model" (as floats), "int8" or "int4".
         float_weights: Float type of what is not quantized: "fp32", "fp16" or "bf16".
+        head_block_size: Inputs of a quantized head that share a scale. 32 loses least: a tied head is the embedding
+            too.
     """
 
     target: str
@@ -100,6 +100,7 @@ class Scheme:
     symmetric: bool
     head: str
     float_weights: str
+    head_block_size: int = 32
 
     @classmethod
     def of(
@@ -114,6 +115,7 @@ class Scheme:
         block_size: str | None = None,
         symmetric: bool | None = None,
         head: str | None = None,
+        head_block_size: str | None = None,
     ) -> Scheme:
         """Check options together and fill in what was left out.
 
@@ -128,6 +130,7 @@ class Scheme:
             block_size: "32", "64", "128" or "channel".
             symmetric: As the attribute.
             head: As the attribute.
+            head_block_size: "32", "64" or "128".
 
         Raises:
             OptionInvalid: No operator of the target does that; the message lists what there is.
@@ -141,15 +144,20 @@ class Scheme:
         _require("activations", activations, ACTIVATIONS)
         _require("kv", kv, KV_CACHES)
         _require("head", head or "model", HEADS)
+        _require("head-block-size", head_block_size or "32", HEAD_BLOCK_SIZES)
         _require_of_target(target, weights, kv, head, symmetric)
         if weights in FLOAT_WEIGHTS:
             given = {"--activations": activations != "none", "--method": method, "--block-size": block_size}
-            _refuse(weights, {**given, "--head": head, "--symmetric": symmetric is not None})
+            given |= {"--head": head, "--head-block-size": head_block_size, "--symmetric": symmetric is not None}
+            _refuse(f"--weights {weights}", given)
             return cls(target, weights, "none", kv, "none", None, False, "model", weights)
         row = _find_row(target, weights, activations, block_size, method)
         if weights != "int4":
-            _refuse(weights, {"--symmetric/--asymmetric": symmetric is not None})
+            _refuse(f"--weights {weights}", {"--symmetric/--asymmetric": symmetric is not None})
         size = block_size or row.block_sizes[0]
+        head = head or ("model" if target == "tensorrt" else _DEFAULT_HEADS[weights])
+        if head == "model":
+            _refuse("--head model", {"--head-block-size": head_block_size})
         return cls(
             target,
             weights,
@@ -158,8 +166,9 @@ class Scheme:
             method or row.methods[0],
             None if size == "channel" else int(size),
             weights != "int4" or target == "tensorrt" or bool(symmetric),
-            head or ("model" if target == "tensorrt" else _DEFAULT_HEADS[weights]),
+            head,
             float_weights,
+            int(head_block_size or cls.head_block_size),
         )
 
     @property
@@ -180,7 +189,7 @@ class Scheme:
         if self.head == "model":
             return None
         symmetric = self.head == "int8" or (self.weights == "int4" and self.symmetric)
-        return IntegerGrid(4 if self.head == "int4" else 8, _HEAD_BLOCK, symmetric, self._scale_type)
+        return IntegerGrid(4 if self.head == "int4" else 8, self.head_block_size, symmetric, self._scale_type)
 
     @property
     def rounds_by_calibration(self) -> bool:
@@ -243,10 +252,10 @@ def _find_row(target: str, weights: str, activations: str, block_size: str | Non
     raise OptionInvalid(f"{asked} cannot be run by --target {target}, which has:\n{describe_rows(target)}")
 
 
-def _refuse(weights: str, given: dict[str, Any]) -> None:
+def _refuse(beside: str, given: dict[str, Any]) -> None:
     extra = [option for option, value in given.items() if value]
     if extra:
-        raise OptionInvalid(f"{', '.join(extra)} has no meaning with --weights {weights}. Leave it out.")
+        raise OptionInvalid(f"{', '.join(extra)} has no meaning with {beside}. Leave it out.")
 
 
 def _require(name: str, value: str, values: tuple[str, ...]) -> None:

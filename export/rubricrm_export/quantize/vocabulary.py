@@ -8,3 +8,4 @@ METHODS = STORED_METHODS[1:]  # a manifest also knows "none", which nobody asks 
 KV_CACHES = ("model", "int8", "int8-tensor", "fp8")
 HEADS = ("model", "int8", "int4")
 BLOCK_SIZES = ("32", "64", "128", "channel")
+HEAD_BLOCK_SIZES = ("32", "64", "128")
