@@ -75,7 +75,11 @@ def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[s
         making = directory.with_name(f"{directory.name}.making")
         shutil.rmtree(making, ignore_errors=True)  # of a run that was interrupted
         words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, making, variant]
-        _run([str(word) for word in words], work / f"prepare-{system}-{variant}.log")
+        try:
+            _run([str(word) for word in words], work / f"prepare-{system}-{variant}.log")
+        except SystemFailedError:
+            shutil.rmtree(making, ignore_errors=True)  # it may be as large as the checkpoint
+            raise
         making.rename(directory)
     return Contender(name, python, directory, facts.REQUIREMENTS, " ".join(facts.__doc__.split()))
 
