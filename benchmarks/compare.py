@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Before and after: is one bundle, or one state of the code, slower than another?
 
-    compare.py OLD NEW [--bundle BUNDLE] [--pairs 30] [--new-tokens 64] [--json]
+    compare.py OLD NEW [--bundle BUNDLE] [--openings 12] [--pairs 4] [--new-tokens 64] [--json]
 
 OLD and NEW are bundles; or checkouts or commits of this repository, which then run one bundle, or each its own demo
-model. Each side answers in a process of its own that stays open; requests go to both in turns, A B then B A, so
-that what else the machine does meets both. The verdict is of the median of the ratios pair by pair, with a 95 %
-interval by resampling pairs: "slower" or "faster" where all of the interval is beyond 3 %, else "no difference".
+model. Each side answers in a process of its own; requests go to both in turns, A B then B A, so that what else the
+machine does meets both. After some pairs both processes are opened anew: two of the same code differ for as long as
+they live. The verdict is of the median of the ratios pair by pair, with a 95 % interval by resampling openings and
+their pairs: "slower" or "faster" where all of the interval is beyond 3 %, else "no difference".
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ DEMO = SDK / "rubricrm" / "demo_bundle"
 WORKER = Path(__file__).resolve().parent / "compare_worker.py"
 QUANTITIES = ("first_token_ms", "token_ms", "whole_ms")
 RESAMPLES = 4000
-# Two processes of the same code differ by a percent or two for as long as they live: by where their memory lies.
 LEAST = 0.03
 # Threads of a runtime spin for a while after their work: the side that has just answered would slow the other down.
 PAUSE_S = 0.2
+
+Times = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ class Verdict:
     verdict: str
 
 
-def judge(old: Sequence[float], new: Sequence[float]) -> Verdict:
-    """Compare pairs of times."""
+def judge(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Verdict:
+    """Compare pairs of times, [openings][pairs] of each side."""
     ratios = np.array(new, np.float64) / np.array(old, np.float64)
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
+    (openings, pairs), rng = ratios.shape, np.random.default_rng(0)
+    chosen = rng.integers(openings, size=(RESAMPLES, openings, 1))
+    resampled = ratios[chosen, rng.integers(pairs, size=(RESAMPLES, openings, pairs))]
+    medians = np.median(resampled.reshape(RESAMPLES, -1), axis=1)
     low, high = (float(bound) for bound in np.percentile(medians, (2.5, 97.5)))
     verdict = "slower" if low > 1 + LEAST else "faster" if high < 1 / (1 + LEAST) else "no difference"
     return Verdict(float(np.median(ratios)), low, high, verdict)
@@ -76,7 +80,7 @@ class Side:
             text=True,
         )
 
-    def ask(self, number: int) -> dict[str, float]:
+    def ask(self, number: int) -> Times:
         """Let it answer a request."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -85,7 +89,7 @@ class Side:
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(f"a side ended with exit code {self._process.wait()}; its message stands above")
-        found: dict[str, float] = json.loads(line)
+        found: Times = json.loads(line)
         return found
 
     def close(self) -> None:
@@ -115,37 +119,49 @@ def resolved(name: str, bundle: Path | None) -> Iterator[tuple[Path, Path]]:
                 subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(checkout)], check=False)
 
 
+def one_opening(chosen: Sequence[tuple[Path, Path]], pairs: int, new_tokens: int) -> tuple[list[Times], list[Times]]:
+    """Open both sides and let them answer in turns; return the times of each."""
+    found: tuple[list[Times], list[Times]] = ([], [])
+    with ExitStack() as stack:
+        sides = []
+        for code, bundle in chosen:
+            sides.append(Side(code, bundle, new_tokens))
+            stack.callback(sides[-1].close)
+        for side in sides:
+            side.ask(0)  # the first request of a process is not counted
+        for pair in range(pairs):
+            for place in (0, 1) if pair % 2 == 0 else (1, 0):
+                time.sleep(PAUSE_S)
+                found[place].append(sides[place].ask(pair))
+    return found
+
+
 def main() -> None:
     """Run both sides and print the verdicts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old")
     parser.add_argument("new")
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--openings", type=int, default=12, help="of both processes")
+    parser.add_argument("--pairs", type=int, default=4, help="counted pairs of each opening")
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if options.pairs < 5 or options.new_tokens < 2:
-        parser.error("at least 5 pairs of at least 2 new tokens are needed")
-    times: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
+    if options.openings < 2 or options.pairs < 2 or options.new_tokens < 2:
+        parser.error("at least 2 openings with 2 pairs of 2 new tokens are needed")
     with ExitStack() as stack:
-        sides = []
-        for name in (options.old, options.new):
-            code, bundle = stack.enter_context(resolved(name, options.bundle and options.bundle.resolve()))
-            sides.append(Side(code, bundle, options.new_tokens))
-            stack.callback(sides[-1].close)
-        for side in sides:
-            side.ask(0)  # the first request of a process is not counted
-        for pair in range(options.pairs):
-            for place in (0, 1) if pair % 2 == 0 else (1, 0):
-                time.sleep(PAUSE_S)
-                times[place].append(sides[place].ask(pair))
-    verdicts = {key: judge(*([found[key] for found in side] for side in times)) for key in QUANTITIES}
+        names = (options.old, options.new)
+        chosen = [stack.enter_context(resolved(name, options.bundle and options.bundle.resolve())) for name in names]
+        found = [one_opening(chosen, options.pairs, options.new_tokens) for _ in range(options.openings)]
+    verdicts = {
+        key: judge(*([[times[key] for times in opening[place]] for opening in found] for place in (0, 1)))
+        for key in QUANTITIES
+    }
     if options.json:
         print(json.dumps({key: asdict(verdict) for key, verdict in verdicts.items()}, indent=2))
         return
-    for key, found in verdicts.items():
-        print(f"{key:15} {found.verdict:14} {found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})")
+    for key, verdict in verdicts.items():
+        print(f"{key:15} {verdict.verdict:14} {verdict.ratio:.3f} ({verdict.low:.3f} to {verdict.high:.3f})")
 
 
 if __name__ == "__main__":
