@@ -15,7 +15,7 @@ body { margin: 0 auto; max-width: 60rem; padding: 1rem; }
 h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; min-width: 100%; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #d5d8dd; white-space: nowrap; }
-.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts th, .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .facts td:first-child { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; }

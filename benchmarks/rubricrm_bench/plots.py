@@ -67,6 +67,7 @@ def _concurrency_plot(rows: Sequence[Mapping[str, Any]]) -> str:
     for name in dict.fromkeys(row["name"] for row in rows):
         points = sorted((row["concurrency"], row["e2e_ms"]["p50"]) for row in rows if row["name"] == name)
         axes.plot(*zip(*points, strict=True), "o-", label=name)
+    axes.set_xticks(sorted({row["concurrency"] for row in rows}))
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return _svg(figure)
