@@ -78,8 +78,13 @@ def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
 
 def _run_rows(bundle: Bundle, rows: Sequence[Row], result: BenchResult, on_progress: OnProgress) -> None:
     job = result.job
-    with RubricModel(bundle, device=job.device, threads=job.threads) as model:
-        for row in rows:
-            run = RowRun(row)
-            result.rows.append(run)
-            run_row(model, run, job, on_progress)
+    runs = [RowRun(row) for row in rows]
+    for opening in range(max(job.openings_of(row.concurrency) for row in rows)):
+        # A model that is open may be some percent faster or slower than when it is opened again.
+        with RubricModel(bundle, device=job.device, threads=job.threads) as model:
+            for run in runs:
+                if opening >= job.openings_of(run.row.concurrency):
+                    continue
+                if opening == 0:
+                    result.rows.append(run)
+                run_row(model, run, job, opening, on_progress)

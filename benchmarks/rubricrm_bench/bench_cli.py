@@ -53,6 +53,7 @@ class _Limits(click.ParamType[dict[str, float]]):
 @click.option("--concurrency", type=_Integers(), default=(1,), help="Requests in flight.  [default: 1]")
 @click.option("--warmup", type=int, default=2, show_default=True, metavar="N", help="Requests not counted.")
 @click.option("--repeat", type=int, default=10, show_default=True, metavar="N", help="Requests counted, of each row.")
+@click.option("--openings", type=int, default=3, show_default=True, metavar="N", help="Share them among openings.")
 @click.option("--duration", "duration_s", type=float, metavar="S", help="Go on for so long instead.")
 @click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")

@@ -25,8 +25,9 @@ class BenchJob:
             and whose answers are exactly so long, end tokens or not. Both or neither.
         no_rubrics: Run the fixed shapes alone.
         concurrency: How many requests run at once; each value gives a row.
-        warmup: Requests of each row that are run and not counted.
+        warmup: Requests of each row that are run and not counted, in each opening.
         repeat: Requests of each row that are counted.
+        openings: How many times the model is opened, and the rows run in turn; see `openings_of`.
         duration_s: Go on for so long instead of `repeat`; None: do not.
         device, threads: As in `RubricModel`.
         slo: Limits in milliseconds by `SLO_KEYS`: the goodput is the rate of requests that keep all of them.
@@ -42,6 +43,7 @@ class BenchJob:
     concurrency: tuple[int, ...] = (1,)
     warmup: int = 2
     repeat: int = 10
+    openings: int = 3
     duration_s: float | None = None
     device: str | None = None
     threads: int | None = None
@@ -59,6 +61,7 @@ class BenchJob:
                 _require(name, value, least=1)
         _require("warmup", self.warmup, least=0)
         _require("repeat", self.repeat, least=1)
+        _require("openings", self.openings, least=1)
         self._check_shapes()
         if not self.concurrency:
             raise OptionInvalid("concurrency must hold a number. Leave it out for 1.")
@@ -74,6 +77,12 @@ class BenchJob:
             raise OptionInvalid("--prompt-tokens and --new-tokens make shapes together. Pass both, or neither.")
         if self.no_rubrics and not self.prompt_tokens:
             raise OptionInvalid("--no-rubrics leaves nothing to measure. Pass --prompt-tokens and --new-tokens too.")
+
+    def openings_of(self, concurrency: int) -> int:
+        """Return the openings that a row's requests are shared among: each keeps two for every one in flight."""
+        if self.duration_s is not None:
+            return self.openings
+        return max(1, min(self.openings, self.repeat // (2 * concurrency)))
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

@@ -48,6 +48,7 @@ def to_dict(result: BenchResult) -> dict[str, Any]:
         "options": {
             "warmup": result.job.warmup,
             "repeat": result.job.repeat,
+            "openings": result.job.openings,
             "duration_s": result.job.duration_s,
             "slo_ms": dict(result.job.slo),
         },

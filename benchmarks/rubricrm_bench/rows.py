@@ -24,7 +24,7 @@ class RowRun:
     Attributes:
         row: What was sent.
         samples: In the order in which they ended.
-        wall_s: From the first request to the end of the last one.
+        wall_s: From the first request to the end of the last one, of all openings.
         is_partial: Whether it was interrupted.
     """
 
@@ -34,13 +34,16 @@ class RowRun:
     is_partial: bool = True
 
 
-def run_row(model: RubricModel, run: RowRun, job: BenchJob, on_progress: OnProgress) -> None:
-    """Fill a row. An exception of a request, or Ctrl-C, leaves what was measured so far."""
-    row = run.row
+def run_row(model: RubricModel, run: RowRun, job: BenchJob, opening: int, on_progress: OnProgress) -> None:
+    """Run a row's share of an opening. An exception of a request, or Ctrl-C, leaves what was measured so far."""
+    row, openings = run.row, job.openings_of(run.row.concurrency)
     for number in range(job.warmup):
         row.run(model, number)
-    queue = _Numbers(None if job.duration_s is not None else job.repeat, job.duration_s)
-    started = time.perf_counter()
+    if job.duration_s is not None:
+        queue = _Numbers(len(run.samples), None, job.duration_s / openings)
+    else:
+        queue = _Numbers(len(run.samples), job.repeat * (opening + 1) // openings, None)
+    started = time.perf_counter() - run.wall_s
     lock = threading.Lock()
 
     def work() -> None:
@@ -59,26 +62,26 @@ def run_row(model: RubricModel, run: RowRun, job: BenchJob, on_progress: OnProgr
         except BaseException:
             queue.stop()
             raise
-    run.is_partial = False
+    run.is_partial = opening + 1 < openings
 
 
 class _Numbers:
-    """Hands out the numbers of requests: so many, or as long as there is time."""
+    """Hands out the numbers of requests: up to an end, or as long as there is time, but one at least."""
 
-    def __init__(self, most: int | None, duration_s: float | None) -> None:
-        self._most = most
+    def __init__(self, first: int, end: int | None, duration_s: float | None) -> None:
+        self._first = self._next = first
+        self._end = end
         self._until = None if duration_s is None else time.perf_counter() + duration_s
-        self._next = 0
         self._lock = threading.Lock()
 
     def take(self) -> int | None:
         with self._lock:
-            is_over = self._until is not None and time.perf_counter() >= self._until and self._next > 0
-            if is_over or (self._most is not None and self._next >= self._most):
+            is_over = self._until is not None and time.perf_counter() >= self._until and self._next > self._first
+            if is_over or (self._end is not None and self._next >= self._end):
                 return None
             self._next += 1
             return self._next - 1
 
     def stop(self) -> None:
         with self._lock:
-            self._most = 0
+            self._end = 0

@@ -20,9 +20,11 @@ from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
 from rubricrm.prompt import Prompt
 from rubricrm.tokenizer import Tokenizer
+from rubricrm_bench import bench
 from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.distribution import distribution
 from rubricrm_bench.rival_rows import read_rivals
+from rubricrm_bench.rows import run_row
 from rubricrm_bench.workload import Row, make_rows, message_of_length, read_requests, without_stops
 from rubricrm_export.onnx_export import OnnxExport, export_onnx
 
@@ -78,7 +80,7 @@ def report(tiny_bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFact
         "--warmup",
         "1",
         "--repeat",
-        "3",
+        "4",
     ]
     limits = ["--slo", "ttft=100000,e2e=0.001"]
     (folder / "rivals.json").write_text(json.dumps(RIVALS))
@@ -97,7 +99,7 @@ def report(tiny_bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFact
 def test_rows_are_the_requests_and_each_shape_by_concurrency(report: dict[str, Any]) -> None:
     names = [(row["name"], row["concurrency"]) for row in report["rows"]]
     assert names == [(name, n) for name in ("rubrics", "40/5", "70/5") for n in (1, 2)]
-    assert all(len(row["samples"]) == 3 and row["ranked"] and not row["partial"] for row in report["rows"])
+    assert all(len(row["samples"]) == 4 and row["ranked"] and not row["partial"] for row in report["rows"])
 
 
 def test_shapes_have_exactly_their_lengths(report: dict[str, Any]) -> None:
@@ -108,7 +110,7 @@ def test_shapes_have_exactly_their_lengths(report: dict[str, Any]) -> None:
 
 def test_times_of_every_sample_satisfy_their_identity(report: dict[str, Any]) -> None:
     samples = [sample for row in report["rows"] for sample in row["samples"]]
-    assert len(samples) == 18
+    assert len(samples) == 24
     for sample in samples:
         decode = sample["tpot_ms"] * (sample["new_tokens"] - 1)
         assert sample["ttft_ms"] + decode == pytest.approx(sample["e2e_ms"], rel=1e-9)
@@ -122,7 +124,7 @@ def test_percentiles_are_numpys_of_the_samples(report: dict[str, Any]) -> None:
             assert row[key]["samples"] == values
             for p in (50, 90, 95, 99):
                 assert row[key][f"p{p}"] == np.percentile(values, p)
-            assert (row[key]["min"], row[key]["max"], row[key]["n"]) == (min(values), max(values), 3)
+            assert (row[key]["min"], row[key]["max"], row[key]["n"]) == (min(values), max(values), 4)
 
 
 def test_rates_follow_from_the_samples(report: dict[str, Any]) -> None:
@@ -132,7 +134,7 @@ def test_rates_follow_from_the_samples(report: dict[str, Any]) -> None:
         assert row["decode_tokens_per_s"] == pytest.approx(sum(s["new_tokens"] - 1 for s in samples) / decode_s)
         computed = sum(s["prompt_tokens"] - s["cached_tokens"] for s in samples)
         assert row["prefill_tokens_per_s"] == pytest.approx(1000 * computed / sum(s["prefill_ms"] for s in samples))
-        assert row["rubrics_per_min"] == pytest.approx(60 * 3 / row["wall_s"])
+        assert row["rubrics_per_min"] == pytest.approx(60 * 4 / row["wall_s"])
         assert row["goodput_per_min"] == 0  # nothing ends within a microsecond
         assert (row["roofline"] is not None) is (row["concurrency"] == 1)
 
@@ -254,6 +256,45 @@ def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: P
 # --- options
 
 
+@pytest.mark.parametrize(
+    ("options", "concurrency", "expected"),
+    [
+        ({}, 1, 3),
+        ({}, 2, 2),
+        ({}, 8, 1),
+        ({"repeat": 1}, 1, 1),
+        ({"repeat": 100}, 8, 3),
+        ({"openings": 1}, 1, 1),
+        ({"duration_s": 5.0, "repeat": 1}, 8, 3),
+    ],
+    ids=str,
+)
+def test_requests_are_shared_among_openings(options: dict[str, Any], concurrency: int, expected: int) -> None:
+    assert BenchJob(Path("bundle"), **options).openings_of(concurrency) == expected
+
+
+@pytest.mark.parametrize(("openings", "repeat"), [(1, 5), (2, 5), (3, 7)])
+def test_each_opening_has_its_share(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, openings: int, repeat: int
+) -> None:
+    shares: list[tuple[int, int]] = []
+
+    def counted(model: Any, run: Any, job: BenchJob, opening: int, on_progress: Any) -> None:
+        before = len(run.samples)
+        run_row(model, run, job, opening, on_progress)
+        shares.append((opening, len(run.samples) - before))
+
+    monkeypatch.setattr(bench, "run_row", counted)
+    shape: dict[str, Any] = {"prompt_tokens": (40,), "new_tokens": (2,), "no_rubrics": True}
+    job = BenchJob(tiny_bundle, openings=openings, repeat=repeat, warmup=0, **shape)
+    (run,) = bench.run_bench(job, lambda *_: None).rows
+    assert [opening for opening, _ in shares] == list(range(openings))
+    assert sum(count for _, count in shares) == len(run.samples) == repeat
+    assert min(count for _, count in shares) >= 2
+    assert not run.is_partial
+    assert run.wall_s >= sum(sample.e2e_ms for sample in run.samples) / 1000
+
+
 # --- rivals
 
 
@@ -291,6 +332,7 @@ def test_files_that_are_not_of_rivals(tmp_path: Path, text: str | None) -> None:
         ({"concurrency": (0,)}, "concurrency must be from 1"),
         ({"warmup": -1}, "warmup must be from 0"),
         ({"repeat": 0}, "repeat must be from 1"),
+        ({"openings": 0}, "openings must be from 1"),
         ({"duration_s": 0.0}, "duration must be a positive number"),
         ({"duration_s": float("inf")}, "duration must be a positive number"),
         ({"slo": {"latency": 1.0}}, "slo knows ttft, tpot, e2e, first_criterion in milliseconds, got 'latency'"),
