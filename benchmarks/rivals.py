@@ -34,6 +34,7 @@ from rivals_table import table
 from rubricrm.machine import usable_cores
 from rubricrm.whole_file import write_whole
 from rubricrm_bench.machine_facts import machine_facts
+from rubricrm_bench.rival_rows import TIMES
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # Threads of a runtime spin for a while after their work: the side that has just answered would slow the other down.
@@ -83,8 +84,7 @@ def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what several openings found as one row."""
     return {
         side: {
-            "ttft_ms": [value for row in rows for value in row[side]["ttft_ms"]],
-            "tpot_ms": [value for row in rows for value in row[side]["tpot_ms"]],
+            **{key: [value for row in rows for value in row[side][key]] for key in TIMES},
             "peak_rss_bytes": max(row[side]["peak_rss_bytes"] for row in rows),
         }
         for side in rows[0]

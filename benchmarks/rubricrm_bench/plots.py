@@ -94,13 +94,9 @@ def _roofline_plot(limits: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
     return _svg(figure)
 
 
+@mpl.rc_context(_PLOT_STYLE)
 def rivals_plot(shape: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the plot of one shape: rows of `read_rivals`, the fastest token first."""
-    with mpl.rc_context(_PLOT_STYLE):
-        return _rivals_plot(shape, rows)
-
-
-def _rivals_plot(shape: str, rows: Sequence[Mapping[str, Any]]) -> str:
     figure = Figure(figsize=(_SIZE[0], 1.3 + 0.45 * len(rows)), layout="constrained")
     axes = figure.subplots()
     rows = sorted(rows, key=lambda row: float(row["tpot_ms_times_ours"]["median"]))
