@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.bundle import Bundle
-from rubricrm.session import Session
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tokenizer import Tokenizer
 
 ROWS = 64
 CHUNK = 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rubricrm.whole_file import write_whole
+from rubricrm.runtime.whole_file import write_whole
 
 
 def insert(document: Path, name: str, text: str) -> None:

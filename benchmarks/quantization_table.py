@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from marked_table import insert
-from rubricrm.whole_file import write_whole
+from rubricrm.runtime.whole_file import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 RECIPES = {

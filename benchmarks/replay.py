@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.runtime.tokenizer import Tokenizer
 
 LONGEST, SHORTEST = 4, 1
 

@@ -31,8 +31,8 @@ from typing import Any
 
 from contender import Contender, Server, SystemFailedError, known_contenders, make_contender
 from rivals_table import table
-from rubricrm.machine import usable_cores
-from rubricrm.whole_file import write_whole
+from rubricrm.runtime.machine import usable_cores
+from rubricrm.runtime.whole_file import write_whole
 from rubricrm_bench.machine_facts import machine_facts
 from rubricrm_bench.rival_rows import TIMES
 

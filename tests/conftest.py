@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import settings
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import save_file
 
 # How long an example takes is the machine's business: it must not decide a test.

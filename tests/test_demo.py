@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rubricrm import RubricModel
-from rubricrm.bundle import Bundle
 from rubricrm.model import DEMO_BUNDLE
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[1]

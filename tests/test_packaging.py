@@ -40,7 +40,7 @@ def test_the_wheel_holds_the_packages_and_the_demo_bundle(wheel: zipfile.ZipFile
     names = set(wheel.namelist())
     demo = {f"rubricrm/demo_bundle/{path.name}" for path in (ROOT / "sdk/python/rubricrm/demo_bundle").iterdir()}
     assert "rubricrm/demo_bundle/rubricrm.json" in demo
-    texts = {"rubricrm_export/builtin_requests.jsonl", "rubricrm_export/held_out_rubrics.jsonl"}
+    texts = {"rubricrm_export/calibrate/builtin_requests.jsonl", "rubricrm_export/calibrate/held_out_rubrics.jsonl"}
     texts |= {"rubricrm_bench/requests.jsonl"}
     types = {f"{package}/py.typed" for package in ("rubricrm", "rubricrm_bench", "rubricrm_export")}
     assert demo | texts | types | {"rubricrm_export/graph/decoder.py"} <= names

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from rubricrm import RubricModel
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 SHARED = Path(__file__).parents[1] / "../shared"
 TOKENIZER = SHARED / "qwen3-tokenizer/tokenizer.json"

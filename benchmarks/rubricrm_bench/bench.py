@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rubricrm.bundle import Bundle
-from rubricrm.machine import usable_cores
 from rubricrm.model import RubricModel
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.machine import usable_cores
 
 from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.machine_facts import machine_facts

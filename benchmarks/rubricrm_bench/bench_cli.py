@@ -10,8 +10,8 @@ from typing import Any
 import click
 from rubricrm.cli import INTERRUPTED
 from rubricrm.errors import DependencyMissing, OptionInvalid
-from rubricrm.manifest import DEVICES
-from rubricrm.whole_file import write_whole
+from rubricrm.runtime.manifest import DEVICES
+from rubricrm.runtime.whole_file import write_whole
 
 
 class _Integers(click.ParamType[tuple[int, ...]]):

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rubricrm.machine import total_memory_bytes, usable_cores
+from rubricrm.runtime.machine import total_memory_bytes, usable_cores
 
 _PACKAGES = ("rubricrm", "onnxruntime", "onnxruntime-gpu", "numpy", "tokenizers")
 _CPU_INFO = Path("/proc/cpuinfo")

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rubricrm.bundle import Bundle
 from rubricrm.errors import RuntimeFailed
+from rubricrm.runtime.bundle import Bundle
 
 _TIMES = 3
 # Kilobytes on Linux, bytes on macOS.

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rubricrm.bundle import Bundle
 from rubricrm.errors import BundleInvalid
 from rubricrm.model import RubricModel
-from rubricrm.prompt import Prompt
-from rubricrm.session import Session
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_bench.bench_job import BenchJob
 

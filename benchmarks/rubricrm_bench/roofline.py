@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from rubricrm.bundle import Bundle
+from rubricrm.runtime.bundle import Bundle
 
 _PASSES = 5
 _MOST_BYTES = 2 << 30

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rubricrm.completion import Timings, Usage
+from rubricrm.generation.completion import Timings, Usage
 from rubricrm.model import RubricModel
 
 _MS = 1000.0

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-from rubricrm.bundle import Bundle
 from rubricrm.errors import OptionInvalid
 from rubricrm.model import RubricModel
-from rubricrm.prompt import Prompt
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.sample import Sample, run_request, run_shape

@@ -29,9 +29,9 @@ class OurModel:
     """The engine of a bundle whose answers do not end."""
 
     def __init__(self, directory: Path, threads: int) -> None:
-        from rubricrm.bundle import Bundle
-        from rubricrm.engine import Engine
-        from rubricrm.session import Session
+        from rubricrm.generation.engine import Engine
+        from rubricrm.runtime.bundle import Bundle
+        from rubricrm.runtime.session import Session
         from rubricrm_bench.workload import without_stops
 
         bundle = without_stops(Bundle.open(directory))
@@ -41,8 +41,8 @@ class OurModel:
 
     def keep(self, ids: Sequence[int]) -> None:
         """See `protocol`."""
-        from rubricrm.engine import Engine
-        from rubricrm.prefix import compute_prefix
+        from rubricrm.generation.engine import Engine
+        from rubricrm.runtime.prefix import compute_prefix
 
         if self._kept != list(ids):
             self._kept = list(ids)
@@ -51,7 +51,7 @@ class OurModel:
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
-        from rubricrm.options import GenerationOptions
+        from rubricrm.generation.options import GenerationOptions
 
         generation = self._engine.submit(ids, GenerationOptions(max_new_tokens=new_tokens))
         moments, tokens = [], []

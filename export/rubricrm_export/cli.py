@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from rubricrm.errors import DependencyMissing, OptionInvalid
-from rubricrm.manifest import ACTIVATIONS, TARGETS, WEIGHTS
+from rubricrm.runtime.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
-from rubricrm_export.progress_bar import progress_bar
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
-from rubricrm_export.tensorrt.cli import tensorrt
-from rubricrm_export.termination import terminated_cleanly
+from rubricrm_export.system.progress_bar import progress_bar
+from rubricrm_export.system.termination import terminated_cleanly
+from rubricrm_export.tensorrt_build.cli import tensorrt
 
 if TYPE_CHECKING:
-    from rubricrm.bundle import Bundle
-    from rubricrm.manifest import Manifest
+    from rubricrm.runtime.bundle import Bundle
+    from rubricrm.runtime.manifest import Manifest
 
-    from rubricrm_export.export_job import OnnxExport
-    from rubricrm_export.export_plan import ExportPlan
+    from rubricrm_export.onnx_bundle.options import OnnxExport
+    from rubricrm_export.onnx_bundle.plan import ExportPlan
 
 
 @click.group()
@@ -93,7 +93,7 @@ def _export(dry_run: bool, options: dict[str, Any]) -> dict[str, Any]:
 
 def _export_with_optimum(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     try:
-        from rubricrm_export.optimum_export import OptimumExport, export_optimum
+        from rubricrm_export.onnx_bundle.optimum import OptimumExport, export_optimum
     except ImportError as error:
         raise _missing(error) from error
     common = {name: options[name] for name in vars(OptimumExport("", Path())) if name != "source"}
@@ -144,7 +144,7 @@ def _text(report: dict[str, Any]) -> str:
 def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:
     """Import the exporter, which needs the extra; the command's help does not."""
     try:
-        from rubricrm_export.onnx_export import OnnxExport, export_onnx, plan_onnx
+        from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
     except ImportError as error:
         raise _missing(error) from error
     return OnnxExport(source=options.pop("checkpoint"), **options), plan_onnx, export_onnx

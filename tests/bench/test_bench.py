@@ -15,18 +15,18 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from rubricrm.bundle import Bundle
 from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
-from rubricrm.prompt import Prompt
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm_bench import bench
 from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.distribution import distribution
 from rubricrm_bench.rival_rows import read_rivals
 from rubricrm_bench.rows import run_row
 from rubricrm_bench.workload import Row, make_rows, message_of_length, read_requests, without_stops
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rubricrm.bundle import Bundle
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from short_texts import CALIBRATION, EVALUATION
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from rubricrm.bundle import Bundle
-from rubricrm_export import accuracy_level, export_quality
-from rubricrm_export.accuracy_level import choose_accuracy_levels
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.evaluation import EvaluationJob, evaluate
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from rubricrm_export.quality import BundleLogits, measure
-from rubricrm_export.token_text import TokenText
+from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.measure import accuracy_level
+from rubricrm_export.measure.accuracy_level import choose_accuracy_levels
+from rubricrm_export.measure.evaluation import EvaluationJob, evaluate
+from rubricrm_export.measure.quality import BundleLogits, measure
+from rubricrm_export.onnx_bundle import quality_gate
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]
 Tensors = dict[str, np.ndarray]
@@ -183,7 +184,7 @@ def test_exported_bundle_is_whole_and_was_measured_as_it_is(massive: Path, monke
         measured.append(exact(Bundle.open(job.bundle)))
         return evaluate(job, *arguments)
 
-    monkeypatch.setattr(export_quality, "evaluate", recorded)
+    monkeypatch.setattr(quality_gate, "evaluate", recorded)
     tolerate(monkeypatch, loss(rounded, []) / 3)
     bundle = Bundle.open(export(massive).path, verify=True)
     assert NOISIEST in exact(bundle)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from rubricrm.errors import CheckpointInvalid, CheckpointUnsupported
-from rubricrm_export.architecture import Architecture
+from rubricrm_export.checkpoint.architecture import Architecture
 
 QWEN3_4B: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"],

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from rubricrm.bundle import Bundle
 from rubricrm.cli import cli
-from rubricrm.manifest import REQUEST_FIELD
 from rubricrm.model import RubricModel
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.manifest import REQUEST_FIELD
 from rubricrm_export.certify.answers import Answer
 from rubricrm_export.certify.certification import Limits, certify
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 DEMO = Path(__file__).parents[2] / "sdk" / "python" / "rubricrm" / "demo_bundle"
 CHECKPOINT = Path(__file__).parents[2] / "models" / "demo" / "checkpoint"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
-from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
+from rubricrm_export.tensorrt_build.export import export_tensorrt
 
 DEMO = Path(__file__).parents[2] / "sdk" / "python" / "rubricrm" / "demo_bundle"
 CHECKPOINT = Path(__file__).parents[2] / "models" / "demo" / "checkpoint"
@@ -103,7 +103,7 @@ def test_a_directory_is_served_and_compared(
 def test_an_engine_is_built_first_and_removed(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(programs, "trtllm-build", BUILDS)
     install(programs, "nvidia-smi", '#!/usr/bin/env bash\necho "NVIDIA H100 80GB HBM3, 9.0, 81559"\n')
-    monkeypatch.setattr("rubricrm_export.tensorrt.engine_build.version", lambda _: "1.2.1")
+    monkeypatch.setattr("rubricrm_export.tensorrt_build.engine_build.version", lambda _: "1.2.1")
     path = install(programs, "trtllm-serve")
     directory = directory_for("tensorrt-llm-1.2", tmp_path)
     result = certify(directory)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
-from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
+from rubricrm_export.tensorrt_build.export import export_tensorrt
 
 MakeCheckpoint = Callable[..., Path]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
-from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
+from rubricrm_export.tensorrt_build.export import export_tensorrt
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -31,7 +31,7 @@ class Machine:
         self.log = path / "log"
         (path / "bin").mkdir()
         monkeypatch.setenv("PATH", f"{path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-        monkeypatch.setattr("rubricrm_export.tensorrt.engine_build.version", self.version)
+        monkeypatch.setattr("rubricrm_export.tensorrt_build.engine_build.version", self.version)
         self.installed = "1.2.1"
         self.gpu("NVIDIA H100 80GB HBM3, 9.0, 81559")
         self.builder(BUILDS.format(log=self.log))

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from rubricrm.bundle import Bundle
 from rubricrm.cli import cli
-from rubricrm_export import bundle_writer
+from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.system import published_directory
 from safetensors.numpy import load_file, save_file
 
 MakeCheckpoint = Callable[..., Path]
@@ -299,7 +299,7 @@ def test_number_beyond_fp16(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> 
 
 
 def test_full_disk(make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_writer, "_SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(published_directory, "_SPARE_BYTES", 1 << 60)
     result = run(make_checkpoint(), tmp_path / "bundle")
     assert_refused(result, 1, "EXPORT_FAILED", "GB free", "Free some space")
     assert names(tmp_path) == ["checkpoint"]

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rubricrm.bundle import Bundle
 from rubricrm.errors import CheckpointInvalid, OptionInvalid, RuntimeFailed
-from rubricrm.session import Session
-from rubricrm_export import float_model
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.checkpoint_tensor import CheckpointTensor
-from rubricrm_export.float_model import GROUPS, FloatModel, require_finite
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from rubricrm_export.token_text import TokenText
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session
+from rubricrm_export.calibrate import float_model
+from rubricrm_export.calibrate.float_model import GROUPS, FloatModel, require_finite
+from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.checkpoint.tensor import CheckpointTensor
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]
 Float = NDArray[np.float32]

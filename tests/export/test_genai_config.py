@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rubricrm.bundle import Bundle
-from rubricrm_export.genai_config import genai_config
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
+from rubricrm_export.onnx_bundle.genai_config import genai_config
 
 MakeCheckpoint = Callable[..., Path]
 

@@ -14,17 +14,17 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 from rubricrm.errors import CheckpointUnsupported
-from rubricrm_export.architecture import Architecture
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.checkpoint_files import read_header
-from rubricrm_export.checkpoint_tensor import CheckpointTensor
+from rubricrm_export.checkpoint.architecture import Architecture
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.checkpoint.files import read_header
+from rubricrm_export.checkpoint.tensor import CheckpointTensor
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.rotary import rotary_tables
+from rubricrm_export.graph.rounded_weights import RoundedWeights
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
-from rubricrm_export.graph_writer import author_graph
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm_export.graph.writer import author_graph
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from rubricrm_export.quantize.scheme import Scheme
-from rubricrm_export.weights import RoundedWeights
 from safetensors.numpy import load_file, save_file
 
 MakeCheckpoint = Callable[..., Path]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rubricrm.errors import CheckpointInvalid, DependencyMissing, OptionInvalid
-from rubricrm_export.hub import ResolvedCheckpoint, resolve_checkpoint
+from rubricrm_export.checkpoint.hub import ResolvedCheckpoint, resolve_checkpoint
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -66,8 +66,8 @@ def local_hub(make_checkpoint: MakeCheckpoint, serve_hub: Callable[..., Any]) ->
 CLIENT = """
 import json, sys
 from rubricrm.errors import RubricrmError
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.hub import resolve_checkpoint
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.checkpoint.hub import resolve_checkpoint
 answers = []
 for source, revision in json.loads(sys.argv[1]):
     try:

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from rubricrm.bundle import Bundle
 from rubricrm.cli import cli
 from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
-from rubricrm_export import bundle_writer, evaluation, export_calibration, rubric_agreement
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from rubricrm_export.resume import ResumeDirectory
+from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.calibrate.resume import ResumeDirectory
+from rubricrm_export.measure import evaluation, rubric_agreement
+from rubricrm_export.onnx_bundle import calibration_run
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
+from rubricrm_export.system import published_directory
 from safetensors.numpy import load_file, save_file
 
 MakeCheckpoint = Callable[..., Path]
@@ -122,7 +124,7 @@ def interrupted(directory: Path, options: dict[str, Any], layers: int = 0) -> Pa
 def test_interrupted_again_and_again_it_gives_the_bytes_of_an_unbroken_run(
     inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], stages: set[str]
 ) -> None:
-    monkeypatch.setattr(export_calibration, "_NUM_REQUESTS", 2)
+    monkeypatch.setattr(calibration_run, "_NUM_REQUESTS", 2)
     monkeypatch.setattr(evaluation, "NUM_REQUESTS", 1)
     monkeypatch.setattr(rubric_agreement, "_MAX_NEW_TOKENS", 8)
     options = inputs | changed
@@ -179,7 +181,7 @@ def test_interrupted_while_the_leftovers_are_removed(
             raise SystemExit(143)
         rmtree(path, **options)
 
-    monkeypatch.setattr(bundle_writer.shutil, "rmtree", once_interrupted)
+    monkeypatch.setattr(published_directory.shutil, "rmtree", once_interrupted)
     with pytest.raises(SystemExit):
         export(tmp_path / "new" / "bundle", inputs, max_kl=0.0)
     assert removing
@@ -331,7 +333,7 @@ def test_full_disk_during_calibration(inputs: dict[str, Any], tmp_path: Path, mo
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("rubricrm_export.resume.save_tensors", full)
+        patched.setattr("rubricrm_export.calibrate.resume.save_tensors", full)
         with pytest.raises(ExportFailed, match=r"bundle\.resume: cannot be written .*No space left"):
             export(tmp_path / "new" / "bundle", inputs)
     assert names(tmp_path / "new") == ["bundle.resume"]
@@ -434,7 +436,8 @@ def test_terminated_process_without_calibration_leaves_nothing(inputs: dict[str,
 
 WAITING = """
 import signal
-from rubricrm_export import calibrated_weights, onnx_export
+from rubricrm_export.calibrate import calibrated_weights
+from rubricrm_export.onnx_bundle import export
 def wait(*_, **__):
     print("here", flush=True)
     signal.pause()
@@ -446,7 +449,7 @@ def wait(*_, **__):
     [(signal.SIGTERM, "layer"), (signal.SIGTERM, "quality"), (signal.SIGKILL, "quality"), (signal.SIGINT, "layer")],
 )
 def test_killed_at_a_known_step(inputs: dict[str, Any], tmp_path: Path, number: signal.Signals, step: str) -> None:
-    place = "calibrated_weights.require_finite" if step == "layer" else "onnx_export.measure_export"
+    place = "calibrated_weights.require_finite" if step == "layer" else "export.measure_export"
     script = f"{WAITING}{place} = wait\n{COMMAND[2]}"
     target = tmp_path / "new" / "bundle"
     command = [sys.executable, "-c", script, *COMMAND[3:], *arguments(target, inputs)]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from rubricrm.errors import ExportFailed
-from rubricrm_export import memory
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.memory import required_memory
-from rubricrm_export.onnx_export import OnnxExport, export_onnx, plan_onnx
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.onnx_bundle import memory
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
+from rubricrm_export.onnx_bundle.memory import required_memory
 
 MakeCheckpoint = Callable[..., Path]
 

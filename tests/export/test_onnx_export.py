@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rubricrm import __version__
-from rubricrm.bundle import Bundle
 from rubricrm.errors import (
     CheckpointInvalid,
     ExportFailed,
@@ -23,7 +22,8 @@ from rubricrm.errors import (
     RubricrmError,
 )
 from rubricrm.model import RubricModel
-from rubricrm_export.onnx_export import OnnxExport, export_onnx, plan_onnx
+from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
 from safetensors import safe_open
 
 MakeCheckpoint = Callable[..., Path]
@@ -350,8 +350,8 @@ MEASURED = """
 import sys, threading, time
 from pathlib import Path
 import psutil
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-import onnxruntime, rubricrm.tokenizer
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
+import onnxruntime, rubricrm.runtime.tokenizer
 
 process, peak, done = psutil.Process(), 0, False
 def watch():

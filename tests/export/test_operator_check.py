@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 from rubricrm.errors import ExportFailed
-from rubricrm_export import operator_check
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from rubricrm_export.operator_check import EXACT, FP8, INT8, OperatorError, check_operators, operator_errors
+from rubricrm_export.measure import operator_check
+from rubricrm_export.measure.operator_check import EXACT, FP8, INT8, OperatorError, check_operators, operator_errors
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.scheme import ROWS, Row, Scheme
 

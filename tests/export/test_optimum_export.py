@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 from rubricrm.errors import CheckpointInvalid, ExportFailed, OptionInvalid, TargetExists
 from rubricrm_export.cli import export
-from rubricrm_export.optimum_export import REQUIREMENTS, OptimumExport, export_optimum
+from rubricrm_export.onnx_bundle.optimum import REQUIREMENTS, OptimumExport, export_optimum
 
 MakeCheckpoint = Callable[..., Path]
 Program = Callable[[str], Path]

@@ -12,16 +12,16 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.bundle import Bundle
 from rubricrm.errors import BundleInvalid, CheckpointInvalid, OptionInvalid, QualityTooLow
 from rubricrm.model import RubricResult
-from rubricrm.rubric import parse
-from rubricrm.session import Session, Slot
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.layer_errors import LayerError, layer_errors, worst_layers
-from rubricrm_export.logit_source import BLOCK_ROWS
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from rubricrm_export.quality import (
+from rubricrm.rubric.rubric import parse
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session, Slot
+from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.measure.layer_errors import LayerError, layer_errors, worst_layers
+from rubricrm_export.measure.logit_source import BLOCK_ROWS
+from rubricrm_export.measure.quality import (
     BundleLogits,
     CheckpointLogits,
     Quality,
@@ -30,8 +30,8 @@ from rubricrm_export.quality import (
     measure,
     require_quality,
 )
-from rubricrm_export.rubric_agreement import compare_rubrics, write_rubrics
-from rubricrm_export.token_text import TokenText
+from rubricrm_export.measure.rubric_agreement import compare_rubrics, write_rubrics
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]
 Tensors = dict[str, np.ndarray]
@@ -367,7 +367,7 @@ def test_worst_layers_are_ordered() -> None:
 
 
 def test_a_long_text_is_cut_for_the_layers(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rubricrm_export.layer_errors._MAX_TOKENS", 30)
+    monkeypatch.setattr("rubricrm_export.measure.layer_errors._MAX_TOKENS", 30)
     bundle = Bundle.open(tiny_bundle)
     ran: list[int] = []
     run = Session.run
@@ -456,7 +456,7 @@ def test_rubrics_without_criteria_have_no_agreement() -> None:
 
 
 def test_writing_rubrics_leaves_out_what_does_not_fit(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rubricrm_export.rubric_agreement._MAX_NEW_TOKENS", 5)
+    monkeypatch.setattr("rubricrm_export.measure.rubric_agreement._MAX_NEW_TOKENS", 5)
     steps: list[tuple[int, int]] = []
     requests = ["Write a haiku.", "long " * 1000, "Tell a joke."]
     results = write_rubrics(Bundle.open(tiny_bundle), requests, on_progress=lambda *step: steps.append(step))

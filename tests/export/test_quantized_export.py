@@ -11,11 +11,11 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from rubricrm.bundle import Bundle
 from rubricrm.errors import CheckpointInvalid, OptionInvalid, QualityTooLow, RubricrmError
 from rubricrm.model import RubricModel
-from rubricrm.session import Session
-from rubricrm_export.token_text import TokenText
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session
+from rubricrm_export.calibrate.token_text import TokenText
 from safetensors.numpy import load_file
 from short_texts import EVALUATION, IDS
 
@@ -490,7 +490,7 @@ def test_text_that_the_model_cannot_take_leaves_nothing(
     make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = TokenText("long", (), ((1,) * 301,))
-    monkeypatch.setattr("rubricrm_export.export_calibration.calibration_text", lambda *_: text)
+    monkeypatch.setattr("rubricrm_export.onnx_bundle.calibration_run.calibration_text", lambda *_: text)
     with pytest.raises(OptionInvalid, match="long: holds a sequence of 301 tokens"):
         export(make_checkpoint(max_position_embeddings=300), weights="int4", method="gptq")
     assert not list(tmp_path.glob("bundle*"))

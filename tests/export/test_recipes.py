@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rubricrm.errors import ExportFailed
+from rubricrm_export.calibrate.layer_result import LayerResult
 from rubricrm_export.quantize import awq, gptq, smoothquant
 from rubricrm_export.quantize.awq import activation_aware_scale
 from rubricrm_export.quantize.gptq import round_with_feedback
 from rubricrm_export.quantize.grid import Fp8Grid, Grid, IntegerGrid
-from rubricrm_export.quantize.layer_result import LayerResult
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.moments import Moments
 from rubricrm_export.quantize.recipes import RECIPES

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
-from rubricrm_export import resume as resume_module
-from rubricrm_export.quantize.layer_result import LayerResult
+from rubricrm_export.calibrate import resume as resume_module
+from rubricrm_export.calibrate.layer_result import LayerResult
+from rubricrm_export.calibrate.resume import ResumeDirectory
+from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.quantize.matrix import QuantizedMatrix
-from rubricrm_export.resume import ResumeDirectory
-from rubricrm_export.token_text import TokenText
 from safetensors.numpy import save_file
 
 FACTS: dict[str, Any] = {

@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from rubricrm.errors import OptionInvalid
-from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, TARGETS, WEIGHTS
-from rubricrm_export.onnx_export import OnnxExport
+from rubricrm.runtime.manifest import ACTIVATIONS, FLOAT_WEIGHTS, TARGETS, WEIGHTS
+from rubricrm_export.onnx_bundle.export import OnnxExport
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
 from rubricrm_export.quantize.scheme import ROWS, Scheme, describe_rows
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS

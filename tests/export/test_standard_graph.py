@@ -11,11 +11,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from rubricrm.bundle import Bundle
 from rubricrm.errors import OptionInvalid, PromptTooLong, RuntimeMissing
 from rubricrm.model import RubricModel
-from rubricrm.session import Session
-from rubricrm.tensorrt import provider_options
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tensorrt import provider_options
 from safetensors.numpy import load_file
 from short_texts import IDS
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from rubricrm.errors import CheckpointInvalid
-from rubricrm.tokenizer import Tokenizer
-from rubricrm_export.stop_ids import read_stop_ids
+from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm_export.checkpoint.stop_ids import read_stop_ids
 
 MakeCheckpoint = Callable[..., Path]
 

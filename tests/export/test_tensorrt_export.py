@@ -12,18 +12,18 @@ import pytest
 from decoder_reference import Decoder, read_directory, read_legacy, read_unified
 from numpy.typing import NDArray
 from rubricrm.errors import BundleInvalid, CheckpointInvalid, ExportFailed, OptionInvalid, TargetExists
-from rubricrm.rubric import parse
-from rubricrm_export import memory
-from rubricrm_export.calibrated_weights import _LayerCalibration
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.logit_source import CheckpointLogits
+from rubricrm.rubric.rubric import parse
+from rubricrm_export.calibrate.calibrated_weights import _LayerCalibration
+from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.measure.logit_source import CheckpointLogits
+from rubricrm_export.onnx_bundle import memory
 from rubricrm_export.tensorrt.commands import RUBRIC_REGEX
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
-from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
-from rubricrm_export.tensorrt.linter import inspect_directory
 from rubricrm_export.tensorrt.support import FORMATS, Format
-from rubricrm_export.token_text import TokenText
+from rubricrm_export.tensorrt_build.export import export_tensorrt
+from rubricrm_export.tensorrt_lint.linter import inspect_directory
 from short_texts import CALIBRATION, IDS
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -303,7 +303,7 @@ def test_changed_file_is_found(make_checkpoint: MakeCheckpoint, export: Export) 
 def test_large_models_are_split(
     make_checkpoint: MakeCheckpoint, export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rubricrm_export.tensorrt.export._FILE_BYTES", 200_000)
+    monkeypatch.setattr("rubricrm_export.tensorrt_build.export._FILE_BYTES", 200_000)
     checkpoint = make_checkpoint(**WIDE)
     directory = export(checkpoint, "vllm", "bf16")
     index = json.loads((directory.path / "model.safetensors.index.json").read_text())

@@ -12,10 +12,10 @@ import pytest
 from decoder_reference import DTYPES, read_directory
 from numpy.typing import NDArray
 from rubricrm.errors import CheckpointInvalid, OptionInvalid
-from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
-from rubricrm_export.tensorrt.linter import inspect_directory, require_sound
 from rubricrm_export.tensorrt.weight_file import WeightTensor, write_weights
+from rubricrm_export.tensorrt_build.export import export_tensorrt
+from rubricrm_export.tensorrt_lint.linter import inspect_directory, require_sound
 from short_texts import CALIBRATION
 
 pytestmark = pytest.mark.usefixtures("one_core")

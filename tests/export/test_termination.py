@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from rubricrm_export.termination import terminated_cleanly
+from rubricrm_export.system.termination import terminated_cleanly
 
 
 def terminate() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rubricrm.bundle import Bundle
-from rubricrm.prompt import Prompt
-from rubricrm.session import Session
-from rubricrm.tokenizer import Tokenizer
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 pytestmark = pytest.mark.reference
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rubricrm.bundle import Bundle
 from rubricrm.errors import CheckpointUnsupported, ExportFailed
 from rubricrm.model import RubricModel
-from rubricrm.session import Session
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from rubricrm_export.optimum_export import OptimumExport, export_optimum
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
+from rubricrm_export.onnx_bundle.optimum import OptimumExport, export_optimum
 
 pytestmark = pytest.mark.reference
 

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rubricrm.bundle import Bundle
-from rubricrm.engine import Engine
-from rubricrm.options import GenerationOptions
-from rubricrm.prefix import Prefix, open_prefix
-from rubricrm.prompt import Prompt
-from rubricrm.session import Session
-from rubricrm.tokenizer import Tokenizer
-from rubricrm_export.onnx_export import OnnxExport, export_onnx
-from rubricrm_export.prompt_source import read_chat
+from rubricrm.generation.engine import Engine
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prefix import Prefix, open_prefix
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm_export.checkpoint.prompt_source import read_chat
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 pytestmark = [
     pytest.mark.reference,

@@ -20,8 +20,8 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
-from rubricrm_export.tensorrt.export import export_tensorrt
 from rubricrm_export.tensorrt.job import TensorRTExport
+from rubricrm_export.tensorrt_build.export import export_tensorrt
 from short_texts import CALIBRATION
 
 MakeCheckpoint = Callable[..., Path]

@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from rubricrm import RubricModel
-from rubricrm.bundle import Bundle
-from rubricrm.engine import Engine
-from rubricrm.kv_cache import KVCache
-from rubricrm.manifest import ModelFacts
-from rubricrm.prefix import Prefix
-from rubricrm.session import _DEVICES, Session, _Device
+from rubricrm.generation.engine import Engine
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.kv_cache import KVCache
+from rubricrm.runtime.manifest import ModelFacts
+from rubricrm.runtime.prefix import Prefix
+from rubricrm.runtime.session import _DEVICES, Session, _Device
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from rubricrm import parse
-from rubricrm.answer_file import read_answers
 from rubricrm.cli import cli
 from rubricrm.errors import AnswersInvalid
+from rubricrm.rubric.answer_file import read_answers
 
 RUBRIC = "1. The response must rhyme. [Hard Rule]\n2. The response should be kind. [Principle]"
 FAILED = "TensorRT Edge LLM cannot handle this request. Fails."

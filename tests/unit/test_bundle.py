@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rubricrm.bundle import Bundle, file_sha256
 from rubricrm.errors import BundleInvalid, BundleNotFound, BundleVersionUnsupported
+from rubricrm.runtime.bundle import Bundle, file_sha256
 
 MakeCheckpoint = Callable[..., Path]
 

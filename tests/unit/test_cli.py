@@ -252,7 +252,7 @@ def test_ctrl_c_keeps_what_was_written(tiny_bundle: Path, tiny_model: RubricMode
 # Ctrl-C where nothing is written that a test could wait for: with the given token.
 INTERRUPT = """
 import os, signal, sys
-from rubricrm import engine
+from rubricrm.generation import engine
 from rubricrm.cli import main
 choose = engine.choose
 

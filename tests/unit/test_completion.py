@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.bundle import Bundle
-from rubricrm.completion import TextStream
-from rubricrm.engine import Engine, Token
 from rubricrm.errors import RuntimeFailed
-from rubricrm.options import GenerationOptions
-from rubricrm.session import Session
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.generation.completion import TextStream
+from rubricrm.generation.engine import Engine, Token
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tokenizer import Tokenizer
 
 WriteText = Callable[..., TextStream]
 

@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from rubricrm.bundle import Bundle
-from rubricrm.concatenated_cache import ConcatenatedCache
 from rubricrm.errors import RuntimeFailed
-from rubricrm.manifest import ModelFacts
-from rubricrm.session import Session
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.concatenated_cache import ConcatenatedCache
+from rubricrm.runtime.manifest import ModelFacts
+from rubricrm.runtime.session import Session
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 

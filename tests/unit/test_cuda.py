@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rubricrm import cuda
-from rubricrm.cuda import cuda_problem
+from rubricrm.runtime import cuda
+from rubricrm.runtime.cuda import cuda_problem
 
 
 def runtime(*providers: str, **attributes: Any) -> SimpleNamespace:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rubricrm.bundle import Bundle
-from rubricrm.engine import Engine, Generation
 from rubricrm.errors import ModelClosed, PromptTooLong, RuntimeFailed
-from rubricrm.options import GenerationOptions
-from rubricrm.prefix import Prefix, compute_prefix
-from rubricrm.session import Session
+from rubricrm.generation.engine import Engine, Generation
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prefix import Prefix, compute_prefix
+from rubricrm.runtime.session import Session
 
 Scripted = Callable[..., tuple[Engine, Any]]
 
@@ -307,10 +307,10 @@ def test_a_seed_repeats_its_tokens(engine: Engine) -> None:
 def test_a_seed_repeats_its_tokens_in_another_process(tiny_bundle: Path, engine: Engine) -> None:
     script = f"""
 import json, sys
-from rubricrm.bundle import Bundle
-from rubricrm.engine import Engine
-from rubricrm.options import GenerationOptions
-from rubricrm.session import Session
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.generation.engine import Engine
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.runtime.session import Session
 bundle = Bundle.open(sys.argv[1])
 engine = Engine(Session(bundle, threads=1), bundle.manifest, None)
 generation = engine.submit({PROMPT}, GenerationOptions(temperature=1.0, seed=7, max_new_tokens=40))

@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from rubricrm.bundle import Bundle
-from rubricrm.kv_cache import STORAGE_TYPES, Buffer, DeviceBuffer, HostBuffer, KVCache
-from rubricrm.manifest import KV_TYPES, ModelFacts
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.kv_cache import STORAGE_TYPES, Buffer, DeviceBuffer, HostBuffer, KVCache
+from rubricrm.runtime.manifest import KV_TYPES, ModelFacts
 
 MakeBuffer = Callable[[tuple[int, ...], str], Buffer]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rubricrm import machine
+from rubricrm.runtime import machine
 
 Container = Callable[[dict[str, str]], None]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import BundleInvalid, BundleVersionUnsupported, RubricrmError
-from rubricrm.manifest import ACTIVATIONS, FORMAT_VERSION, KV_TYPES, METHODS, TARGETS, WEIGHTS, Manifest
+from rubricrm.runtime.manifest import ACTIVATIONS, FORMAT_VERSION, KV_TYPES, METHODS, TARGETS, WEIGHTS, Manifest
 
 Document = dict[str, Any]
 Path_ = tuple[str, ...]

@@ -14,8 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm import RubricModel, RubricStream, StreamEvent, TextStream, parse
-from rubricrm.bundle import Bundle
-from rubricrm.engine import Engine
 from rubricrm.errors import (
     BundleInvalid,
     BundleNotFound,
@@ -25,9 +23,11 @@ from rubricrm.errors import (
     RequestInvalid,
     RuntimeFailed,
 )
-from rubricrm.options import GenerationOptions
-from rubricrm.prompt import Prompt
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.generation.engine import Engine
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.tokenizer import Tokenizer
 
 Scripted = Callable[..., tuple[Engine, Any]]
 

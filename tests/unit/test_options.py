@@ -4,7 +4,7 @@ import math
 
 import pytest
 from rubricrm.errors import OptionInvalid
-from rubricrm.options import MAX_LOGPROBS, GenerationOptions, OptionKeywords
+from rubricrm.generation.options import MAX_LOGPROBS, GenerationOptions, OptionKeywords
 
 INTEGERS = ("max_new_tokens", "top_k", "seed", "logprobs")
 FRACTIONS = ("temperature", "top_p", "min_p", "timeout_s")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from rubricrm import RubricModel
-from rubricrm.bundle import Bundle
 from rubricrm.errors import BundleInvalid
-from rubricrm.prefix import Prefix, compute_prefix, open_prefix
-from rubricrm.session import Session
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prefix import Prefix, compute_prefix, open_prefix
+from rubricrm.runtime.session import Session
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 

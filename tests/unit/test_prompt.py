@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.bundle import Bundle
 from rubricrm.errors import OptionInvalid, RequestInvalid
-from rubricrm.manifest import REQUEST_FIELD, ChatFacts, PromptFacts, RoleFacts
-from rubricrm.prompt import Prompt, check_text, common_prefix
-from rubricrm.tokenizer import Tokenizer
-from rubricrm_export.prompt_source import read_chat
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.manifest import REQUEST_FIELD, ChatFacts, PromptFacts, RoleFacts
+from rubricrm.runtime.prompt import Prompt, check_text, common_prefix
+from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm_export.checkpoint.prompt_source import read_chat
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 QWEN3 = SHARED / "qwen3-tokenizer" / "tokenizer.json"

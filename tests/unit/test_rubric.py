@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import OptionInvalid, RubricMalformed
-from rubricrm.rubric import ISSUE_CODES, Criterion, Issue, Kind, Rubric, RubricReader, parse
+from rubricrm.rubric.rubric import ISSUE_CODES, Criterion, Issue, Kind, Rubric, RubricReader, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = sorted((ROOT / "tests" / "cases" / "rubric").glob("*.json"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rubricrm.options import GenerationOptions
-from rubricrm.sampling import choose, logprobs, probabilities, uniform
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.generation.sampling import choose, logprobs, probabilities, uniform
 
 Row = NDArray[np.float32]
 

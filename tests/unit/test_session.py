@@ -15,11 +15,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from rubricrm import RubricModel
-from rubricrm.bundle import Bundle
 from rubricrm.errors import ModelClosed, OptionInvalid, RubricrmError, RuntimeFailed, RuntimeMissing
-from rubricrm.kv_cache import STORAGE_TYPES, KVCache
-from rubricrm.manifest import ModelFacts
-from rubricrm.session import (
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.kv_cache import STORAGE_TYPES, KVCache
+from rubricrm.runtime.manifest import ModelFacts
+from rubricrm.runtime.session import (
     _ELEMENT_TYPES,
     _RECORD_ASSIGNMENT,
     Session,
@@ -63,7 +63,7 @@ def test_threads_out_of_range_are_refused(bundle: Bundle, threads: Any) -> None:
 
 
 def test_the_threads_default_to_the_usable_cores(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rubricrm.session.usable_cores", lambda: 3)
+    monkeypatch.setattr("rubricrm.runtime.session.usable_cores", lambda: 3)
     session = Session(bundle)
     assert session.threads == 3
     session.close()
@@ -89,7 +89,7 @@ def test_a_provider_that_onnx_runtime_left_out_is_missing(bundle: Bundle, monkey
         assert providers == ["CUDAExecutionProvider"]
         return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
 
-    monkeypatch.setattr("rubricrm.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
     monkeypatch.setattr("onnxruntime.InferenceSession", open_on_the_cpu)
     with pytest.raises(
         RuntimeMissing, match="did not load CUDAExecutionProvider and would run on CPUExecutionProvider"
@@ -114,7 +114,7 @@ def test_heavy_operators_without_a_kernel_on_the_device_are_named(
             assigned("CPUExecutionProvider", ("", "Gather"), *(("com.microsoft", name) for name in misplaced)),
         ],
     )
-    monkeypatch.setattr("rubricrm.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: graph)
     if not misplaced:
         assert open_graph(bundle.file("model.onnx"), threads=1, device="cuda") is graph
@@ -135,7 +135,7 @@ def test_what_a_graph_runs_on_is_recorded_by_the_installed_runtime(bundle: Bundl
 def test_nothing_falls_back_to_the_cpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rubricrm.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
     with pytest.raises((RuntimeMissing, RuntimeFailed)), pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
     assert capfd.readouterr().out == ""

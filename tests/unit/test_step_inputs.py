@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from rubricrm.manifest import KV_UPDATES
-from rubricrm.step_inputs import STEP_INPUTS, ConcatenateInputs, ScatterInputs, SharedInputs
+from rubricrm.runtime.manifest import KV_UPDATES
+from rubricrm.runtime.step_inputs import STEP_INPUTS, ConcatenateInputs, ScatterInputs, SharedInputs
 
 
 def as_lists(inputs: object) -> dict[str, list[object]]:

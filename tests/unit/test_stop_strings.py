@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.stop_strings import StopStrings
+from rubricrm.generation.stop_strings import StopStrings
 
 
 def run(strings: list[str], pieces: list[str]) -> tuple[list[str], str, str | None]:

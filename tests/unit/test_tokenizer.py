@@ -11,7 +11,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import BundleInvalid, RequestInvalid
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.runtime.tokenizer import Tokenizer
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 QWEN3 = Path(__file__).resolve().parents[3] / "shared" / "qwen3-tokenizer" / "tokenizer.json"

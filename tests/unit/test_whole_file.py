@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from rubricrm.whole_file import write_whole
+from rubricrm.runtime.whole_file import write_whole
 
 
 def test_bytes_and_text(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from rubricrm.errors import OptionInvalid, RuntimeFailed
-from rubricrm.manifest import REQUEST_FIELD
 from rubricrm.model import RubricModel
+from rubricrm.runtime.manifest import REQUEST_FIELD
 
 _TIMEOUT_S = 600
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rubricrm.prompt import common_prefix
-from rubricrm.rubric import parse
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.rubric.rubric import parse
+from rubricrm.runtime.prompt import common_prefix
+from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.certify.answers import Answer, Answerer
-from rubricrm_export.rubric_agreement import RubricAgreement, WrittenRubric, compare_rubrics
+from rubricrm_export.measure.rubric_agreement import RubricAgreement, WrittenRubric, compare_rubrics
 
 MAX_NEW_TOKENS = 320
 # Sums in another order, and 16-bit numbers, flip a token where two are nearly as probable; the rest of a rubric then

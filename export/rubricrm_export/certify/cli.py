@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 from rubricrm.errors import DependencyMissing, OptionInvalid, QualityTooLow, TargetExists
-from rubricrm.manifest import DEVICES
-from rubricrm.whole_file import write_whole
+from rubricrm.runtime.manifest import DEVICES
+from rubricrm.runtime.whole_file import write_whole
 
-from rubricrm_export.progress_bar import no_progress, progress_bar
+from rubricrm_export.system.progress_bar import no_progress, progress_bar
 
 if TYPE_CHECKING:
     from rubricrm_export.certify.answers import Answerer
@@ -75,10 +75,10 @@ def _certificate(
     min_rubrics: float | None,
 ) -> Certificate:
     try:
-        from rubricrm.bundle import Bundle
-        from rubricrm.tokenizer import Tokenizer
+        from rubricrm.runtime.bundle import Bundle
+        from rubricrm.runtime.tokenizer import Tokenizer
 
-        from rubricrm_export.calibration import builtin_requests
+        from rubricrm_export.calibrate.texts import builtin_requests
         from rubricrm_export.certify import certification
         from rubricrm_export.certify.answers import BundleAnswerer
         from rubricrm_export.certify.environment import environment
@@ -104,7 +104,7 @@ def _certificate(
 
 
 def _candidate(target: str, template: str, device: str | None) -> Answerer:
-    from rubricrm.bundle import Bundle
+    from rubricrm.runtime.bundle import Bundle
 
     from rubricrm_export.certify.answers import BundleAnswerer, ServerAnswerer
     from rubricrm_export.certify.served_directory import DirectoryAnswerer

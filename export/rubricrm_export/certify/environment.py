@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rubricrm.errors import DependencyMissing
-from rubricrm.machine import usable_cores
+from rubricrm.runtime.machine import usable_cores
 
-from rubricrm_export.gpu import find_gpu
+from rubricrm_export.system.gpu import find_gpu
 
 _PACKAGES = ("rubricrm", "onnxruntime", "onnxruntime-gpu", "numpy", "tensorrt-llm", "tensorrt-edgellm", "vllm")
 

@@ -20,8 +20,8 @@ from rubricrm.errors import DependencyMissing, RuntimeFailed
 from rubricrm_export.certify.answers import Answer, ServerAnswerer
 from rubricrm_export.tensorrt.commands import VERSIONS, serve
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
-from rubricrm_export.tensorrt.engine_build import build_engine
 from rubricrm_export.tensorrt.support import choose
+from rubricrm_export.tensorrt_build.engine_build import build_engine
 
 # A server loads weights, compiles kernels, and some build an engine first.
 _START_S, _END_S = 3600.0, 30.0

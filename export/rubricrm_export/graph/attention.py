@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from rubricrm_export.architecture import Architecture
+from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.graph.builder import DecoderBuilder
 from rubricrm_export.graph.decoder_form import DecoderForm
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rubricrm_export.architecture import EMBEDDING, LM_HEAD, Architecture
+from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.graph.attention import attention
 from rubricrm_export.graph.builder import DecoderBuilder
 from rubricrm_export.graph.decoder_form import DecoderForm, describe, named_input

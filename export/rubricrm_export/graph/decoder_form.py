@@ -7,7 +7,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
-from rubricrm_export.architecture import Architecture
+from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.graph.builder import DecoderBuilder
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, TableStorage
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 

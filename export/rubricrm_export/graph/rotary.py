@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rubricrm_export.architecture import Architecture
+from rubricrm_export.checkpoint.architecture import Architecture
 
 
 def rotary_tables(architecture: Architecture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from rubricrm_export.architecture import Architecture
+from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.graph.builder import DecoderBuilder
 from rubricrm_export.graph.decoder_form import cache_pair, cache_shape, describe, named_input
 from rubricrm_export.graph.rotary import rotary_tables

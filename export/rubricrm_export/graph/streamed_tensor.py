@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from rubricrm.errors import CheckpointUnsupported
 
-from rubricrm_export.checkpoint_tensor import CheckpointTensor, require_finite_weights
+from rubricrm_export.checkpoint.tensor import CheckpointTensor, require_finite_weights
 from rubricrm_export.graph.builder import NUMPY_TYPES
 
 # A conversion holds a block in float32 and in both types at once.

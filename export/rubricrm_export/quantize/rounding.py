@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rubricrm_export.checkpoint_tensor import CheckpointTensor, require_finite_weights
+from rubricrm_export.checkpoint.tensor import CheckpointTensor, require_finite_weights
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 

@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from rubricrm.errors import OptionInvalid
-from rubricrm.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
+from rubricrm.runtime.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
 
 from rubricrm_export.quantize.grid import Fp8Grid, Grid, IntegerGrid
 from rubricrm_export.quantize.vocabulary import HEAD_BLOCK_SIZES, HEADS, KV_CACHES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rubricrm.manifest import METHODS as STORED_METHODS
+from rubricrm.runtime.manifest import METHODS as STORED_METHODS
 
 METHODS = STORED_METHODS[1:]  # a manifest also knows "none", which nobody asks for
 KV_CACHES = ("model", "int8", "int8-tensor", "fp8")

@@ -1,1 +1,1 @@
-"""Directories for TensorRT-LLM, TensorRT Edge-LLM and vLLM: all that needs no GPU, written without their packages."""
+"""Directories for TensorRT-LLM, TensorRT Edge-LLM and vLLM: what each reader takes, and the files that say it."""

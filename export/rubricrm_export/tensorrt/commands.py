@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rubricrm.manifest import REQUEST_FIELD, Manifest
+from rubricrm.runtime.manifest import REQUEST_FIELD, Manifest
 
 from rubricrm_export.tensorrt.job import EngineLimits
 from rubricrm_export.tensorrt.support import Choice

@@ -7,7 +7,7 @@ from typing import Any
 
 from rubricrm._version import __version__
 
-from rubricrm_export.architecture import Architecture
+from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.tensorrt.support import GROUP_SIZE, Choice
 
 _FLOAT8 = {"dynamic": False, "num_bits": 8, "type": "float"}

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rubricrm.bundle import describe_file
 from rubricrm.errors import BundleInvalid
-from rubricrm.manifest import FileFacts
+from rubricrm.runtime.bundle import describe_file
+from rubricrm.runtime.manifest import FileFacts
 
 from rubricrm_export.tensorrt.job import EngineLimits
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
 
-from rubricrm_export.export_job import OnnxExport
+from rubricrm_export.calibrate.token_text import SELF
+from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.tensorrt.support import Choice, choose
-from rubricrm_export.token_text import SELF
 
 NO_CALIBRATION = "none"
 _MAX_SEQ_LEN = 4096

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rubricrm_export.architecture import EMBEDDING, LM_HEAD
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.float_model import (
+from rubricrm_export.calibrate.float_model import (
     DOWN_PROJ,
     GATE_PROJ,
     GROUPS,
@@ -24,6 +22,8 @@ from rubricrm_export.float_model import (
     UP_PROJ,
     V_PROJ,
 )
+from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.tensorrt.float_type import FloatType
 from rubricrm_export.tensorrt.linear import FloatStorage, Linear, ScaleNames, Storage
 from rubricrm_export.tensorrt.weight_file import WeightTensor, small_tensor

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rubricrm_export.checkpoint import Checkpoint
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 from rubricrm_export.quantize.grid import FP8_MAX, IntegerGrid, TensorFp8Grid
 from rubricrm_export.quantize.matrix import QuantizedMatrix

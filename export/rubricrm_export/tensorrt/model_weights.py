@@ -10,23 +10,23 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from rubricrm.errors import OptionInvalid
-from rubricrm.machine import usable_cores
+from rubricrm.runtime.machine import usable_cores
 
-from rubricrm_export.architecture import LM_HEAD
-from rubricrm_export.calibrated_weights import CalibratedWeights
-from rubricrm_export.checkpoint import Checkpoint
-from rubricrm_export.export_calibration import run_calibration
-from rubricrm_export.export_plan import ExportPlan
-from rubricrm_export.float_model import FloatModel
-from rubricrm_export.memory import check_memory
-from rubricrm_export.progress_bar import Progress
+from rubricrm_export.calibrate.calibrated_weights import CalibratedWeights
+from rubricrm_export.calibrate.float_model import FloatModel
+from rubricrm_export.calibrate.resume import ResumeDirectory
+from rubricrm_export.checkpoint.architecture import LM_HEAD
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.graph.rounded_weights import RoundedWeights
+from rubricrm_export.onnx_bundle.calibration_run import run_calibration
+from rubricrm_export.onnx_bundle.memory import check_memory
+from rubricrm_export.onnx_bundle.plan import ExportPlan
 from rubricrm_export.quantize.grid import IntegerGrid
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.rounding import read_rows, rounded_blocks
-from rubricrm_export.resume import ResumeDirectory
+from rubricrm_export.system.progress_bar import Progress
 from rubricrm_export.tensorrt.job import NO_CALIBRATION, TensorRTExport
 from rubricrm_export.tensorrt.support import GROUP_SIZE, Choice
-from rubricrm_export.weights import RoundedWeights
 
 Float = NDArray[np.float32]
 

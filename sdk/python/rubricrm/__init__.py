@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING
 from rubricrm._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from rubricrm.bundle import Bundle as Bundle
-    from rubricrm.completion import TextResult as TextResult
-    from rubricrm.completion import TextStream as TextStream
     from rubricrm.errors import RubricrmError as RubricrmError
+    from rubricrm.generation.completion import TextResult as TextResult
+    from rubricrm.generation.completion import TextStream as TextStream
+    from rubricrm.generation.options import GenerationOptions as GenerationOptions
     from rubricrm.model import RubricModel as RubricModel
     from rubricrm.model import RubricResult as RubricResult
     from rubricrm.model import RubricStream as RubricStream
     from rubricrm.model import StreamEvent as StreamEvent
-    from rubricrm.options import GenerationOptions as GenerationOptions
-    from rubricrm.rubric import Criterion as Criterion
-    from rubricrm.rubric import Issue as Issue
-    from rubricrm.rubric import Kind as Kind
-    from rubricrm.rubric import Rubric as Rubric
-    from rubricrm.rubric import parse as parse
+    from rubricrm.rubric.rubric import Criterion as Criterion
+    from rubricrm.rubric.rubric import Issue as Issue
+    from rubricrm.rubric.rubric import Kind as Kind
+    from rubricrm.rubric.rubric import Rubric as Rubric
+    from rubricrm.rubric.rubric import parse as parse
+    from rubricrm.runtime.bundle import Bundle as Bundle
 
 _HOMES = {
-    "Bundle": "bundle",
-    "Criterion": "rubric",
-    "GenerationOptions": "options",
-    "Issue": "rubric",
-    "Kind": "rubric",
-    "Rubric": "rubric",
+    "Bundle": "runtime.bundle",
+    "Criterion": "rubric.rubric",
+    "GenerationOptions": "generation.options",
+    "Issue": "rubric.rubric",
+    "Kind": "rubric.rubric",
+    "Rubric": "rubric.rubric",
     "RubricModel": "model",
     "RubricResult": "model",
     "RubricStream": "model",
     "RubricrmError": "errors",
     "StreamEvent": "model",
-    "TextResult": "completion",
-    "TextStream": "completion",
-    "parse": "rubric",
+    "TextResult": "generation.completion",
+    "TextStream": "generation.completion",
+    "parse": "rubric.rubric",
 }
 
 __all__ = [

@@ -13,12 +13,12 @@ import click
 
 from rubricrm._version import __version__
 from rubricrm.errors import RequestInvalid, RubricrmError
-from rubricrm.manifest import DEVICES
+from rubricrm.runtime.manifest import DEVICES
 
 if TYPE_CHECKING:
-    from rubricrm.bundle import Bundle
     from rubricrm.model import RubricModel, RubricResult, RubricStream
-    from rubricrm.rubric import Rubric
+    from rubricrm.rubric.rubric import Rubric
+    from rubricrm.runtime.bundle import Bundle
 
 COMMANDS = "rubricrm.commands"
 INTERRUPTED = 130
@@ -104,7 +104,7 @@ def generate(
 
     Without --model the demo model is used: small, quick, and no measure of RubricRM's quality.
     """
-    from rubricrm.options import GenerationOptions
+    from rubricrm.generation.options import GenerationOptions
 
     text = _request_text(request)
     GenerationOptions(**options)  # a wrong option is said at once, not after a large model was opened
@@ -126,7 +126,7 @@ def parse(file: Path, answers: bool, as_json: bool) -> None:
 
     Any text is read: what is not in the usual form is listed as an issue, and the exit code is 0.
     """
-    from rubricrm.rubric import parse as parse_rubric
+    from rubricrm.rubric.rubric import parse as parse_rubric
 
     contents = _standard_input() if str(file) == "-" else file.read_bytes()
     text = contents.decode("utf-8", errors="replace")
@@ -139,7 +139,7 @@ def parse(file: Path, answers: bool, as_json: bool) -> None:
 
 def _parse_answers(text: str, where: str, *, as_json: bool) -> None:
     """Print the rubrics of a file of answers; exit code 1 where a request failed."""
-    from rubricrm.answer_file import read_answers
+    from rubricrm.rubric.answer_file import read_answers
 
     answers = read_answers(text, where)
     if as_json:
@@ -159,7 +159,7 @@ def _parse_answers(text: str, where: str, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(bundle: Path, verify: bool, as_json: bool) -> None:
     """Show what BUNDLE holds, and check that it is whole."""
-    from rubricrm.bundle import Bundle
+    from rubricrm.runtime.bundle import Bundle
 
     opened = Bundle.open(bundle)
     if verify:

@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rubricrm._version import __version__
-from rubricrm.cuda import is_gpu_package_installed
 from rubricrm.errors import RubricrmError
-from rubricrm.machine import cache_directory, total_memory_bytes, usable_cores
-from rubricrm.session import runtime_facts
+from rubricrm.runtime.cuda import is_gpu_package_installed
+from rubricrm.runtime.machine import cache_directory, total_memory_bytes, usable_cores
+from rubricrm.runtime.session import runtime_facts
 
 # What each part needs, by distribution name; the part's name is that of the extra.
 _PARTS: Mapping[str, tuple[str, ...]] = {

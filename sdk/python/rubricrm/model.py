@@ -10,16 +10,16 @@ from threading import Event
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from rubricrm.bundle import Bundle
-from rubricrm.completion import TextResult, TextStream, Timings, Usage
-from rubricrm.engine import Engine
-from rubricrm.options import GenerationOptions, OptionKeywords
-from rubricrm.prefix import open_prefix
-from rubricrm.prompt import Prompt
-from rubricrm.rubric import Criterion, Rubric, RubricReader, parse
-from rubricrm.sampling import TokenLogprobs
-from rubricrm.session import Session
-from rubricrm.tokenizer import Tokenizer
+from rubricrm.generation.completion import TextResult, TextStream, Timings, Usage
+from rubricrm.generation.engine import Engine
+from rubricrm.generation.options import GenerationOptions, OptionKeywords
+from rubricrm.generation.sampling import TokenLogprobs
+from rubricrm.rubric.rubric import Criterion, Rubric, RubricReader, parse
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prefix import open_prefix
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tokenizer import Tokenizer
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
 

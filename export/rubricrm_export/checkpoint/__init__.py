@@ -1,0 +1,1 @@
+"""A Hugging Face directory: what it is, its config, tensors, tokenizer files, chat template and stop ids."""

@@ -1,0 +1,260 @@
+"""The files of a checkpoint directory: which there are, whether they are whole, and what the weights' headers say.
+
+Whether the tensors fit the architecture is `checkpoint`'s concern.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rubricrm.errors import CheckpointInvalid
+from rubricrm.runtime.bundle import LFS_POINTER
+from safetensors import SafetensorError, safe_open
+
+from rubricrm_export.checkpoint.tensor import CheckpointTensor
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+# What else a bundle may be made from: the tokenizer's settings, the chat template, and the card with the prompt.
+COMPANIONS = (
+    GENERATION_CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "README.md",
+)
+
+_DOWNLOAD_AGAIN = "Download the file again."
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the headers of the weight files say.
+
+    Attributes:
+        files: Relative file names, the index first where there is one.
+        tensors: Every stored tensor by its name, unchecked.
+    """
+
+    files: list[str]
+    tensors: dict[str, CheckpointTensor]
+
+
+def require_checkpoint_directory(path: Path) -> None:
+    """Refuse what is no Hugging Face checkpoint directory, saying what it is instead.
+
+    Raises:
+        CheckpointInvalid: Nothing there, a file, an empty directory, or one without config.json.
+    """
+    if not path.exists():
+        raise CheckpointInvalid(
+            f"{path}: no such directory. Pass the directory of a checkpoint, or a Hugging Face name such as org/model."
+        )
+    if not path.is_dir():
+        raise CheckpointInvalid(f"{path}: is a file, expected a checkpoint directory. Pass {path.parent} instead.")
+    if (path / CONFIG).is_file():
+        return
+    found = sorted(entry.name for entry in path.iterdir())
+    if not found:
+        raise CheckpointInvalid(f"{path}: the directory is empty, expected {CONFIG} and {WEIGHTS}.")
+    listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    raise CheckpointInvalid(f"{path}: no {CONFIG}, found {listed}. {_foreign_remedy(path)}")
+
+
+def _foreign_remedy(path: Path) -> str:
+    for pattern, remedy in (
+        ("rubricrm.json", "This is a bundle, already exported: open it with RubricModel.open."),
+        ("adapter_config.json", "This is an adapter: merge it into its base model first (PEFT's merge_and_unload)."),
+        ("*.gguf", "GGUF files are not read: use the Hugging Face checkpoint they were made from."),
+        ("pytorch_model*.bin", _CONVERT_TO_SAFETENSORS),
+    ):
+        if any(path.glob(pattern)):
+            return remedy
+    return f"Pass the directory that holds {CONFIG}, the tokenizer and the safetensors files."
+
+
+_CONVERT_TO_SAFETENSORS = (
+    "Convert pytorch_model.bin to safetensors first: with transformers, "
+    "AutoModelForCausalLM.from_pretrained(PATH).save_pretrained(OUT, safe_serialization=True)."
+)
+
+
+def companion_files(path: Path) -> list[str]:
+    """Names of the configuration, tokenizer and card files that are there, each known to be no LFS pointer.
+
+    Raises:
+        CheckpointInvalid: No tokenizer.json, or a Git LFS pointer in place of a file.
+    """
+    if not (path / TOKENIZER).is_file():
+        raise CheckpointInvalid(
+            f"{path / TOKENIZER}: {_absence(path / TOKENIZER)}. Without it no bundle can be made: copy it from the "
+            "base model, or write it with transformers' AutoTokenizer.from_pretrained(PATH).save_pretrained(PATH)."
+        )
+    names = [CONFIG, *(name for name in COMPANIONS if (path / name).is_file())]
+    for name in names:
+        refuse_lfs_pointer(path / name)
+    return names
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Refuse the 130-byte text that `git clone` leaves in place of a large file when Git LFS is not set up.
+
+    Raises:
+        CheckpointInvalid: The file is such a pointer, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+    except OSError as error:
+        raise CheckpointInvalid(f"{path}: cannot be read ({error.strerror}).") from error
+    if start == LFS_POINTER:
+        raise CheckpointInvalid(
+            f"{path}: is a Git LFS pointer, expected the file itself. Run `git lfs pull` in the checkpoint's directory."
+        )
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """Parse a JSON file that must hold an object.
+
+    Raises:
+        CheckpointInvalid: Unreadable, not JSON, or another JSON value.
+    """
+    refuse_lfs_pointer(path)
+    try:
+        parsed = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointInvalid(f"{path}: is not JSON ({error}). {_DOWNLOAD_AGAIN}") from error
+    if not isinstance(parsed, dict):
+        raise CheckpointInvalid(f"{path}: holds a JSON {type(parsed).__name__}, expected an object. {_DOWNLOAD_AGAIN}")
+    return parsed
+
+
+def read_tokenizer_config(checkpoint: Path) -> dict[str, object]:
+    """Parse a checkpoint's tokenizer_config.json; an empty object if there is none.
+
+    Raises:
+        CheckpointInvalid: As `read_json_object`.
+    """
+    path = checkpoint / TOKENIZER_CONFIG
+    return read_json_object(path) if path.is_file() else {}
+
+
+def read_weights(path: Path) -> Weights:
+    """Read the headers of a checkpoint's weight files.
+
+    `model.safetensors` wins over an index beside it, as in transformers.
+
+    Raises:
+        CheckpointInvalid: No weights, a shard missing, the index malformed, or a file damaged.
+    """
+    if (path / WEIGHTS).is_file():
+        return Weights([WEIGHTS], read_header(path / WEIGHTS))
+    if not (path / WEIGHTS_INDEX).is_file():
+        raise CheckpointInvalid(_no_weights(path))
+    index = _read_index(path / WEIGHTS_INDEX)
+    shards = sorted(set(index.values()))
+    _require_shards(path, shards)
+    headers = {shard: read_header(path / shard) for shard in shards}
+    _require_indexed_tensors(path, index, headers)
+    # What a shard holds beside the index's tensors is kept: transformers loads it, so it must be judged too.
+    tensors = {name: tensor for header in headers.values() for name, tensor in header.items()}
+    tensors |= {name: headers[shard][name] for name, shard in index.items()}
+    return Weights([WEIGHTS_INDEX, *shards], tensors)
+
+
+def _no_weights(path: Path) -> str:
+    if any(path.glob("pytorch_model*.bin")):
+        return f"{path}: no {WEIGHTS}, found pytorch_model.bin. {_CONVERT_TO_SAFETENSORS}"
+    return (
+        f"{path}: no weights: neither {WEIGHTS} nor {WEIGHTS_INDEX} is there. "
+        "Finish the download; weights in another format must be converted to safetensors first."
+    )
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    weight_map = read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, Mapping) or not weight_map:
+        raise CheckpointInvalid(f'{path}: "weight_map" is no object of tensors and shards. {_DOWNLOAD_AGAIN}')
+    for tensor, shard in weight_map.items():
+        # A shard lies beside its index. Anything else could read a file that the user never meant to publish.
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or {"/", "\\", "\0"} & set(shard):
+            raise CheckpointInvalid(
+                f'{path}: tensor "{tensor}" is in {json.dumps(shard)}, expected the name of a .safetensors file '
+                "inside the checkpoint's directory, without a path."
+            )
+    return dict(weight_map)
+
+
+def _absence(path: Path) -> str:
+    return "is a broken link" if path.is_symlink() else "is missing"
+
+
+def _require_shards(path: Path, names: list[str]) -> None:
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise CheckpointInvalid(
+            f"{path / missing[0]}: this shard {_absence(path / missing[0])} "
+            f"({len(missing)} of {len(names)} shards are not there). Finish the download."
+        )
+
+
+def _require_indexed_tensors(
+    path: Path, index: dict[str, str], headers: Mapping[str, Mapping[str, CheckpointTensor]]
+) -> None:
+    lost = [tensor for tensor, shard in index.items() if tensor not in headers[shard]]
+    if lost:
+        raise CheckpointInvalid(
+            f'{path / index[lost[0]]}: lacks tensor "{lost[0]}", which {WEIGHTS_INDEX} says is in it '
+            f"({len(lost)} such tensors). Download index and shards again, both of the same revision."
+        )
+
+
+def read_header(path: Path) -> dict[str, CheckpointTensor]:
+    """The tensors of one safetensors file by name; their values are not read.
+
+    Raises:
+        CheckpointInvalid: Empty, a Git LFS pointer, truncated, or with a header that is not one.
+    """
+    refuse_lfs_pointer(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointInvalid(
+            f"{path}: {_damage(path) or f'is no sound safetensors file ({error})'}. {_DOWNLOAD_AGAIN}"
+        ) from error
+    return {
+        name: CheckpointTensor(name, tuple(stored.get_shape()), stored.get_dtype(), path, name)
+        for name, stored in slices.items()
+    }
+
+
+def _damage(path: Path) -> str:
+    """Say in a user's words why a safetensors file was refused; empty when only the library knows."""
+    size = path.stat().st_size
+    if size < 8:
+        return f"has {size} bytes, expected a safetensors file (its first 8 bytes are the size of its header)"
+    with path.open("rb") as file:
+        (header_size,) = struct.unpack("<Q", file.read(8))
+        if header_size > size - 8:
+            return f"is no whole safetensors file: its header claims {header_size} bytes, the file has {size}"
+        try:
+            header = json.loads(file.read(header_size))
+        except ValueError:
+            return "is no safetensors file: its header is not JSON"
+    try:
+        end = 8 + header_size + max(entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__")
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return ""
+    return f"is cut off or damaged: its header promises {end} bytes, the file has {size}" if end != size else ""

@@ -1,0 +1,1 @@
+"""`rubricrm export onnx`: plan, calibrate, write, measure, publish."""

@@ -1,0 +1,125 @@
+"""The files of a bundle, written into a directory that nobody sees yet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+from rubricrm.runtime.bundle import Bundle, describe_file
+from rubricrm.runtime.machine import usable_cores
+from rubricrm.runtime.manifest import Manifest
+from rubricrm.runtime.prefix import FILE_NAME as PREFIX_FILE
+from rubricrm.runtime.prefix import compute_prefix
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.tokenizer import Tokenizer
+
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.checkpoint.files import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer_config
+from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
+from rubricrm_export.checkpoint.prompt_source import CHAT_TEMPLATE_FILE
+from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
+from rubricrm_export.graph.writer import GRAPH_FILE, write_graph
+from rubricrm_export.onnx_bundle.genai_config import genai_config
+from rubricrm_export.onnx_bundle.options import OnnxExport
+from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan
+from rubricrm_export.system.progress_bar import Progress
+from rubricrm_export.system.published_directory import (
+    check_space,
+    describe_files,
+    scratch_directory,
+    write_files,
+    write_manifest,
+)
+
+GENAI_CONFIG_FILE = "genai_config.json"
+
+
+def write_bundle_files(
+    job: OnnxExport,
+    plan: ExportPlan,
+    checkpoint: Checkpoint,
+    weights: WeightSource,
+    kv: KVStorage,
+    directory: Path,
+    on_progress: Callable[[int, int], None],
+) -> Bundle:
+    """Write a bundle without its prefix, and without the hashes of the checkpoint, which a copy can do without."""
+
+    def report(done: int) -> None:
+        on_progress(min(done, plan.weight_bytes), plan.weight_bytes)
+
+    report(0)
+    write_graph(checkpoint, plan.scheme, weights, kv, directory, report)
+    report(plan.weight_bytes)
+    write_companions(checkpoint.path, job.chat_template, plan.manifest, directory)
+    return write_manifest(directory, replace(plan.manifest, files=describe_files(directory)))
+
+
+def write_companions(checkpoint: Path, chat_template: Path | None, manifest: Manifest, directory: Path) -> None:
+    """Write the files beside the graph that follow from a checkpoint's directory."""
+    tokenizer_config = _tokenizer_config(checkpoint, chat_template)
+    files = {
+        TOKENIZER: (checkpoint / TOKENIZER).read_bytes(),
+        TOKENIZER_CONFIG: (json.dumps(tokenizer_config, ensure_ascii=False, indent=2) + "\n").encode(),
+    }
+    if manifest.graph.kv_update == "shared":  # it runs no other graph of ours
+        files[GENAI_CONFIG_FILE] = genai_config(manifest).encode()
+    write_files(directory, files)
+
+
+def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, object]:
+    """Return tokenizer_config.json with the chat template inside, where other runtimes look for it."""
+    template = chat_template or path / CHAT_TEMPLATE_FILE
+    # onnxruntime-genai reads no chat template where no class is named; this is the one of a bare tokenizer.json.
+    config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config |= read_tokenizer_config(path)
+    if template.is_file():
+        config["chat_template"] = template.read_text("utf-8")
+    return config
+
+
+@contextmanager
+def copy_of(
+    job: OnnxExport, checkpoint: Checkpoint, weights: str | None, name: str, on_progress: Progress
+) -> Iterator[Bundle]:
+    """Make another bundle of the same checkpoint for the CPU, for as long as the block runs."""
+    with scratch_directory(job.target, name) as directory:
+        copy = OnnxExport(
+            str(checkpoint.path),
+            directory,
+            weights=weights,
+            prompt_template=job.prompt_template,
+            chat_template=job.chat_template,
+        )
+        resolved = ResolvedCheckpoint(checkpoint.path, None, None)
+        plan = make_plan(copy, resolved, checkpoint)
+        check_space(directory, plan.weight_bytes)
+        directory.mkdir()
+        rounded = RoundedWeights(checkpoint, plan.scheme, ir.DataType.FLOAT, usable_cores())
+        report = partial(on_progress, f"Making a {name}")
+        yield write_bundle_files(copy, plan, checkpoint, rounded, KVStorage(ir.DataType.FLOAT), directory, report)
+
+
+def add_prefix(bundle: Bundle, plan: ExportPlan) -> None:
+    """Add the prefix of a small model."""
+    manifest = bundle.manifest
+    if not plan.is_small or manifest.prefix.num_tokens == 0:
+        return
+    path = bundle.path / PREFIX_FILE
+    prompt = Prompt(manifest.prompt, Tokenizer.from_file(bundle.file(TOKENIZER)))
+    session = Session(bundle)
+    compute_prefix(session, prompt.fixed_prefix()).save(path)
+    session.close()
+    # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
+    shutil.copymode(bundle.path / GRAPH_FILE, path)
+    files = {**manifest.files, PREFIX_FILE: describe_file(path)}
+    prefix = replace(manifest.prefix, file=PREFIX_FILE)
+    write_manifest(bundle.path, replace(manifest, prefix=prefix, files=files))

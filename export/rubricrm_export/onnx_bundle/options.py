@@ -1,0 +1,126 @@
+"""What to export and how: the options of `rubricrm export onnx`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.manifest import TARGETS, WEIGHTS
+
+from rubricrm_export.calibrate.token_text import SELF
+from rubricrm_export.quantize.scheme import Scheme
+
+_TENSORRT_CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """The options of an export to ONNX.
+
+    Attributes:
+        source: A checkpoint's directory, or the name of a repository on the Hugging Face hub.
+        target: The bundle to write.
+        weights: "fp32" ... "int4", or None for the float type that the checkpoint stores.
+        device: "cpu", "cuda" or "tensorrt".
+        activations, kv, method, block_size, symmetric, head, head_block_size: See `Scheme.of`.
+        calibration: "self": the model writes the text that calibration runs on; or a file's path.
+        eval_text: The text that the loss is measured on; None: held-out requests with rubrics.
+        rubrics: Let a small model and its bundle write rubrics, to compare these too.
+        max_kl: Refuse a bundle that loses more, nats a token.
+        min_top1: Refuse a bundle that agrees less, 0 to 1.
+        resume: Continue an export that was interrupted.
+        force: Replace an existing bundle; forget an interrupted export.
+        context_length: For "tensorrt": length of the buffers of keys and values; None: 2048, or the model's context.
+    """
+
+    source: str
+    target: Path
+    weights: str | None = None
+    device: str = "cpu"
+    activations: str = "none"
+    kv: str = "model"
+    method: str | None = None
+    block_size: str | None = None
+    symmetric: bool | None = None
+    head: str | None = None
+    head_block_size: str | None = None
+    calibration: str = SELF
+    eval_text: Path | None = None
+    rubrics: bool = True
+    max_kl: float | None = None
+    min_top1: float | None = None
+    prompt_template: Path | None = None
+    chat_template: Path | None = None
+    revision: str | None = None
+    resume: bool = False
+    force: bool = False
+    context_length: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what needs no checkpoint."""
+        if self.weights is not None and self.weights not in WEIGHTS:
+            raise OptionInvalid(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}.")
+        if self.device not in TARGETS:
+            raise OptionInvalid(f"target must be one of {', '.join(TARGETS)}, got {self.device!r}.")
+        if self.context_length is not None:
+            if self.device != "tensorrt":
+                raise OptionInvalid(
+                    f"--context-length has no meaning with --target {self.device}, whose buffers are as long as "
+                    "requests need. Leave it out, or pass --target tensorrt."
+                )
+            if self.context_length < 1:
+                raise OptionInvalid(f"context-length must be at least 1, got {self.context_length}.")
+        for name, value, most in (("max-kl", self.max_kl, math.inf), ("min-top1", self.min_top1, 1.0)):
+            if value is not None and not (0 <= value <= most and math.isfinite(value)):
+                limit = "a finite number, at least 0" if most == math.inf else "from 0 to 1"
+                raise OptionInvalid(f"{name} must be {limit}, got {value}.")
+
+    def scheme(self, float_weights: str) -> Scheme:
+        """Return the quantization for a checkpoint that stores `float_weights`; errors as `Scheme.of`."""
+        return Scheme.of(
+            self.device,
+            float_weights,
+            weights=self.weights,
+            activations=self.activations,
+            kv=self.kv,
+            method=self.method,
+            block_size=self.block_size,
+            symmetric=self.symmetric,
+            head=self.head,
+            head_block_size=self.head_block_size,
+        )
+
+    @property
+    def most_positions(self) -> int | None:
+        """Positions of the model's context to use; None: all."""
+        # Each step of such a graph reads the whole buffer: at the 4B shape 0.3 GB of 2,048 positions, beside 2.3 GB of
+        # INT4 weights. A rubric is about 200 tokens after a prompt of 330.
+        return self.context_length or (_TENSORRT_CONTEXT if self.device == "tensorrt" else None)
+
+    @property
+    def command(self) -> str:
+        """The command line without its paths, for the provenance."""
+        words = ["rubricrm export onnx", Path(self.source).name, f"--target {self.device}"]
+        options = {
+            "weights": self.weights,
+            "activations": None if self.activations == "none" else self.activations,
+            "kv": None if self.kv == "model" else self.kv,
+            "method": self.method,
+            "block-size": self.block_size,
+            "head": self.head,
+            "head-block-size": self.head_block_size,
+            "calibration": None if self.calibration == SELF else Path(self.calibration).name,
+            "eval-text": self.eval_text and self.eval_text.name,
+            "max-kl": self.max_kl,
+            "min-top1": self.min_top1,
+            "prompt-template": self.prompt_template and self.prompt_template.name,
+            "chat-template": self.chat_template and self.chat_template.name,
+            "revision": self.revision,
+            "context-length": self.context_length,
+        }
+        words += [f"--{name} {value}" for name, value in options.items() if value is not None]
+        if self.symmetric is not None:
+            words.append("--symmetric" if self.symmetric else "--asymmetric")
+        return " ".join(words)

@@ -1,0 +1,233 @@
+"""What an export will write, known before any weight is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from rubricrm._version import __version__
+from rubricrm.errors import CheckpointInvalid, OptionInvalid, PromptTemplateInvalid
+from rubricrm.runtime.manifest import (
+    REQUEST_FIELD,
+    GenerationFacts,
+    GraphFacts,
+    Manifest,
+    ModelFacts,
+    PrefixFacts,
+    PromptFacts,
+    ProvenanceFacts,
+    QuantizationFacts,
+    SourceFacts,
+    TokenizerFacts,
+)
+from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.tokenizer import Tokenizer
+
+from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.checkpoint.files import TOKENIZER
+from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
+from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
+from rubricrm_export.checkpoint.stop_ids import read_stop_ids
+from rubricrm_export.graph.writer import FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
+from rubricrm_export.onnx_bundle.options import OnnxExport
+from rubricrm_export.quantize.grid import Grid
+from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.quantize.vocabulary import BLOCK_SIZES
+
+MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v3, table 8)
+
+# Weights up to this size count as a small model: its prefix is computed at export and shipped.
+_SMALL_MODEL_BYTES = 64 << 20
+_CHECKPOINT_WEIGHTS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+
+
+class Templates(Protocol):
+    """Files that replace a checkpoint's own templates; None: they do not."""
+
+    @property
+    def prompt_template(self) -> Path | None:
+        """Text with {prompt} in it."""
+        ...
+
+    @property
+    def chat_template(self) -> Path | None:
+        """Jinja."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export will write.
+
+    Attributes:
+        manifest: All but the files, their hashes and the measured quality.
+        scheme: What is stored in how many bits.
+        weight_bytes: Size of the weights on disk.
+    """
+
+    manifest: Manifest
+    scheme: Scheme
+    weight_bytes: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the prefix is computed at export and shipped inside the bundle."""
+        return self.weight_bytes <= _SMALL_MODEL_BYTES and self.manifest.graph.target == "cpu"
+
+
+def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpoint) -> ExportPlan:
+    """Check everything that can be checked without reading weights.
+
+    Raises:
+        RubricrmError: The checkpoint or an option is not sound.
+    """
+    architecture = checkpoint.architecture
+    tokenizer = Tokenizer.from_file(checkpoint.path / TOKENIZER)
+    if tokenizer.num_tokens > architecture.vocab_size:
+        raise CheckpointInvalid(
+            f"{checkpoint.path / TOKENIZER}: has {tokenizer.num_tokens} ids, vocab_size in config.json is "
+            f"{architecture.vocab_size}. Tokenizer and config are of different models."
+        )
+    scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
+    _require_divisible(scheme, checkpoint)
+    prompt = read_prompt_facts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
+    graph = _graph_facts(scheme)
+    model = ModelFacts(
+        name=model_name(resolved),
+        architecture=architecture.name,
+        license=read_card_field(checkpoint.path, "license"),
+        num_parameters=architecture.num_parameters(checkpoint.tied),
+        hidden_size=architecture.hidden_size,
+        intermediate_size=architecture.intermediate_size,
+        num_layers=architecture.num_layers,
+        num_heads=architecture.num_heads,
+        num_kv_heads=architecture.num_kv_heads,
+        head_dim=architecture.head_dim,
+        vocab_size=architecture.vocab_size,
+        context_length=architecture.context_length,
+    )
+    quantization = QuantizationFacts(scheme.weights, scheme.activations, graph.kv_type, scheme.method)
+    provenance = ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), tool_versions(), job.command)
+    manifest = make_manifest(model, graph, quantization, tokenizer, prompt, provenance)
+    return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
+
+
+def model_name(resolved: ResolvedCheckpoint) -> str:
+    """Return the name of a checkpoint's model: its repository's, its card's or its directory's."""
+    return resolved.repo or read_card_field(resolved.path, "model_name") or resolved.path.resolve().name
+
+
+def make_manifest(
+    model: ModelFacts,
+    graph: GraphFacts,
+    quantization: QuantizationFacts,
+    tokenizer: Tokenizer,
+    prompt: PromptFacts,
+    provenance: ProvenanceFacts,
+) -> Manifest:
+    """Return a manifest without files, quality and the checkpoint's hashes.
+
+    Raises:
+        PromptTemplateInvalid: The template leaves no room for a request.
+    """
+    return Manifest(
+        model=model,
+        graph=graph,
+        quantization=quantization,
+        tokenizer=TokenizerFacts(TOKENIZER, tokenizer.num_tokens),
+        prompt=prompt,
+        prefix=PrefixFacts(_num_fixed(prompt, tokenizer, model.context_length), file=None),
+        generation=GenerationFacts(min(MAX_NEW_TOKENS, model.context_length)),
+        files={},
+        provenance=provenance,
+    )
+
+
+def make_twin(plan: ExportPlan) -> ExportPlan:
+    """Return the plan of a bundle for the CPU with the same matrices as one for a GPU, to measure these by.
+
+    Keys and values in FP8 stay floats: the CPU has no kernel for them.
+    """
+    scheme = replace(plan.scheme, target="cpu", kv="model" if plan.scheme.kv == "fp8" else plan.scheme.kv)
+    graph = _graph_facts(scheme)
+    quantization = replace(plan.manifest.quantization, kv_cache=graph.kv_type)
+    return replace(plan, manifest=replace(plan.manifest, graph=graph, quantization=quantization), scheme=scheme)
+
+
+def _require_divisible(scheme: Scheme, checkpoint: Checkpoint) -> None:
+    """Check that blocks fill the rows of every matrix, where the operators want that."""
+    size = scheme.block_size
+    if scheme.target != "tensorrt" or size is None:
+        return
+    for name, shape in checkpoint.architecture.tensor_shapes(checkpoint.tied).items():
+        if len(shape) == 2 and name not in (EMBEDDING, LM_HEAD) and shape[1] % size:
+            fitting = [other for other in BLOCK_SIZES if other.isdigit() and shape[1] % int(other) == 0]
+            remedy = f"Pass --block-size {fitting[-1]}" if fitting else "Pass --weights fp8 --activations fp8"
+            raise OptionInvalid(
+                f"{name}: has {shape[1]} inputs, which blocks of {size} do not divide; TensorRT wants whole blocks. "
+                f"{remedy}, or another --target."
+            )
+
+
+def _graph_facts(scheme: Scheme) -> GraphFacts:
+    kv_update = "scatter" if scheme.target == "tensorrt" else "shared"
+    types = TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)]
+    return GraphFacts(GRAPH_FILE, scheme.target, kv_update, *types)
+
+
+def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -> int:
+    num_fixed = len(Prompt(prompt, tokenizer).fixed_prefix())
+    if num_fixed >= context_length:
+        raise PromptTemplateInvalid(
+            f"{prompt.template_source}: {num_fixed} tokens stand before {REQUEST_FIELD}, the model's context holds "
+            f"{context_length}: no request fits. Pass another template: --prompt-template FILE."
+        )
+    return num_fixed
+
+
+def read_prompt_facts(
+    path: Path,
+    config: Mapping[str, object],
+    generation_config: Mapping[str, object] | None,
+    templates: Templates,
+    tokenizer: Tokenizer,
+) -> PromptFacts:
+    """Read the templates and the stop ids of a checkpoint's directory.
+
+    Raises:
+        PromptTemplateInvalid: A template is not usable.
+        CheckpointInvalid: No stop id.
+    """
+    template, source = read_prompt_template(path, templates.prompt_template)
+    return PromptFacts(
+        template=template,
+        template_sha256=template_sha256(template),
+        template_source=source,
+        chat=read_chat(path, templates.chat_template, tokenizer.added_tokens),
+        stop_ids=read_stop_ids(path, config, generation_config, tokenizer),
+    )
+
+
+def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:
+    total = 0
+    for name, shape in checkpoint.architecture.tensor_shapes(checkpoint.tied).items():
+        grid: Grid | None = None
+        if name in (EMBEDDING, LM_HEAD):
+            grid = scheme.head_grid
+        elif len(shape) == 2 and scheme.weights not in FLOAT_TYPES:
+            grid = scheme.grid
+        if grid is not None:
+            total += grid.num_bytes(shape[0], shape[1])
+        else:
+            total += int(FLOAT_TYPES[scheme.float_weights].itemsize) * math.prod(shape)
+    return total
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions that a bundle's bytes depend on."""
+    return {"rubricrm": __version__, **{name: version(name) for name in ("onnx", "onnx-ir", "numpy", "safetensors")}}

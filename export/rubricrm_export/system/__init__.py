@@ -1,0 +1,1 @@
+"""The machine around an export: other programs, the GPU, progress, termination, directories that appear whole."""

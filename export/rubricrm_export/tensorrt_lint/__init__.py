@@ -1,0 +1,1 @@
+"""Faults in directories for TensorRT that their readers accept in silence."""

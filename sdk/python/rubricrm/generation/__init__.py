@@ -1,0 +1,1 @@
+"""Tokens one after another: options, sampling, the engine, completion."""

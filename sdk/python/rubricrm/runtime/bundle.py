@@ -1,0 +1,158 @@
+"""A bundle on disk: open, check against its manifest, verify. Knows no ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from rubricrm.errors import BundleInvalid, BundleNotFound
+from rubricrm.runtime.manifest import FileFacts, Manifest
+
+MANIFEST_NAME = "rubricrm.json"
+LFS_POINTER = b"version https://git-lfs"
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A directory whose manifest was read and whose files have the sizes that it states.
+
+    A bundle is read-only: its files are mapped while a model is open, and must not be overwritten in place.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str, *, verify: bool = False) -> Self:
+        """Open a bundle.
+
+        Args:
+            path: The bundle's directory.
+            verify: Also hash every file (about 1 s a gigabyte); without it only sizes are compared.
+
+        Raises:
+            BundleNotFound: No such directory, or no manifest in it.
+            BundleInvalid: The manifest or a file contradicts the contract.
+            BundleVersionUnsupported: Written in another format version.
+        """
+        path = Path(path)
+        bundle = cls(path, Manifest.from_json(_read_manifest(path), str(path / MANIFEST_NAME)))
+        bundle._check_files()
+        if verify:
+            bundle.verify()
+        return bundle
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file listed in the manifest."""
+        return self.path / name
+
+    @cached_property
+    def manifest_sha256(self) -> str:
+        """SHA-256 of the manifest's bytes: it names this bundle in the cache directory."""
+        return hashlib.sha256((self.path / MANIFEST_NAME).read_bytes()).hexdigest()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(entry.size for entry in self.manifest.files.values())
+
+    def verify(self, on_progress: Callable[[int], None] | None = None) -> None:
+        """Hash every file and compare with the manifest; `on_progress` gets the bytes read since its last call.
+
+        Raises:
+            BundleInvalid: A file's contents changed.
+        """
+        for name, expected in self.manifest.files.items():
+            try:
+                digest = file_sha256(self.file(name), on_progress)
+            except OSError as error:
+                raise BundleInvalid(f"{self.file(name)}: cannot be read ({error}). Copy the bundle again.") from error
+            if digest != expected.sha256:
+                raise BundleInvalid(
+                    f"{self.file(name)}: SHA-256 is {digest}, the manifest says {expected.sha256}: "
+                    "the file was changed or damaged. Copy or export the bundle again."
+                )
+
+    def _check_files(self) -> None:
+        for name, expected in self.manifest.files.items():
+            _check_file(self.file(name), expected)
+        known = {MANIFEST_NAME, *self.manifest.files}
+        # Hidden names are the file manager's business (.DS_Store), and nothing reads them.
+        extra = sorted(p.name for p in _entries(self.path) if p.name not in known and not p.name.startswith("."))
+        if extra:
+            raise BundleInvalid(
+                f"{self.path}: holds {', '.join(extra[:3])}, which the manifest does not list. "
+                "A bundle holds its own files only: move others elsewhere."
+            )
+
+
+def file_sha256(path: Path, on_progress: Callable[[int], None] | None = None) -> str:
+    """Hash a file in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+            if on_progress is not None:
+                on_progress(len(block))
+    return digest.hexdigest()
+
+
+def describe_file(path: Path) -> FileFacts:
+    """Return a file's size and hash, as a manifest states them."""
+    return FileFacts(path.stat().st_size, file_sha256(path))
+
+
+def _entries(path: Path) -> list[Path]:
+    try:
+        return list(path.iterdir())
+    except OSError as error:
+        raise BundleInvalid(f"{path}: cannot be listed ({error}). Change the directory's permissions.") from error
+
+
+def _read_manifest(path: Path) -> str:
+    manifest = path / MANIFEST_NAME
+    try:
+        exists, is_directory, has_manifest = path.exists(), path.is_dir(), manifest.is_file()
+    except OSError as error:  # a name that is too long, a parent that may not be searched
+        raise BundleNotFound(f"{path}: cannot be opened ({error}). Give a bundle's directory.") from error
+    if not exists:
+        raise BundleNotFound(f"{path}: no such directory. Give a bundle made by `rubricrm export onnx`.")
+    if not is_directory:
+        raise BundleNotFound(f"{path}: is a file, expected a bundle's directory.")
+    if not has_manifest:
+        hint = "This is a Hugging Face checkpoint: export it first with `rubricrm export onnx`."
+        remedy = hint if (path / "config.json").exists() else "Give a bundle made by `rubricrm export onnx`."
+        raise BundleNotFound(f"{path}: no {MANIFEST_NAME} in it. {remedy}")
+    _check_link(manifest)
+    try:
+        return manifest.read_text("utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise BundleInvalid(f"{manifest}: cannot be read ({error}). Copy or export the bundle again.") from error
+
+
+def _check_link(path: Path) -> None:
+    target = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
+    if path.is_symlink() and target.parent != path.parent.resolve():
+        raise BundleInvalid(f"{path}: is a link that leaves the bundle (to {target}). Copy the file instead.")
+
+
+def _check_file(path: Path, expected: FileFacts) -> None:
+    _check_link(path)
+    if not path.is_file():
+        raise BundleInvalid(f"{path}: is missing, the manifest lists it. Copy or export the bundle again.")
+    size = path.stat().st_size
+    if size == expected.size:
+        return
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise BundleInvalid(f"{path}: is a Git LFS pointer, not the file. Run `git lfs pull`.")
+    raise BundleInvalid(
+        f"{path}: has {size} bytes, the manifest says {expected.size}: truncated or replaced. "
+        "Copy or export the bundle again."
+    )

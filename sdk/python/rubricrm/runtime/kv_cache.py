@@ -1,0 +1,161 @@
+"""Keys and values of one sequence: buffers, length, rewind, prefix restore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rubricrm.runtime.manifest import ModelFacts
+
+# Element types of a cache, and numpy's type of the same size. It has no bfloat16 and no FP8: their bits are kept.
+STORAGE_TYPES = {
+    "float32": "float32",
+    "float16": "float16",
+    "bfloat16": "uint16",
+    "int8": "int8",
+    "float8e4m3fn": "uint8",
+}
+# Buffers grow in steps, so that requests of nearly equal length share one.
+_STEP = 256
+
+
+class Buffer(Protocol):
+    """Memory of [layers, 2, 1, kv_heads, capacity, head_dim] elements that the graph reads and writes."""
+
+    def address(self, layer: int, half: int) -> int:
+        """Where the keys (half 0) or values (half 1) of a layer lie: [1, kv_heads, capacity, head_dim]."""
+
+    def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:
+        """Copy positions `start` to `end` in. What lies before them stays; what lies behind them may change."""
+
+    def read(self, length: int) -> NDArray[np.generic]:
+        """Copy the first `length` positions out."""
+
+
+class HostBuffer:
+    """A buffer in this process's memory. Pages that no token has touched cost none."""
+
+    def __init__(self, shape: tuple[int, ...], storage_type: str) -> None:
+        import numpy as np
+
+        self.array: NDArray[np.generic] = np.zeros(shape, storage_type)
+
+    def address(self, layer: int, half: int) -> int:
+        """As `Buffer`."""
+        address: int = self.array[layer, half].__array_interface__["data"][0]
+        return address
+
+    def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:
+        """As `Buffer`."""
+        self.array[:, :, :, :, start:end] = positions[:, :, :, :, start:end]
+
+    def read(self, length: int) -> NDArray[np.generic]:
+        """As `Buffer`."""
+        return self.array[:, :, :, :, :length].copy()
+
+
+class DeviceBuffer:
+    """A buffer in a device's memory: one value a layer, which ONNX Runtime copies whole or not at all.
+
+    The values are bytes: ONNX Runtime copies what numpy has a type for, and it has none for bfloat16 and FP8.
+    """
+
+    def __init__(self, shape: tuple[int, ...], storage_type: str, allocate: Callable[[tuple[int, ...]], Any]) -> None:
+        """Allocate.
+
+        Args:
+            shape: As `Buffer`.
+            storage_type: numpy's type of an element's size.
+            allocate: Returns an OrtValue of bytes of a shape, on the device.
+        """
+        import numpy as np
+
+        num_layers, *per_layer, head_dim = shape
+        self._storage_type = np.dtype(storage_type)
+        self._shape = (*per_layer, head_dim * self._storage_type.itemsize)
+        self._half_bytes = int(np.prod(self._shape[1:]))
+        self._layers = [allocate(self._shape) for _ in range(num_layers)]
+
+    def address(self, layer: int, half: int) -> int:
+        """As `Buffer`."""
+        return int(self._layers[layer].data_ptr()) + half * self._half_bytes
+
+    def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:  # noqa: ARG002 (copied from 0)
+        """As `Buffer`; the positions before `start` are written again."""
+        import numpy as np
+
+        staging = np.zeros(self._shape, np.uint8)
+        for layer, value in enumerate(self._layers):
+            staging.view(self._storage_type)[:, :, :, :end] = positions[layer, :, :, :, :end]
+            value.update_inplace(staging)
+
+    def read(self, length: int) -> NDArray[np.generic]:
+        """As `Buffer`."""
+        import numpy as np
+
+        layers = [value.numpy().view(self._storage_type)[:, :, :, :length] for value in self._layers]
+        return np.stack(layers)
+
+
+class KVCache:
+    """Keys and values of all layers, in memory that the graph reads the past from and writes the present into.
+
+    Attributes:
+        length: Positions that hold a token; what lies beyond is never read.
+        buffer: The memory.
+    """
+
+    def __init__(
+        self,
+        model: ModelFacts,
+        kv_type: str,
+        num_positions: int,
+        make_buffer: Callable[[tuple[int, ...], str], Buffer] = HostBuffer,
+    ) -> None:
+        """Allocate room for at least `num_positions` tokens, the context at most.
+
+        Args:
+            model: Sizes.
+            kv_type: Element type, as in the manifest.
+            num_positions: Tokens that must fit.
+            make_buffer: Allocates elements of a shape and of a storage type.
+        """
+        self.capacity = min(-(-num_positions // _STEP) * _STEP, model.context_length)
+        self.length = 0
+        heads = (1, model.num_kv_heads, self.capacity, model.head_dim)
+        self.buffer = make_buffer((model.num_layers, 2, *heads), STORAGE_TYPES[kv_type])
+        self._restored: NDArray[np.generic] | None = None
+        self._num_restored = 0
+
+    def advance(self, count: int) -> None:
+        """Count tokens whose keys and values the graph has appended."""
+        self.length += count
+
+    def rewind(self, length: int) -> None:
+        """Forget all positions from `length` on. Costs nothing: they are overwritten later."""
+        self.length = min(self.length, length)
+        self._num_restored = min(self._num_restored, length)
+
+    def restore(self, prefix: NDArray[np.generic], length: int) -> None:
+        """Hold the first `length` positions of a prefix, and nothing else.
+
+        Tokens are only ever appended behind a prefix: what an earlier call restored from the same array is still
+        there, and only the rest is copied. In a fresh cache that is everything.
+
+        Args:
+            prefix: [layers, 2, 1, kv_heads, positions, head_dim] of the cache's storage type. It must not change.
+            length: At most the prefix's positions and the capacity.
+        """
+        start = min(self._num_restored, length) if prefix is self._restored else 0
+        if start < length:
+            self.buffer.write(prefix, start, length)
+        self._restored, self._num_restored = prefix, length
+        self.length = length
+
+    def positions(self, length: int) -> NDArray[np.generic]:
+        """Return a copy of the first `length` positions, in the shape that `restore` takes."""
+        return self.buffer.read(length)

@@ -1,0 +1,106 @@
+"""Request to prompt tokens. Template text may hold control tokens; what a user typed is ordinary text, always."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rubricrm.errors import OptionInvalid, RequestInvalid
+from rubricrm.runtime.manifest import REQUEST_FIELD, PromptFacts, RoleFacts
+from rubricrm.runtime.tokenizer import Tokenizer
+
+Segment = int | str
+
+# First characters that merge with the text before them in different ways: a token that is the same under all of them
+# does not depend on the request. A line break is the one that reaches furthest back in byte-level BPE.
+_PROBES = ("\n", "\r\n", " ", "  \n", "a", "A", "1", ".", "?", "'s", "\u00e9", "\u0301", "\u4e2d", "\U0001f642")
+
+
+class Prompt:
+    """Encodes requests and conversations the way that the bundle's model was trained on."""
+
+    def __init__(self, facts: PromptFacts, tokenizer: Tokenizer) -> None:
+        chat = facts.chat
+        self._chat = chat
+        self._tokenizer = tokenizer
+        head, tail = facts.template.split(REQUEST_FIELD)
+        split = tokenizer.split_control
+        self._before = split(chat.opening) + split(chat.user.before) + split(head)
+        self._after = split(tail) + split(chat.user.after) + split(chat.generation)
+
+    def encode_request(self, request: str) -> list[int]:
+        """Return the whole prompt's ids for a request.
+
+        Raises:
+            RequestInvalid: The request is blank, or holds NUL or a lone surrogate.
+        """
+        check_text(request, "request")
+        return self._tokenizer.encode_segments([*self._before, request, *self._after])
+
+    def encode_messages(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Return the ids of a conversation, ready for the model's turn.
+
+        Args:
+            messages: Objects with `role` (system, user, assistant) and `content`; the last one is the user's.
+
+        Raises:
+            OptionInvalid: No message, an unknown role, one that the chat template cannot place, or a wrong order.
+            RequestInvalid: A message is blank, or holds NUL or a lone surrogate.
+        """
+        for index, message in enumerate(messages):
+            if not isinstance(message, Mapping):
+                raise OptionInvalid(f"messages[{index}]: got {message!r:.40}, expected an object of role and content.")
+        if not messages or messages[-1].get("role") != "user":
+            raise OptionInvalid("messages: the last message must have the role user. Add the user's message.")
+        split = self._tokenizer.split_control
+        segments: list[Segment] = []
+        if messages[0].get("role") != "system":
+            segments += split(self._chat.opening)
+        for index, message in enumerate(messages):
+            role, content = self._role(index, message), message.get("content")
+            if not isinstance(content, str):
+                raise OptionInvalid(f"messages[{index}].content: got {content!r:.40}, expected a string.")
+            check_text(content, f"messages[{index}].content")
+            segments += [*split(role.before), content, *split(role.after)]
+        return self._tokenizer.encode_segments([*segments, *split(self._chat.generation)])
+
+    def fixed_prefix(self) -> list[int]:
+        """Return the ids that begin the prompt of every request, whatever it says."""
+        prompts = [self._tokenizer.encode_segments([*self._before, probe, *self._after]) for probe in _PROBES]
+        return prompts[0][: min(common_prefix(prompts[0], other) for other in prompts)]
+
+    def _role(self, index: int, message: Mapping[str, str]) -> RoleFacts:
+        role = message.get("role")
+        pieces = {"system": self._chat.system, "user": self._chat.user, "assistant": self._chat.assistant}
+        if not isinstance(role, str) or role not in pieces:
+            raise OptionInvalid(f"messages[{index}].role: got {role!r}, expected one of {', '.join(pieces)}.")
+        if role == "system" and index > 0:
+            raise OptionInvalid(f"messages[{index}].role: system may only come first. Move it to the front.")
+        piece = pieces[role]
+        if piece is None:
+            raise OptionInvalid(f"messages[{index}].role: this model's chat template cannot place a {role} message.")
+        return piece
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many leading items two sequences share."""
+    length = min(len(left), len(right))
+    return next((n for n in range(length) if left[n] != right[n]), length)
+
+
+def check_text(text: str, name: str) -> None:
+    """Raise RequestInvalid for text that no model should get: blank, or with NUL or lone surrogates."""
+    if not isinstance(text, str):
+        raise RequestInvalid(f"{name}: got {text!r:.40}, expected a string.")
+    if not text.strip():
+        raise RequestInvalid(f"{name}: is empty or only whitespace. Say what the response should do.")
+    position = text.find("\0")
+    if position >= 0:
+        raise RequestInvalid(f"{name}: holds NUL at character {position}. Remove it: it is binary data, not text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        position = error.start
+        raise RequestInvalid(
+            f"{name}: holds the lone surrogate U+{ord(text[position]):04X} at character {position}, which UTF-8 cannot "
+            "express. Decode the input with errors='replace'."
+        ) from None
