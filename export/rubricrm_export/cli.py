@@ -34,7 +34,7 @@ export.add_command(tensorrt)
 
 @export.command()
 @click.argument("checkpoint")
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
 @click.option(
     "--weights",
     type=click.Choice(WEIGHTS),
@@ -47,7 +47,7 @@ export.add_command(tensorrt)
 @click.option("--symmetric/--asymmetric", default=None, help="INT4 without or with zero points.  [default: with]")
 @click.option("--head", type=click.Choice(HEADS), help="Embedding and output head.")
 @click.option("--head-block-size", type=click.Choice(HEAD_BLOCK_SIZES), help="Their inputs that share a scale.")
-@click.option("--target", "device", type=click.Choice(TARGETS), default="cpu", show_default=True)
+@click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True)
 @click.option(
     "--context-length", type=int, metavar="N", help="For tensorrt: positions of its buffers.  [default: 2048]"
 )

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from rubricrm.errors import CheckpointInvalid, CheckpointUnsupported
 from rubricrm_export.checkpoint.architecture import Architecture
+from rubricrm_export.errors import CheckpointInvalid, CheckpointUnsupported
 
 QWEN3_4B: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"],

@@ -182,7 +182,7 @@ def test_bad_options(words: tuple[object, ...], message: str) -> None:
 def test_report_is_replaced_on_request_alone(tmp_path: Path) -> None:
     (tmp_path / "report.md").write_text("mine")
     options = (DEMO, "--reference", DEMO, "--requests", 1, "-o", tmp_path / "report")
-    assert "TARGET_EXISTS" in run(*options).stderr
+    assert "OUTPUT_EXISTS" in run(*options).stderr
     assert (tmp_path / "report.md").read_text() == "mine"
     assert run(*options, "--force").exit_code == 0
 

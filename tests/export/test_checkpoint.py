@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.errors import CheckpointInvalid, CheckpointUnsupported
 from rubricrm.runtime.manifest import FileFacts
 from rubricrm_export.checkpoint.checkpoint import Checkpoint, CheckpointTensor, checkpoint_digests
 from rubricrm_export.checkpoint.files import read_header
+from rubricrm_export.errors import CheckpointInvalid, CheckpointUnsupported
 from safetensors.numpy import load_file, save_file
 
 Tensors = dict[str, np.ndarray]

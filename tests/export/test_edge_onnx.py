@@ -44,7 +44,7 @@ def test_graph_is_written_and_the_next_step_named(directory: Path, tmp_path: Pat
     }
     assert (tmp_path / "onnx" / "llm" / "model.onnx").is_file()
     again = build(directory, tmp_path / "onnx", "--environment", tmp_path / "env")
-    assert (again.exit_code, "TARGET_EXISTS" in again.stderr) == (2, True)
+    assert (again.exit_code, "OUTPUT_EXISTS" in again.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

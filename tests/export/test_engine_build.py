@@ -92,10 +92,10 @@ def test_engine_is_built_with_the_directorys_limits(machine: Machine, directory:
 def test_engine_is_replaced_on_request_alone(machine: Machine, directory: Path, tmp_path: Path) -> None:
     assert machine.installed == "1.2.1"
     assert build(directory, tmp_path / "engine").exit_code == 0
-    assert_refused(build(directory, tmp_path / "engine"), "TARGET_EXISTS", "Pass --force")
+    assert_refused(build(directory, tmp_path / "engine"), "OUTPUT_EXISTS", "Pass --force")
     assert build(directory, tmp_path / "engine", "--force").exit_code == 0
     (tmp_path / "mine").mkdir()
-    assert_refused(build(directory, tmp_path / "mine", "--force"), "TARGET_EXISTS", "is no engine")
+    assert_refused(build(directory, tmp_path / "mine", "--force"), "OUTPUT_EXISTS", "is no engine")
 
 
 def test_failed_build_leaves_the_old_engine(machine: Machine, directory: Path, tmp_path: Path) -> None:

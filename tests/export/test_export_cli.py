@@ -123,7 +123,7 @@ def test_options_reach_the_bundle(make_checkpoint: MakeCheckpoint, tmp_path: Pat
 def test_force_replaces(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     checkpoint, target = make_checkpoint(), tmp_path / "bundle"
     assert run(checkpoint, target).exit_code == 0
-    assert_refused(run(checkpoint, target), 2, "TARGET_EXISTS", "Pass --force")
+    assert_refused(run(checkpoint, target), 2, "OUTPUT_EXISTS", "Pass --force")
     assert run(checkpoint, target, "--force", "--weights", "fp32").exit_code == 0
     assert Bundle.open(target).manifest.quantization.weights == "fp32"
 

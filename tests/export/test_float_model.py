@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid, OptionInvalid, RuntimeFailed
+from rubricrm.errors import OptionInvalid, RuntimeFailed
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.session import Session
 from rubricrm_export.calibrate import float_model
@@ -17,6 +17,7 @@ from rubricrm_export.calibrate.float_model import GROUPS, FloatModel, require_fi
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.tensor import CheckpointTensor
+from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]

@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
-from rubricrm.errors import CheckpointUnsupported
 from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import read_header
 from rubricrm_export.checkpoint.tensor import CheckpointTensor
+from rubricrm_export.errors import CheckpointUnsupported
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.rotary import rotary_tables
 from rubricrm_export.graph.rounded_weights import RoundedWeights
@@ -98,7 +98,7 @@ def signature(values: Any) -> dict[str, tuple[int, list[str | int]]]:
 def test_names_types_and_shapes(
     make_checkpoint: MakeCheckpoint, export: Callable[..., Path], weights: str, device: str, kv: int
 ) -> None:
-    path = export(make_checkpoint(), weights=weights, device=device)
+    path = export(make_checkpoint(), weights=weights, target=device)
     onnx.checker.check_model(path, full_check=False)
     model = onnx.load(path, load_external_data=False)
     assert {o.domain: o.version for o in model.opset_import} == {"": 23, "com.microsoft": 1}
@@ -365,7 +365,7 @@ def test_one_token_at_a_time_equals_the_whole_prompt(tiny_bundle: Path) -> None:
 def test_fp16_graph_of_the_cuda_target_computes_in_fp16(
     make_checkpoint: MakeCheckpoint, export: Callable[..., Path]
 ) -> None:
-    graph = onnx.load(export(make_checkpoint(), weights="fp16", device="cuda"), load_external_data=False).graph
+    graph = onnx.load(export(make_checkpoint(), weights="fp16", target="cuda"), load_external_data=False).graph
     kinds = {node.op_type for node in graph.node}
     casts = [a.i for node in graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to"]
     assert "GroupQueryAttention" in kinds

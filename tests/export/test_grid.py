@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointUnsupported
+from rubricrm_export.errors import CheckpointUnsupported
 from rubricrm_export.quantize.grid import FP8_MAX, Fp8Grid, Grid, IntegerGrid, round_scales, split_blocks, to_fp8
 from rubricrm_export.quantize.matrix import QuantizedMatrix, pack_nibbles, unpack_nibbles
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rubricrm.errors import CheckpointInvalid, DependencyMissing, OptionInvalid
+from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint, resolve_checkpoint
+from rubricrm_export.errors import CheckpointInvalid
 
 MakeCheckpoint = Callable[..., Path]
 

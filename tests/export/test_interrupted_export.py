@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
-from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
+from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm_export.calibrate.resume import ResumeDirectory
+from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.measure import evaluation, rubric_agreement
 from rubricrm_export.onnx_bundle import calibration_run
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
@@ -63,7 +64,7 @@ def names(directory: Path) -> list[str]:
 
 
 def export(target: Path, options: dict[str, Any], **changed: Any) -> Bundle:
-    return export_onnx(OnnxExport(target=target, **options | changed))
+    return export_onnx(OnnxExport(output=target, **options | changed))
 
 
 class Interrupt:
@@ -91,7 +92,7 @@ def chosen_events(events: list[Event]) -> list[Event]:
 
 def interrupt(target: Path, options: dict[str, Any], event: Event, **changed: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
-        export_onnx(OnnxExport(target=target, **options | changed), Interrupt(KeyboardInterrupt, event))
+        export_onnx(OnnxExport(output=target, **options | changed), Interrupt(KeyboardInterrupt, event))
 
 
 def interrupted(directory: Path, options: dict[str, Any], layers: int = 0) -> Path:
@@ -115,7 +116,7 @@ def interrupted(directory: Path, options: dict[str, Any], layers: int = 0) -> Pa
             id="awq of own text, with rubrics",
         ),
         pytest.param(
-            {"weights": "fp8", "activations": "fp8", "kv": "fp8", "method": None, "block_size": None, "device": "cuda"},
+            {"weights": "fp8", "activations": "fp8", "kv": "fp8", "method": None, "block_size": None, "target": "cuda"},
             {"Calibrating layers", "Writing weights", "Making a twin for the CPU", "Comparing"},
             id="fp8 for cuda, with a twin",
         ),
@@ -130,7 +131,7 @@ def test_interrupted_again_and_again_it_gives_the_bytes_of_an_unbroken_run(
     options = inputs | changed
     whole, broken = tmp_path / "whole" / "bundle", tmp_path / "broken" / "bundle"
     unbroken = Interrupt(KeyboardInterrupt, None)
-    export_onnx(OnnxExport(target=whole, **options), unbroken)
+    export_onnx(OnnxExport(output=whole, **options), unbroken)
     assert names(whole.parent) == ["bundle"]
     assert {stage for stage, _ in unbroken.events} >= stages
     # The text that the unbroken run left in the cache would hide the stages that write it.
@@ -138,10 +139,10 @@ def test_interrupted_again_and_again_it_gives_the_bytes_of_an_unbroken_run(
     for number, event in enumerate(chosen_events(unbroken.events)):
         error = (KeyboardInterrupt, SystemExit)[number % 2]
         with pytest.raises(error):
-            export_onnx(OnnxExport(target=broken, **options, resume=True), Interrupt(error, event))
+            export_onnx(OnnxExport(output=broken, **options, resume=True), Interrupt(error, event))
         assert names(broken.parent) == ["bundle.resume"], event
     resumed = Interrupt(KeyboardInterrupt, None)
-    export_onnx(OnnxExport(target=broken, **options, resume=True), resumed)
+    export_onnx(OnnxExport(output=broken, **options, resume=True), resumed)
     assert [done for stage, done in resumed.events if stage == "Calibrating layers"] == [LAYERS]
     assert contents(broken) == contents(whole)
     assert names(broken.parent) == ["bundle"]
@@ -194,7 +195,7 @@ def test_interrupted_while_the_leftovers_are_removed(
 def test_interrupted_export_is_refused_without_resume(inputs: dict[str, Any], tmp_path: Path) -> None:
     target = interrupted(tmp_path / "new", inputs)
     before = contents(tmp_path / "new" / "bundle.resume")
-    with pytest.raises(TargetExists, match=r"bundle\.resume: .* --resume .* --force"):
+    with pytest.raises(OutputExists, match=r"bundle\.resume: .* --resume .* --force"):
         export(target, inputs)
     assert contents(tmp_path / "new" / "bundle.resume") == before
 
@@ -202,7 +203,7 @@ def test_interrupted_export_is_refused_without_resume(inputs: dict[str, Any], tm
 def test_force_starts_anew(inputs: dict[str, Any], tmp_path: Path) -> None:
     target = interrupted(tmp_path / "new", inputs)
     progress = Interrupt(KeyboardInterrupt, None)
-    export_onnx(OnnxExport(target=target, **inputs | {"method": "awq"}, force=True), progress)
+    export_onnx(OnnxExport(output=target, **inputs | {"method": "awq"}, force=True), progress)
     assert ("Calibrating layers", 0) in progress.events
     assert names(tmp_path / "new") == ["bundle"]
 
@@ -220,10 +221,10 @@ def test_resume_of_a_replacement(inputs: dict[str, Any], tmp_path: Path) -> None
     interrupt(target, inputs, ("Calibrating layers", 2), force=True)
     assert names(tmp_path / "new") == ["bundle", "bundle.resume"]
     assert contents(target) == old
-    with pytest.raises(TargetExists, match="Pass --force to replace it"):
+    with pytest.raises(OutputExists, match="Pass --force to replace it"):
         export(target, inputs, resume=True)
     progress = Interrupt(KeyboardInterrupt, None)
-    export_onnx(OnnxExport(target=target, **inputs, resume=True, force=True), progress)
+    export_onnx(OnnxExport(output=target, **inputs, resume=True, force=True), progress)
     assert ("Calibrating layers", 1) not in progress.events
     assert contents(target) == contents(whole)
     assert names(tmp_path / "new") == ["bundle"]

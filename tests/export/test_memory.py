@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rubricrm.errors import ExportFailed
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.onnx_bundle import memory
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
 from rubricrm_export.onnx_bundle.memory import required_memory

@@ -14,15 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from rubricrm import __version__
-from rubricrm.errors import (
-    CheckpointInvalid,
-    ExportFailed,
-    OptionInvalid,
-    PromptTemplateInvalid,
-    RubricrmError,
-)
+from rubricrm.errors import OptionInvalid, RubricrmError
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed, PromptTemplateInvalid
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
 from safetensors import safe_open
 
@@ -177,7 +172,7 @@ def test_small_models_ship_their_prefix(make_checkpoint: MakeCheckpoint) -> None
 
 
 def test_cuda_bundles_ship_none(make_checkpoint: MakeCheckpoint) -> None:
-    manifest = export(make_checkpoint(), device="cuda").manifest
+    manifest = export(make_checkpoint(), target="cuda").manifest
     assert manifest.prefix.file is None
     assert manifest.prefix.num_tokens > 100
     assert "prefix.safetensors" not in manifest.files
@@ -206,14 +201,14 @@ def test_template_that_begins_with_the_request_has_the_chat_before_it(make_check
     ],
 )
 def test_computed_type(make_checkpoint: MakeCheckpoint, weights: str, device: str, computed: str) -> None:
-    manifest = export(make_checkpoint(), weights=weights, device=device).manifest
+    manifest = export(make_checkpoint(), weights=weights, target=device).manifest
     assert (manifest.graph.target, manifest.graph.compute_type, manifest.graph.kv_type) == (device, computed, computed)
     assert manifest.quantization.weights == weights
 
 
 @pytest.mark.parametrize("weights", ["fp16", "bf16"])
 def test_cuda_bundle_is_refused_on_a_cpu(make_checkpoint: MakeCheckpoint, weights: str) -> None:
-    bundle = export(make_checkpoint(), weights=weights, device="cuda")
+    bundle = export(make_checkpoint(), weights=weights, target="cuda")
     with pytest.raises(OptionInvalid, match=r"was exported for cuda, cannot run on cpu\. Export with --target cpu"):
         RubricModel.open(bundle.path, device="cpu")
 
@@ -222,7 +217,7 @@ def test_cuda_bundle_is_refused_on_a_cpu(make_checkpoint: MakeCheckpoint, weight
     ("options", "words"),
     [
         ({"weights": "int3"}, "weights must be one of fp32, fp16, bf16, int8, int4, fp8, got 'int3'"),
-        ({"device": "tpu"}, "target must be one of cpu, cuda, tensorrt, got 'tpu'"),
+        ({"target": "tpu"}, "target must be one of cpu, cuda, tensorrt, got 'tpu'"),
     ],
 )
 def test_unknown_option(options: dict[str, str], words: str) -> None:

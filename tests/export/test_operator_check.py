@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
-from rubricrm.errors import ExportFailed
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 from rubricrm_export.measure import operator_check
 from rubricrm_export.measure.operator_check import EXACT, FP8, INT8, OperatorError, check_operators, operator_errors
@@ -253,7 +253,7 @@ def export_cuda(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> Callable[...
         checkpoint = make_checkpoint(dtype=dtype)
         (tmp_path / "text.txt").write_text("Words to calibrate and to measure on. " * 15)
         texts: dict[str, Any] = {"calibration": str(tmp_path / "text.txt"), "eval_text": tmp_path / "text.txt"}
-        job = OnnxExport(str(checkpoint), tmp_path / "bundle", device="cuda", rubrics=False, **texts, **options)
+        job = OnnxExport(str(checkpoint), tmp_path / "bundle", target="cuda", rubrics=False, **texts, **options)
         return CudaGraph(export_onnx(job).path)
 
     return make

@@ -11,8 +11,9 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
-from rubricrm.errors import CheckpointInvalid, ExportFailed, OptionInvalid, TargetExists
+from rubricrm.errors import OptionInvalid
 from rubricrm_export.cli import export
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed, OutputExists
 from rubricrm_export.onnx_bundle.optimum import REQUIREMENTS, OptimumExport, export_optimum
 
 MakeCheckpoint = Callable[..., Path]
@@ -102,7 +103,7 @@ def test_what_is_refused_before_the_program_runs(
     with pytest.raises(CheckpointInvalid, match="no weights|safetensors"):
         export_optimum(OptimumExport(str(empty), tmp_path / "bundle", environment))
     checkpoint = make_checkpoint()
-    with pytest.raises(TargetExists):
+    with pytest.raises(OutputExists):
         export_optimum(OptimumExport(str(checkpoint), checkpoint, environment))
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rubricrm.errors import CheckpointUnsupported, ExportFailed, TargetExists
 from rubricrm.runtime.bundle import Bundle
+from rubricrm_export.errors import CheckpointUnsupported, ExportFailed, OutputExists
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
 from rubricrm_export.system import published_directory
-from rubricrm_export.system.published_directory import bundle_directory, check_space, check_target, describe_files
+from rubricrm_export.system.published_directory import check_output, check_space, describe_files, whole_directory
 
 MakeCheckpoint = Callable[..., Path]
 DiskUsage = namedtuple("DiskUsage", "total used free")
@@ -54,8 +54,8 @@ def test_new_target_and_its_missing_parents(make_checkpoint: MakeCheckpoint, tmp
 
 def test_bundle_is_kept_without_force(bundle_copy: Path) -> None:
     before = contents(bundle_copy)
-    with pytest.raises(TargetExists, match="exists. Pass --force to replace it"):
-        check_target(bundle_copy, force=False)
+    with pytest.raises(OutputExists, match="exists. Pass --force to replace it"):
+        check_output(bundle_copy, force=False)
     assert contents(bundle_copy) == before
 
 
@@ -79,8 +79,8 @@ def test_what_is_no_bundle_is_never_replaced(
         target.mkdir()
         if kind == "foreign directory":
             (target / "mine.txt").write_text("mine")
-    with pytest.raises(TargetExists, match="exists and is not a bundle: it is never replaced"):
-        check_target(target, force=force)
+    with pytest.raises(OutputExists, match="exists and is not a bundle: it is never replaced"):
+        check_output(target, force=force)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -88,13 +88,13 @@ def test_what_is_no_bundle_is_never_replaced(
 def test_link_is_never_replaced(bundle_copy: Path, tmp_path: Path, kind: str, force: bool) -> None:
     link = tmp_path / "current"
     link.symlink_to(bundle_copy if kind == "bundle" else tmp_path / "gone")
-    with pytest.raises(TargetExists, match=r"is a link, which is never replaced\. Pass the path that it leads to"):
-        check_target(link, force=force)
+    with pytest.raises(OutputExists, match=r"is a link, which is never replaced\. Pass the path that it leads to"):
+        check_output(link, force=force)
 
 
 def test_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "bundle"
-    with pytest.raises(TargetExists), bundle_directory(target, force=False):  # noqa: PT012 - what happens in between
+    with pytest.raises(OutputExists), whole_directory(target, force=False):  # noqa: PT012 - what happens in between
         target.mkdir()
         (target / "mine.txt").write_text("mine")
     assert contents(target) == {"mine.txt": b"mine"}
@@ -106,8 +106,8 @@ def test_working_directory_is_never_replaced(bundle_copy: Path, monkeypatch: pyt
     inner = bundle_copy / "inner"
     inner.mkdir()
     monkeypatch.chdir(inner if target == ".." else bundle_copy)
-    with pytest.raises(TargetExists, match="is in use as the working directory"):
-        check_target(Path(target), force=True)
+    with pytest.raises(OutputExists, match="is in use as the working directory"):
+        check_output(Path(target), force=True)
 
 
 def test_target_named_by_way_of_another_directory(make_checkpoint: MakeCheckpoint, bundle_copy: Path) -> None:
@@ -240,7 +240,7 @@ def test_refused_weight_leaves_nothing(make_checkpoint: MakeCheckpoint, tmp_path
     checkpoint = make_checkpoint(dtype="F32", change=lambda t: t[tensor].fill(1e5))
     with pytest.raises(CheckpointUnsupported, match=rf"{tensor}: holds 100000, beyond 65504.* --weights bf16 or fp32"):
         # For the CPU a norm's weight is stored in float32.
-        export_onnx(OnnxExport(str(checkpoint), tmp_path / "bundle", weights="fp16", device="cuda"))
+        export_onnx(OnnxExport(str(checkpoint), tmp_path / "bundle", weights="fp16", target="cuda"))
     assert names(tmp_path) == ["checkpoint"]
 
 

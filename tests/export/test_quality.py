@@ -12,13 +12,14 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.errors import BundleInvalid, CheckpointInvalid, OptionInvalid, QualityTooLow
+from rubricrm.errors import BundleInvalid, OptionInvalid
 from rubricrm.model import RubricResult
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.session import Session, Slot
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.errors import CheckpointInvalid, QualityTooLow
 from rubricrm_export.measure.layer_errors import LayerError, layer_errors, worst_layers
 from rubricrm_export.measure.logit_source import BLOCK_ROWS
 from rubricrm_export.measure.quality import (

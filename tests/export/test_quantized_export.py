@@ -11,11 +11,12 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid, OptionInvalid, QualityTooLow, RubricrmError
+from rubricrm.errors import OptionInvalid, RubricrmError
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.session import Session
 from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.errors import CheckpointInvalid, QualityTooLow
 from safetensors.numpy import load_file
 from short_texts import EVALUATION, IDS
 
@@ -312,7 +313,7 @@ def test_untied_head_is_stored_beside_the_embedding(make_checkpoint: MakeCheckpo
     [
         {"weights": "int4", "method": "gptq", "kv": "int8"},
         {"weights": "int8", "activations": "int8"},
-        {"weights": "fp8", "activations": "fp8", "device": "cuda", "kv": "fp8"},
+        {"weights": "fp8", "activations": "fp8", "target": "cuda", "kv": "fp8"},
     ],
     ids=str,
 )
@@ -334,7 +335,7 @@ def test_fp8_numbers_of_the_file_are_the_nearest(
 ) -> None:
     checkpoint = odd_checkpoint(make_checkpoint, QWEN, tied=True)
     on_cpu = Stored(export(checkpoint, weights="fp8", block_size=block_size))
-    on_gpu = Stored(export(checkpoint, "cuda", weights="fp8", block_size=block_size, device="cuda"))
+    on_gpu = Stored(export(checkpoint, "cuda", weights="fp8", block_size=block_size, target="cuda"))
     originals = load_file(checkpoint / "model.safetensors")
     names = [name for name in originals if name.endswith("proj.weight")]
     for name in names:
@@ -379,7 +380,7 @@ def test_fp8_weight_at_the_end_of_the_range_is_a_number(make_checkpoint: MakeChe
     ("options", "limit", "message"),
     [
         ({}, {"max_kl": 1e-9}, "KL is .*expected at most 1e-09"),
-        ({"device": "cuda"}, {"min_top1": 1.0}, "top-1 agreement is .*expected at least 1"),
+        ({"target": "cuda"}, {"min_top1": 1.0}, "top-1 agreement is .*expected at least 1"),
         ({"kv": "int8"}, {"min_top1": 1.0}, "top-1 agreement is .*expected at least 1"),
         ({"method": "gptq"}, {"max_kl": 1e-9, "min_top1": 1.0}, "KL is .*; top-1 agreement is "),
     ],
@@ -420,7 +421,7 @@ NOT_FINITE = [
     {"weights": "fp8"},
     {"weights": "fp8", "activations": "fp8"},
     {"weights": "bf16", "kv": "int8"},
-    {"weights": "int8", "device": "cuda"},
+    {"weights": "int8", "target": "cuda"},
 ]
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rubricrm.errors import ExportFailed
 from rubricrm_export.calibrate.layer_result import LayerResult
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.quantize import awq, gptq, smoothquant
 from rubricrm_export.quantize.awq import activation_aware_scale
 from rubricrm_export.quantize.gptq import round_with_feedback

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
+from rubricrm.errors import OptionInvalid
 from rubricrm_export.calibrate import resume as resume_module
 from rubricrm_export.calibrate.layer_result import LayerResult
 from rubricrm_export.calibrate.resume import ResumeDirectory
 from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from safetensors.numpy import save_file
 
@@ -166,7 +167,7 @@ def test_removal_begins_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_interrupted_export_is_kept_without_resume_and_force(tmp_path: Path) -> None:
     begin(tmp_path / "bundle").save_text(TEXT)
-    with pytest.raises(TargetExists, match=r"bundle\.resume: .*interrupted.* --resume .*--force"):
+    with pytest.raises(OutputExists, match=r"bundle\.resume: .*interrupted.* --resume .*--force"):
         begin(tmp_path / "bundle")
     assert begin(tmp_path / "bundle", resume=True).load_text() == TEXT
 
@@ -205,7 +206,7 @@ def test_what_is_no_interrupted_export_is_never_removed(tmp_path: Path, kind: st
     mine = path if kind == "file" else path / "mine.txt"
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("mine")
-    with pytest.raises(TargetExists, match=r"is no interrupted export, and is never removed\. Move it away"):
+    with pytest.raises(OutputExists, match=r"is no interrupted export, and is never removed\. Move it away"):
         begin(tmp_path / "bundle", resume=resume, force=force)
     assert mine.read_text() == "mine"
 

@@ -357,7 +357,7 @@ def test_job_hands_its_options_on(tmp_path: Any) -> None:
         "head": "int8",
         "head_block_size": "128",
     }
-    job = OnnxExport("checkpoint", tmp_path / "bundle", device="cuda", **options)
+    job = OnnxExport("checkpoint", tmp_path / "bundle", target="cuda", **options)
     assert job.scheme("fp16") == Scheme.of("cuda", "fp16", **options)
     assert job.command == (
         "rubricrm export onnx checkpoint --target cuda --weights int4 --kv int8 --method awq --block-size 64 "
@@ -369,7 +369,7 @@ def test_job_hands_its_options_on(tmp_path: Any) -> None:
     ("options", "message"),
     [
         ({"weights": "int5"}, "weights must be one of"),
-        ({"device": "tpu"}, "target must be one of"),
+        ({"target": "tpu"}, "target must be one of"),
         ({"max_kl": -0.1}, "max-kl must be a finite number, at least 0"),
         ({"max_kl": float("nan")}, "max-kl must be a finite number, at least 0"),
         ({"max_kl": float("inf")}, "max-kl must be a finite number, at least 0"),

@@ -39,7 +39,7 @@ QUANTIZED: list[dict[str, Any]] = [
 @pytest.fixture
 def export(export: Export) -> Export:
     """A function that exports a checkpoint for TensorRT."""
-    return partial(export, device="tensorrt")
+    return partial(export, target="tensorrt")
 
 
 def logits(bundle: Bundle, ids: list[int], chunks: tuple[int, ...] = ()) -> Array:
@@ -67,7 +67,7 @@ def test_float_logits_are_those_of_the_graph_for_the_cpu(
     make_checkpoint: MakeCheckpoint, export: Export, architecture: str, tied: bool
 ) -> None:
     checkpoint = make_checkpoint(architecture, tie_word_embeddings=tied, dtype="F32")
-    expected = logits(export(checkpoint, "cpu", device="cpu"), IDS)
+    expected = logits(export(checkpoint, "cpu", target="cpu"), IDS)
     found = export(checkpoint, weights="fp32")
     assert np.abs(logits(found, IDS) - expected).max() <= 2e-5
     assert np.abs(logits(found, IDS, (7, 1, 1, 31, 20)) - expected).max() <= 2e-5
@@ -248,7 +248,7 @@ def test_the_context_is_the_buffers_length(make_checkpoint: MakeCheckpoint, expo
         ({"weights": "int4", "head": "int8"}, "--head int8 cannot be run by --target tensorrt, which has: model"),
         ({"weights": "int4", "block_size": "64"}, "q_proj.weight: has 48 inputs, .* do not divide.*--target"),
         ({"weights": "int4", "block_size": "32"}, "q_proj.weight: has 48 inputs, .*Pass --weights fp8"),
-        ({"device": "cpu", "context_length": 9}, "--context-length has no meaning with --target cpu"),
+        ({"target": "cpu", "context_length": 9}, "--context-length has no meaning with --target cpu"),
         ({"context_length": 0}, "context-length must be at least 1, got 0"),
     ],
     ids=str,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rubricrm.errors import CheckpointInvalid
 from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
+from rubricrm_export.errors import CheckpointInvalid
 
 MakeCheckpoint = Callable[..., Path]
 

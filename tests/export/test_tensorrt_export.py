@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from decoder_reference import Decoder, read_directory, read_legacy, read_unified
 from numpy.typing import NDArray
-from rubricrm.errors import BundleInvalid, CheckpointInvalid, ExportFailed, OptionInvalid, TargetExists
+from rubricrm.errors import BundleInvalid, OptionInvalid
 from rubricrm.rubric.rubric import parse
 from rubricrm_export.calibrate.calibrated_weights import _LayerCalibration
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed, OutputExists
 from rubricrm_export.measure.logit_source import CheckpointLogits
 from rubricrm_export.onnx_bundle import memory
 from rubricrm_export.tensorrt.commands import RUBRIC_REGEX
@@ -337,7 +338,7 @@ def test_interrupted_calibration_is_continued(
     with pytest.raises(KeyboardInterrupt):
         export(checkpoint, "tensorrt-llm", "int4")
     assert sorted(path.name for path in tmp_path.glob("*directory*")) == ["directory.resume"]
-    with pytest.raises(TargetExists, match="Pass --resume to continue it"):
+    with pytest.raises(OutputExists, match="Pass --resume to continue it"):
         export(checkpoint, "tensorrt-llm", "int4")
     monkeypatch.setattr(_LayerCalibration, "run", run)
     assert export(checkpoint, "tensorrt-llm", "int4", resume=True).files == whole.files
@@ -360,11 +361,11 @@ def test_what_exists_is_replaced_on_request_alone(
 ) -> None:
     checkpoint = make_checkpoint(**WIDE)
     export(checkpoint, "vllm", "bf16")
-    with pytest.raises(TargetExists, match="Pass --force"):
+    with pytest.raises(OutputExists, match="Pass --force"):
         export(checkpoint, "vllm", "fp16")
     assert export(checkpoint, "vllm", "fp16", force=True).weights == "fp16"
     (tmp_path / "mine").mkdir()
-    with pytest.raises(TargetExists, match=f"not one with {DIRECTORY_FILE}"):
+    with pytest.raises(OutputExists, match=f"not one with {DIRECTORY_FILE}"):
         export(checkpoint, "vllm", "fp16", target=tmp_path / "mine", force=True)
 
 

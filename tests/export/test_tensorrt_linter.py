@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from decoder_reference import DTYPES, read_directory
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid, OptionInvalid
+from rubricrm.errors import OptionInvalid
+from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.weight_file import WeightTensor, write_weights
 from rubricrm_export.tensorrt_build.export import export_tensorrt

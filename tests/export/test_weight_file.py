@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid, ExportFailed
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 from rubricrm_export.tensorrt.weight_file import (
     WeightTensor,
     read_weights_header,

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointUnsupported, ExportFailed
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.session import Session
+from rubricrm_export.errors import CheckpointUnsupported, ExportFailed
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from rubricrm_export.onnx_bundle.optimum import OptimumExport, export_optimum
 

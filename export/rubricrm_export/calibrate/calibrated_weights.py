@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from rubricrm.errors import ExportFailed
 
 from rubricrm_export.calibrate.float_model import (
     DOWN_PROJ,
@@ -27,6 +26,7 @@ from rubricrm_export.calibrate.layer_result import LayerResult
 from rubricrm_export.calibrate.resume import ResumeDirectory
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.graph.builder import NUMPY_TYPES
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 from rubricrm_export.graph.rounded_weights import RoundedWeights

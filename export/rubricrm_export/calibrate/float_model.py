@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid, RuntimeFailed
+from rubricrm.errors import RuntimeFailed
 from rubricrm.runtime.session import open_graph
 
 from rubricrm_export.calibrate.token_text import TokenText, check_context
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.graph.builder import CONTRIB
 from rubricrm_export.graph.decoder import IR_VERSION
 from rubricrm_export.graph.onnxruntime_form import OPSET

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import ExportFailed
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.quantize.matrix import QuantizedMatrix, pack_nibbles, unpack_nibbles
 
 Float = NDArray[np.float32]

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import ExportFailed, OptionInvalid, TargetExists
+from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.whole_file import write_whole
 from safetensors import SafetensorError
 
 from rubricrm_export.calibrate.layer_result import LayerResult, load_tensors, save_tensors
 from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.errors import ExportFailed, OutputExists
 
 Float = NDArray[np.float32]
 
@@ -37,29 +38,29 @@ class ResumeDirectory:
         path: The directory, a sibling of the bundle.
     """
 
-    def __init__(self, target: Path, facts: Mapping[str, object], *, resume: bool, force: bool) -> None:
+    def __init__(self, output: Path, facts: Mapping[str, object], *, resume: bool, force: bool) -> None:
         """Open or make the directory.
 
         Args:
-            target: The bundle that is being made.
+            output: The bundle that is being made.
             facts: What the results depend on: options, checkpoint, versions.
             resume: Continue from what is there; where nothing is, begin.
             force: Without `resume`: remove what is there.
 
         Raises:
-            TargetExists: There is an unfinished export, and neither `resume` nor `force` is given; or there is
+            OutputExists: There is an unfinished export, and neither `resume` nor `force` is given; or there is
                 something else, which is never removed.
             OptionInvalid: What is there was made with other facts.
             ExportFailed: It cannot be read or written.
         """
-        self.path = target.with_name(f"{target.name}.resume")
+        self.path = output.with_name(f"{output.name}.resume")
         job = json.dumps(facts, indent=2, sort_keys=True)
         stored = self.path / _JOB
         with self._writing():
             self._require_own()
             if self.path.exists() and not resume and not force:
-                raise TargetExists(
-                    f"{self.path}: an export to {target.name} was interrupted. Pass --resume to continue it, or "
+                raise OutputExists(
+                    f"{self.path}: an export to {output.name} was interrupted. Pass --resume to continue it, or "
                     "--force to start anew."
                 )
             if not resume or not stored.exists():
@@ -72,7 +73,7 @@ class ResumeDirectory:
 
     def _require_own(self) -> None:
         if self.path.exists() and not (self.path.is_dir() and all(_OWN.fullmatch(p.name) for p in self.path.iterdir())):
-            raise TargetExists(
+            raise OutputExists(
                 f"{self.path}: is no interrupted export, and is never removed. Move it away, or choose another path "
                 "for the bundle."
             )

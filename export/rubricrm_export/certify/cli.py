@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rubricrm.errors import DependencyMissing, OptionInvalid, QualityTooLow, TargetExists
+from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.runtime.manifest import DEVICES
 from rubricrm.runtime.whole_file import write_whole
 
+from rubricrm_export.errors import OutputExists, QualityTooLow
 from rubricrm_export.system.progress_bar import no_progress, progress_bar
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def certify(
 def _require_new(files: list[Path], *, force: bool) -> None:
     for file in files:
         if file.exists() and not force:
-            raise TargetExists(f"{file}: exists. Pass --force to replace it, or choose another name.")
+            raise OutputExists(f"{file}: exists. Pass --force to replace it, or choose another name.")
         if not file.parent.is_dir():
             raise OptionInvalid(f"{file.parent}: no such directory. Make it first.")
 

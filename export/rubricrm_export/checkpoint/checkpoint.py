@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rubricrm.errors import CheckpointInvalid, CheckpointUnsupported
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.manifest import FileFacts
 
@@ -26,6 +25,7 @@ from rubricrm_export.checkpoint.files import (
     require_checkpoint_directory,
 )
 from rubricrm_export.checkpoint.tensor import DTYPES, CheckpointTensor
+from rubricrm_export.errors import CheckpointInvalid, CheckpointUnsupported
 
 __all__ = ["Checkpoint", "CheckpointTensor", "checkpoint_digests"]
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TypeGuard
 
-from rubricrm.errors import CheckpointInvalid, CheckpointUnsupported
+from rubricrm_export.errors import CheckpointInvalid, CheckpointUnsupported
 
 
 class ConfigKeys:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rubricrm.errors import CheckpointInvalid
 from rubricrm.runtime.bundle import LFS_POINTER
 from safetensors import SafetensorError, safe_open
 
 from rubricrm_export.checkpoint.tensor import CheckpointTensor
+from rubricrm_export.errors import CheckpointInvalid
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"

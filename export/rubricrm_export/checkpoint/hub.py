@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rubricrm.errors import CheckpointInvalid, DependencyMissing, OptionInvalid
+from rubricrm.errors import DependencyMissing, OptionInvalid
 
 from rubricrm_export.checkpoint.files import COMPANIONS, CONFIG, WEIGHTS_INDEX
+from rubricrm_export.errors import CheckpointInvalid
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WANTED = [CONFIG, *COMPANIONS, "*.safetensors", WEIGHTS_INDEX]

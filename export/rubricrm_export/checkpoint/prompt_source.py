@@ -20,10 +20,10 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from rubricrm.errors import PromptTemplateInvalid
 from rubricrm.runtime.manifest import REQUEST_FIELD, ChatFacts, RoleFacts
 
 from rubricrm_export.checkpoint.files import TOKENIZER_CONFIG, read_tokenizer_config
+from rubricrm_export.errors import PromptTemplateInvalid
 
 CARD = "README.md"
 VARIABLE = "RUBRIC_PROMPT_TEMPLATE"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rubricrm.errors import CheckpointInvalid
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.files import TOKENIZER_CONFIG, read_tokenizer_config
+from rubricrm_export.errors import CheckpointInvalid
 
 
 def read_stop_ids(

@@ -9,8 +9,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from rubricrm.errors import CheckpointInvalid
 from safetensors import SafetensorError, safe_open
+
+from rubricrm_export.errors import CheckpointInvalid
 
 Array = np.ndarray[Any, Any]
 

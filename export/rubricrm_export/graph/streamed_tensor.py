@@ -8,9 +8,9 @@ from typing import IO, Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointUnsupported
 
 from rubricrm_export.checkpoint.tensor import CheckpointTensor, require_finite_weights
+from rubricrm_export.errors import CheckpointUnsupported
 from rubricrm_export.graph.builder import NUMPY_TYPES
 
 # A conversion holds a block in float32 and in both types at once.

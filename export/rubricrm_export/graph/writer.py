@@ -7,10 +7,10 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from rubricrm.errors import ExportFailed
 from rubricrm.runtime.manifest import FLOAT_WEIGHTS
 
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.graph.block_storage import BlockStorage
 from rubricrm_export.graph.builder import DecoderBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.data_file import save_graph

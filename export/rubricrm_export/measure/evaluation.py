@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rubricrm.errors import OptionInvalid, QualityTooLow
+from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, file_sha256
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
@@ -17,6 +17,7 @@ from rubricrm_export.calibrate.texts import held_out_rubrics, held_out_text, rea
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import CONFIG, TOKENIZER
+from rubricrm_export.errors import QualityTooLow
 from rubricrm_export.measure.layer_errors import LayerError, layer_errors, worst_layers
 from rubricrm_export.measure.logit_source import BundleLogits, CheckpointLogits, LogitSource
 from rubricrm_export.measure.quality import Quality, check_limits, measure, require_quality

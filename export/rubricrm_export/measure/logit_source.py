@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import QualityTooLow
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.session import Session
@@ -20,6 +19,7 @@ from rubricrm.runtime.session import Session
 from rubricrm_export.calibrate.float_model import FloatModel
 from rubricrm_export.calibrate.token_text import TokenText, check_context
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.errors import QualityTooLow
 
 Logits = NDArray[np.float32]
 

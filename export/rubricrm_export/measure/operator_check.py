@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from rubricrm.errors import ExportFailed
 from rubricrm.runtime.manifest import FLOAT_WEIGHTS
 from rubricrm.runtime.session import open_graph
 
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.decoder import IR_VERSION
 from rubricrm_export.graph.onnxruntime_form import OPSET

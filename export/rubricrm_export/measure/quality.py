@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import OptionInvalid, QualityTooLow
+from rubricrm.errors import OptionInvalid
 
 from rubricrm_export.calibrate.token_text import TokenText
+from rubricrm_export.errors import QualityTooLow
 from rubricrm_export.measure.logit_source import BundleLogits, CheckpointLogits, LogitSource, blocks
 from rubricrm_export.measure.rubric_agreement import RubricAgreement
 

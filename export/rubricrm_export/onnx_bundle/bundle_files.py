@@ -91,7 +91,7 @@ def copy_of(
     job: OnnxExport, checkpoint: Checkpoint, weights: str | None, name: str, on_progress: Progress
 ) -> Iterator[Bundle]:
     """Make another bundle of the same checkpoint for the CPU, for as long as the block runs."""
-    with scratch_directory(job.target, name) as directory:
+    with scratch_directory(job.output, name) as directory:
         copy = OnnxExport(
             str(checkpoint.path),
             directory,

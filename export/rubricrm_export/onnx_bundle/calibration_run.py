@@ -49,8 +49,8 @@ def run_calibration(
             something to continue.
     """
     facts = calibration_facts(job, plan, checkpoint)
-    resume = ResumeDirectory(job.target.resolve(), facts, resume=job.resume, force=job.force)
-    remove_leftovers(job.target)
+    resume = ResumeDirectory(job.output.resolve(), facts, resume=job.resume, force=job.force)
+    remove_leftovers(job.output)
     kept = resume.load_text()
     try:
         text = kept or calibration_text(job, plan, checkpoint, on_progress)

@@ -27,10 +27,10 @@ from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan, make_twin
 from rubricrm_export.onnx_bundle.quality_gate import measure_export
 from rubricrm_export.system.progress_bar import Progress, no_progress
 from rubricrm_export.system.published_directory import (
-    bundle_directory,
+    check_output,
     check_space,
-    check_target,
     scratch_directory,
+    whole_directory,
     write_manifest,
 )
 
@@ -43,7 +43,7 @@ def plan_onnx(job: OnnxExport) -> ExportPlan:
     Raises:
         RubricrmError: As `export_onnx`.
     """
-    check_target(job.target, force=job.force)
+    check_output(job.output, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
     with Checkpoint.open(resolved.path, job.most_positions) as checkpoint:
         return make_plan(job, resolved, checkpoint)
@@ -63,11 +63,11 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
         RubricrmError: The checkpoint, an option or the target is not sound; nothing was left at the target.
     """
     report = on_progress or no_progress
-    check_target(job.target, force=job.force)
+    check_output(job.output, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
     with Checkpoint.open(resolved.path, job.most_positions) as checkpoint:
         plan = make_plan(job, resolved, checkpoint)
-        check_space(job.target, plan.weight_bytes)
+        check_space(job.output, plan.weight_bytes)
         check_memory(plan, checkpoint.architecture)
         check_operators(plan.scheme if plan.scheme.runs_on_cpu else make_twin(plan).scheme)
         if plan.scheme.needs_calibration:
@@ -76,7 +76,7 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
             if job.resume:
                 raise OptionInvalid("--resume continues a calibration, and this export has none. Leave it out.")
             _export_rounded(job, plan, checkpoint, report)
-    return Bundle.open(job.target)
+    return Bundle.open(job.output)
 
 
 def _export_rounded(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> None:
@@ -111,7 +111,7 @@ def _write_bundle(
 ) -> None:
     """Write the bundle, measure it, and only then give it its name."""
     computed = computed_type(plan.scheme)
-    with bundle_directory(job.target, force=job.force) as directory:
+    with whole_directory(job.output, force=job.force) as directory:
         kv = kv_storage(plan.scheme, kv_scales)
         report = partial(on_progress, "Writing weights")
         bundle = write_bundle_files(job, plan, checkpoint, source(computed), kv, directory, report)
@@ -120,7 +120,7 @@ def _write_bundle(
             manifest = _with_quality(job, checkpoint, bundle, manifest, on_progress)
         elif plan.scheme.is_quantized:
             twin = make_twin(plan)
-            with scratch_directory(job.target, "twin") as twin_directory:
+            with scratch_directory(job.output, "twin") as twin_directory:
                 twin_directory.mkdir()
                 kv = kv_storage(twin.scheme, kv_scales)
                 weights = source(ir.DataType.FLOAT)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from rubricrm.errors import ExportFailed
 from rubricrm.runtime.machine import total_memory_bytes
 
 from rubricrm_export.checkpoint.architecture import Architecture
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.onnx_bundle.plan import ExportPlan
 
 _FLOAT = 4

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
-from rubricrm.errors import CheckpointInvalid, ExportFailed, OptionInvalid
+from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import GraphFacts, ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
 from rubricrm.runtime.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ from rubricrm_export.checkpoint.files import (
 )
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint, resolve_checkpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 from rubricrm_export.graph.data_file import save_graph
 from rubricrm_export.graph.writer import DATA_FILE, GRAPH_FILE
 from rubricrm_export.onnx_bundle.bundle_files import add_prefix, write_companions
@@ -49,11 +50,11 @@ from rubricrm_export.onnx_bundle.plan import (
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.system.progress_bar import Progress, no_progress
 from rubricrm_export.system.published_directory import (
-    bundle_directory,
+    check_output,
     check_space,
-    check_target,
     describe_files,
     scratch_directory,
+    whole_directory,
     write_manifest,
 )
 from rubricrm_export.system.tool import own_program, program_of, run_tool
@@ -73,13 +74,13 @@ class OptimumExport:
 
     Attributes:
         source: A checkpoint's directory, or the name of a repository on the Hugging Face hub.
-        target: The bundle to write.
+        output: The bundle to write.
         environment: A virtual environment with optimum-onnx; None: the one that runs this, else one of our own.
         prompt_template, chat_template, revision, force: As `OnnxExport`.
     """
 
     source: str
-    target: Path
+    output: Path
     environment: Path | None = None
     prompt_template: Path | None = None
     chat_template: Path | None = None
@@ -101,14 +102,17 @@ def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> B
         RubricrmError: The checkpoint, an option or the target is not sound, or optimum failed; nothing was left.
     """
     report = partial(on_progress or no_progress, "Exporting with optimum")
-    check_target(job.target, force=job.force)
+    check_output(job.output, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
     require_checkpoint_directory(resolved.path)
     weights = read_weights(resolved.path)
-    check_space(job.target, 2 * _FLOAT_BYTES * _num_parameters(weights))
+    check_space(job.output, 2 * _FLOAT_BYTES * _num_parameters(weights))
     program = _program(job.environment)
     report(0, 2)
-    with scratch_directory(job.target, "optimum") as made, bundle_directory(job.target, force=job.force) as directory:
+    with (
+        scratch_directory(job.output, "optimum") as made,
+        whole_directory(job.output, force=job.force) as directory,
+    ):
         words = [str(program), "export", "onnx", "--model", str(resolved.path.resolve()), "--task", _TASK]
         run_tool([*words, "--dtype", "fp32", str(made)])
         report(1, 2)
@@ -118,7 +122,7 @@ def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> B
         manifest = replace(plan.manifest, files=describe_files(directory))
         add_prefix(write_manifest(directory, manifest), plan)
         report(2, 2)
-    return Bundle.open(job.target)
+    return Bundle.open(job.output)
 
 
 def _program(environment: Path | None) -> Path:

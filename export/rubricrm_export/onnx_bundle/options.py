@@ -21,9 +21,9 @@ class OnnxExport:
 
     Attributes:
         source: A checkpoint's directory, or the name of a repository on the Hugging Face hub.
-        target: The bundle to write.
+        output: The bundle to write.
         weights: "fp32" ... "int4", or None for the float type that the checkpoint stores.
-        device: "cpu", "cuda" or "tensorrt".
+        target: Where it will run: "cpu", "cuda" or "tensorrt".
         activations, kv, method, block_size, symmetric, head, head_block_size: See `Scheme.of`.
         calibration: "self": the model writes the text that calibration runs on; or a file's path.
         eval_text: The text that the loss is measured on; None: held-out requests with rubrics.
@@ -36,9 +36,9 @@ class OnnxExport:
     """
 
     source: str
-    target: Path
+    output: Path
     weights: str | None = None
-    device: str = "cpu"
+    target: str = "cpu"
     activations: str = "none"
     kv: str = "model"
     method: str | None = None
@@ -62,12 +62,12 @@ class OnnxExport:
         """Check what needs no checkpoint."""
         if self.weights is not None and self.weights not in WEIGHTS:
             raise OptionInvalid(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}.")
-        if self.device not in TARGETS:
-            raise OptionInvalid(f"target must be one of {', '.join(TARGETS)}, got {self.device!r}.")
+        if self.target not in TARGETS:
+            raise OptionInvalid(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
         if self.context_length is not None:
-            if self.device != "tensorrt":
+            if self.target != "tensorrt":
                 raise OptionInvalid(
-                    f"--context-length has no meaning with --target {self.device}, whose buffers are as long as "
+                    f"--context-length has no meaning with --target {self.target}, whose buffers are as long as "
                     "requests need. Leave it out, or pass --target tensorrt."
                 )
             if self.context_length < 1:
@@ -80,7 +80,7 @@ class OnnxExport:
     def scheme(self, float_weights: str) -> Scheme:
         """Return the quantization for a checkpoint that stores `float_weights`; errors as `Scheme.of`."""
         return Scheme.of(
-            self.device,
+            self.target,
             float_weights,
             weights=self.weights,
             activations=self.activations,
@@ -97,12 +97,12 @@ class OnnxExport:
         """Positions of the model's context to use; None: all."""
         # Each step of such a graph reads the whole buffer: at the 4B shape 0.3 GB of 2,048 positions, beside 2.3 GB of
         # INT4 weights. A rubric is about 200 tokens after a prompt of 330.
-        return self.context_length or (_TENSORRT_CONTEXT if self.device == "tensorrt" else None)
+        return self.context_length or (_TENSORRT_CONTEXT if self.target == "tensorrt" else None)
 
     @property
     def command(self) -> str:
         """The command line without its paths, for the provenance."""
-        words = ["rubricrm export onnx", Path(self.source).name, f"--target {self.device}"]
+        words = ["rubricrm export onnx", Path(self.source).name, f"--target {self.target}"]
         options = {
             "weights": self.weights,
             "activations": None if self.activations == "none" else self.activations,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rubricrm._version import __version__
-from rubricrm.errors import CheckpointInvalid, OptionInvalid, PromptTemplateInvalid
+from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import (
     REQUEST_FIELD,
     GenerationFacts,
@@ -33,6 +33,7 @@ from rubricrm_export.checkpoint.files import TOKENIZER
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
+from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
 from rubricrm_export.graph.writer import FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
 from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid

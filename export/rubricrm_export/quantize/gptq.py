@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import ExportFailed
 
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.quantize.grid import Grid, IntegerGrid, split_blocks
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.moments import Moments

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointUnsupported
 
+from rubricrm_export.errors import CheckpointUnsupported
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 
 Array = NDArray[Any]

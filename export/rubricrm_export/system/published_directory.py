@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from rubricrm.errors import ExportFailed, TargetExists
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, describe_file
 from rubricrm.runtime.manifest import FileFacts, Manifest
+
+from rubricrm_export.errors import ExportFailed, OutputExists
 
 _WRITING = "writing"
 _REPLACED = "replaced"
@@ -24,101 +25,101 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def check_target(target: Path, *, force: bool, marker: str = MANIFEST_NAME) -> None:
-    """Refuse a target that must not be written, before any work is done.
+def check_output(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -> None:
+    """Refuse a output that must not be written, before any work is done.
 
     Args:
-        target: The directory.
+        output: The directory.
         force: Replace an older one.
         marker: The file that tells a directory of our own from others, which are never replaced.
 
     Raises:
-        TargetExists: It exists and `force` is not given; or it is not a bundle, which is never replaced.
+        OutputExists: It exists and `force` is not given; or it is not a bundle, which is never replaced.
         ExportFailed: It cannot be looked at: a name too long, a directory without rights.
     """
     try:
-        exists, is_own = target.exists(), (target / marker).is_file()
+        exists, is_own = output.exists(), (output / marker).is_file()
     except OSError as error:
-        raise ExportFailed(f"{target}: cannot be written ({error.strerror}). Choose another path.") from error
-    if target.is_symlink():
-        raise TargetExists(f"{target}: is a link, which is never replaced. Pass the path that it leads to.")
+        raise ExportFailed(f"{output}: cannot be written ({error.strerror}). Choose another path.") from error
+    if output.is_symlink():
+        raise OutputExists(f"{output}: is a link, which is never replaced. Pass the path that it leads to.")
     if not exists:
         return
     if not is_own:
         kind = "a bundle" if marker == MANIFEST_NAME else f"one with {marker}"
-        raise TargetExists(f"{target}: exists and is not {kind}: it is never replaced. Choose another path.")
+        raise OutputExists(f"{output}: exists and is not {kind}: it is never replaced. Choose another path.")
     if not force:
-        raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
+        raise OutputExists(f"{output}: exists. Pass --force to replace it, or choose another path.")
     here = Path.cwd()
-    if target.resolve() in (here, *here.parents):
-        raise TargetExists(f"{target}: is in use as the working directory. Run the command from another directory.")
+    if output.resolve() in (here, *here.parents):
+        raise OutputExists(f"{output}: is in use as the working directory. Run the command from another directory.")
 
 
-def check_space(target: Path, num_bytes: int) -> None:
-    """Refuse an export that the disk cannot hold. The target's parent is made if it is missing.
+def check_space(output: Path, num_bytes: int) -> None:
+    """Refuse an export that the disk cannot hold. The output's parent is made if it is missing.
 
     Raises:
         ExportFailed: Too little space, or the parent cannot be made.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target.parent).free
+        output.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(output.parent).free
     except OSError as error:
-        raise ExportFailed(f"{target.parent}: cannot be written ({error.strerror}). Choose another path.") from error
+        raise ExportFailed(f"{output.parent}: cannot be written ({error.strerror}). Choose another path.") from error
     if free < num_bytes + _SPARE_BYTES:
         raise ExportFailed(
-            f"{target.parent}: the disk has {free / 1e9:.2f} GB free, the bundle needs {num_bytes / 1e9:.2f} GB. "
+            f"{output.parent}: the disk has {free / 1e9:.2f} GB free, the bundle needs {num_bytes / 1e9:.2f} GB. "
             "Free some space or choose another disk."
         )
 
 
 @contextmanager
-def bundle_directory(target: Path, *, force: bool, marker: str = MANIFEST_NAME) -> Iterator[Path]:
-    """Yield an empty sibling of `target`; it becomes `target` if the block ends well, and vanishes if it does not.
+def whole_directory(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -> Iterator[Path]:
+    """Yield an empty sibling of `output`; it becomes `output` if the block ends well, and vanishes if it does not.
 
-    What a killed export left beside the target is removed first. A kill leaves the old bundle or none, and at most
+    What a killed export left beside the output is removed first. A kill leaves the old bundle or none, and at most
     one hidden sibling.
 
     Raises:
-        TargetExists: As `check_target`: somebody wrote there while the block ran.
+        OutputExists: As `check_output`: somebody wrote there while the block ran.
         ExportFailed: The disk is full or the directory cannot be written.
     """
-    target = target.resolve()  # a path that ends in .. has no name that a sibling could be called after
-    remove_leftovers(target)
-    directory = _sibling(target, _WRITING)
+    output = output.resolve()  # a path that ends in .. has no name that a sibling could be called after
+    remove_leftovers(output)
+    directory = _sibling(output, _WRITING)
     try:
         directory.mkdir()
         yield directory
-        check_target(target, force=force, marker=marker)
-        _publish(directory, target)
-        _remove_leftovers(target, _REPLACED)
+        check_output(output, force=force, marker=marker)
+        _publish(directory, output)
+        _remove_leftovers(output, _REPLACED)
     except OSError as error:
-        raise _export_failed(target, error) from error
+        raise _export_failed(output, error) from error
     finally:
         _remove(directory)
 
 
 @contextmanager
-def scratch_directory(target: Path, name: str) -> Iterator[Path]:
-    """Yield a path beside `target` for what is needed while it is made; removed afterwards, or by the next export.
+def scratch_directory(output: Path, name: str) -> Iterator[Path]:
+    """Yield a path beside `output` for what is needed while it is made; removed afterwards, or by the next export.
 
     Raises:
         ExportFailed: The disk is full or the directory cannot be written.
     """
-    target = target.resolve()
-    directory = _sibling(target, f"{_WRITING}-{name}")
+    output = output.resolve()
+    directory = _sibling(output, f"{_WRITING}-{name}")
     try:
         _remove(directory)  # of a killed process with the same number
         yield directory
     except OSError as error:
-        raise _export_failed(target, error) from error
+        raise _export_failed(output, error) from error
     finally:
         _remove(directory)
 
 
-def remove_leftovers(target: Path) -> None:
-    """Remove what killed exports left half-written beside the target."""
-    _remove_leftovers(target.resolve(), _WRITING)
+def remove_leftovers(output: Path) -> None:
+    """Remove what killed exports left half-written beside the output."""
+    _remove_leftovers(output.resolve(), _WRITING)
 
 
 def describe_files(directory: Path) -> dict[str, FileFacts]:
@@ -141,16 +142,16 @@ def write_files(directory: Path, contents: Mapping[str, bytes]) -> None:
         (directory / name).write_bytes(data)
 
 
-def _sibling(target: Path, state: str) -> Path:
-    return target.with_name(f".{target.name}.{state}-{os.getpid()}")
+def _sibling(output: Path, state: str) -> Path:
+    return output.with_name(f".{output.name}.{state}-{os.getpid()}")
 
 
-def _publish(directory: Path, target: Path) -> None:
-    """Put `directory` in the target's place; what stood there is then in `directory`, or gone."""
-    if not target.exists():
-        directory.rename(target)
-    elif not _exchange(directory, target):
-        _replace(directory, target)
+def _publish(directory: Path, output: Path) -> None:
+    """Put `directory` in the output's place; what stood there is then in `directory`, or gone."""
+    if not output.exists():
+        directory.rename(output)
+    elif not _exchange(directory, output):
+        _replace(directory, output)
 
 
 def _exchange(left: Path, right: Path) -> bool:
@@ -163,15 +164,15 @@ def _exchange(left: Path, right: Path) -> bool:
     return status == 0
 
 
-def _replace(directory: Path, target: Path) -> None:
-    """Move the target aside first. A kill between the two steps leaves the old bundle under its hidden name."""
-    replaced = _sibling(target, _REPLACED)
+def _replace(directory: Path, output: Path) -> None:
+    """Move the output aside first. A kill between the two steps leaves the old bundle under its hidden name."""
+    replaced = _sibling(output, _REPLACED)
     try:
-        target.rename(replaced)
-        directory.rename(target)
+        output.rename(replaced)
+        directory.rename(output)
     except BaseException:  # Ctrl-C too
-        if not target.exists():
-            replaced.rename(target)
+        if not output.exists():
+            replaced.rename(output)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
 
@@ -184,8 +185,8 @@ def _remove(directory: Path) -> None:
         raise
 
 
-def _remove_leftovers(target: Path, state: str) -> None:
-    for path in target.parent.glob(f".{glob.escape(target.name)}.{state}-*"):
+def _remove_leftovers(output: Path, state: str) -> None:
+    for path in output.parent.glob(f".{glob.escape(output.name)}.{state}-*"):
         process = path.name.rpartition("-")[2]
         if process.isdecimal() and not _is_running(int(process)):
             shutil.rmtree(path, ignore_errors=True)
@@ -203,7 +204,7 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _export_failed(target: Path, error: OSError) -> ExportFailed:
+def _export_failed(output: Path, error: OSError) -> ExportFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ExportFailed(f"{target}: the disk is full; nothing was left. Free some space or choose another disk.")
-    return ExportFailed(f"{target}: cannot be written ({error}); nothing was left. Check the path and its rights.")
+        return ExportFailed(f"{output}: the disk is full; nothing was left. Free some space or choose another disk.")
+    return ExportFailed(f"{output}: cannot be written ({error}); nothing was left. Check the path and its rights.")

@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from rubricrm.errors import ExportFailed, OptionInvalid
+from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.machine import cache_directory
+
+from rubricrm_export.errors import ExportFailed
 
 _LOG_LINES = 20
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")

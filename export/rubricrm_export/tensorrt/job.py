@@ -61,7 +61,7 @@ class TensorRTExport:
 
     Attributes:
         source: A checkpoint's directory, or the name of a repository on the Hugging Face hub.
-        target: The directory to write.
+        output: The directory to write.
         reader: Who will read it: see `vocabulary.READERS`.
         weights: "fp16", "bf16", "fp8", "int8" or "int4".
         kv: "model", "fp8" or "int8".
@@ -76,7 +76,7 @@ class TensorRTExport:
     """
 
     source: str
-    target: Path
+    output: Path
     reader: str
     weights: str
     kv: str = "model"
@@ -113,7 +113,7 @@ class TensorRTExport:
         """Return the options of the calibration, which is that of an export to ONNX."""
         return OnnxExport(
             self.source,
-            self.target,
+            self.output,
             calibration=self.calibration,
             prompt_template=self.prompt_template,
             chat_template=self.chat_template,

@@ -16,7 +16,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import CheckpointInvalid, ExportFailed
+
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 
 Array = NDArray[Any]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rubricrm.errors import CheckpointInvalid, DependencyMissing, OptionInvalid
+from rubricrm.errors import DependencyMissing, OptionInvalid
 
+from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.system.progress_bar import progress_bar
 from rubricrm_export.system.termination import terminated_cleanly
 from rubricrm_export.tensorrt.vocabulary import DEVICES, HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("checkpoint", required=False)
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Directory to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory to write.")
 @click.option("--for", "reader", type=click.Choice(READERS), help="Who will read it.")
 @click.option("--weights", type=click.Choice(WEIGHTS), help="What matrices are stored in.")
 @click.option("--kv", type=click.Choice(KV_CACHES), default="model", show_default=True, help="KV cache.")
@@ -80,7 +81,7 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
 
 
 def _export(checkpoint: str | None, options: dict[str, Any], *, as_json: bool) -> None:
-    for name, value in (("CHECKPOINT", checkpoint), ("-o", options["target"])):
+    for name, value in (("CHECKPOINT", checkpoint), ("-o", options["output"])):
         if value is None:
             raise OptionInvalid(f"{name} is missing: rubricrm export tensorrt CHECKPOINT -o DIR --for READER.")
     for name in ("reader", "weights"):

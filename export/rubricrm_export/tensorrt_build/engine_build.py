@@ -9,10 +9,11 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rubricrm.errors import DependencyMissing, ExportFailed, OptionInvalid, TargetExists
+from rubricrm.errors import DependencyMissing, OptionInvalid
 
+from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.system.gpu import Gpu, find_gpu
-from rubricrm_export.system.published_directory import bundle_directory
+from rubricrm_export.system.published_directory import whole_directory
 from rubricrm_export.system.tool import run_tool
 from rubricrm_export.tensorrt.commands import trtllm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
@@ -24,12 +25,12 @@ _ENGINE = "rank0.engine"
 _TENSORRT_LLM = f"pip install --extra-index-url https://pypi.nvidia.com 'rubricrm[tensorrt-llm]' ({VERSION})"
 
 
-def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
+def build_engine(path: Path, output: Path, *, force: bool = False) -> Gpu:
     """Build an engine beside its place and move it there.
 
     Args:
         path: A directory by `rubricrm export tensorrt --for tensorrt-llm-1.2`.
-        target: The engine's directory.
+        output: The engine's directory.
         force: Replace an older engine.
 
     Returns:
@@ -39,7 +40,7 @@ def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
         BundleInvalid: `path` is no such directory, or was changed.
         OptionInvalid: It is for another reader, or the GPU cannot run its types or hold its weights.
         DependencyMissing: TensorRT-LLM 1.2.1, or a GPU's driver, is missing.
-        TargetExists: `target` exists and is no engine, or `force` is not given.
+        OutputExists: `output` exists and is no engine, or `force` is not given.
         ExportFailed: The build failed; the end of what it printed is in the message.
     """
     directory = TensorRTDirectory.open(path, verify=True)
@@ -48,13 +49,13 @@ def build_engine(path: Path, target: Path, *, force: bool = False) -> Gpu:
             f"{path}: is for {directory.reader}, which builds no engine this way: run its build.sh. Export with --for "
             "tensorrt-llm-1.2 for an engine."
         )
-    _check_target(target, force=force)
+    _check_output(output, force=force)
     program = _require_tensorrt_llm()
     gpu = find_gpu()
     _require_able(directory, gpu)
     require_sound(path, directory.reader)
     choice = choose(directory.reader, directory.weights, kv=directory.kv)
-    with bundle_directory(target, force=force, marker=_ENGINE) as made:
+    with whole_directory(output, force=force, marker=_ENGINE) as made:
         made.rmdir()  # the builder makes it
         words = trtllm_build(choice, directory.limits, str(path.resolve()), str(made))
         run_tool([program, *words[1:]])
@@ -97,12 +98,12 @@ def _require_able(directory: TensorRTDirectory, gpu: Gpu) -> None:
         )
 
 
-def _check_target(target: Path, *, force: bool) -> None:
-    if not target.exists():
-        if not target.resolve().parent.is_dir():
-            raise ExportFailed(f"{target.resolve().parent}: no such directory. Make it first.")
+def _check_output(output: Path, *, force: bool) -> None:
+    if not output.exists():
+        if not output.resolve().parent.is_dir():
+            raise ExportFailed(f"{output.resolve().parent}: no such directory. Make it first.")
         return
-    if not (target / _ENGINE).is_file():
-        raise TargetExists(f"{target}: exists and is no engine: it is never replaced. Choose another path.")
+    if not (output / _ENGINE).is_file():
+        raise OutputExists(f"{output}: exists and is no engine: it is never replaced. Choose another path.")
     if not force:
-        raise TargetExists(f"{target}: exists. Pass --force to replace it, or choose another path.")
+        raise OutputExists(f"{output}: exists. Pass --force to replace it, or choose another path.")

@@ -24,7 +24,7 @@ from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan
 from rubricrm_export.quantize.grid import IntegerGrid
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.system.progress_bar import Progress, no_progress
-from rubricrm_export.system.published_directory import bundle_directory, check_space, check_target
+from rubricrm_export.system.published_directory import check_output, check_space, whole_directory
 from rubricrm_export.tensorrt import commands
 from rubricrm_export.tensorrt.config_files import hf_quant_config, llm_config, unified_config
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
@@ -85,7 +85,7 @@ def export_tensorrt(job: TensorRTExport, on_progress: Progress | None = None) ->
     """
     report = on_progress or no_progress
     choice = job.choice()
-    check_target(job.target, force=job.force, marker=DIRECTORY_FILE)
+    check_output(job.output, force=job.force, marker=DIRECTORY_FILE)
     resolved = resolve_checkpoint(job.source, job.revision)
     with Checkpoint.open(resolved.path) as checkpoint:
         require_widths(checkpoint, choice)
@@ -95,7 +95,7 @@ def export_tensorrt(job: TensorRTExport, on_progress: Progress | None = None) ->
         plan = replace(plan, scheme=scheme_of(choice, plan.scheme.float_weights))
         with open_weights(job, choice, plan, checkpoint, report) as weights:
             _write(job, choice, limits, plan, checkpoint, weights, report)
-    return TensorRTDirectory.open(job.target)
+    return TensorRTDirectory.open(job.output)
 
 
 def require_widths(checkpoint: Checkpoint, choice: Choice) -> None:
@@ -153,8 +153,8 @@ def _write(
     floats = float_type(choice, plan.scheme.float_weights)
     tensors = _tensors(choice, checkpoint, weights, floats)
     num_bytes = sum(tensor.num_bytes for tensor in tensors)
-    check_space(job.target, num_bytes)
-    with bundle_directory(job.target, force=job.force, marker=DIRECTORY_FILE) as directory:
+    check_space(job.output, num_bytes)
+    with whole_directory(job.output, force=job.force, marker=DIRECTORY_FILE) as directory:
         report = _counted(partial(on_progress, "Writing weights"), num_bytes)
         is_legacy = choice.format.reader == _LEGACY
         has_factors = any(tensor.name.endswith("quant_scale") for tensor in tensors)

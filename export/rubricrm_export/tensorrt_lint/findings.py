@@ -13,9 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rubricrm.errors import CheckpointInvalid
-
 from rubricrm_export.checkpoint.files import read_json_object
+from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.tensorrt.weight_file import StoredTensor, read_weights_header
 
 

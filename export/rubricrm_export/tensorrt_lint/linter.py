@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rubricrm.errors import CheckpointInvalid, OptionInvalid
+from rubricrm.errors import OptionInvalid
 
+from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.tensorrt.vocabulary import DEVICES, READERS
 from rubricrm_export.tensorrt_lint.config_rules import CONFIG_RULES
 from rubricrm_export.tensorrt_lint.findings import Finding, Inspected
