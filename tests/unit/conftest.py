@@ -18,7 +18,8 @@ from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.kv_cache import KVCache
 from rubricrm.runtime.manifest import ModelFacts
 from rubricrm.runtime.prefix import Prefix
-from rubricrm.runtime.session import _DEVICES, Session, _Device
+from rubricrm.runtime.providers import DEVICES, Device
+from rubricrm.runtime.session import Session
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
@@ -99,7 +100,7 @@ def int8_bundle(bundle_without_prefix: Path, edit_manifest: EditManifest) -> Pat
 @pytest.fixture
 def device_in_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the device cuda be the CPU, reached in every way as a device: memory, copies and bindings."""
-    monkeypatch.setitem(_DEVICES, "cuda", _Device("CPUExecutionProvider", "cpu"))
+    monkeypatch.setitem(DEVICES, "cuda", Device("CPUExecutionProvider", "cpu"))
 
 
 class ScriptedSession:

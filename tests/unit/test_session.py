@@ -17,17 +17,11 @@ from onnx import TensorProto, helper
 from rubricrm import RubricModel
 from rubricrm.errors import ModelClosed, OptionInvalid, RubricrmError, RuntimeFailed, RuntimeMissing
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.graph import RECORD_ASSIGNMENT, open_graph, runtime_facts
 from rubricrm.runtime.kv_cache import STORAGE_TYPES, KVCache
 from rubricrm.runtime.manifest import ModelFacts
-from rubricrm.runtime.session import (
-    _ELEMENT_TYPES,
-    _RECORD_ASSIGNMENT,
-    Session,
-    Slot,
-    _misplaced_operators,
-    open_graph,
-    runtime_facts,
-)
+from rubricrm.runtime.providers import misplaced_operators
+from rubricrm.runtime.session import _ELEMENT_TYPES, Session, Slot
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
@@ -89,7 +83,7 @@ def test_a_provider_that_onnx_runtime_left_out_is_missing(bundle: Bundle, monkey
         assert providers == ["CUDAExecutionProvider"]
         return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
 
-    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.providers.cuda_problem", lambda _: None)
     monkeypatch.setattr("onnxruntime.InferenceSession", open_on_the_cpu)
     with pytest.raises(
         RuntimeMissing, match="did not load CUDAExecutionProvider and would run on CPUExecutionProvider"
@@ -114,7 +108,7 @@ def test_heavy_operators_without_a_kernel_on_the_device_are_named(
             assigned("CPUExecutionProvider", ("", "Gather"), *(("com.microsoft", name) for name in misplaced)),
         ],
     )
-    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.providers.cuda_problem", lambda _: None)
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: graph)
     if not misplaced:
         assert open_graph(bundle.file("model.onnx"), threads=1, device="cuda") is graph
@@ -125,17 +119,17 @@ def test_heavy_operators_without_a_kernel_on_the_device_are_named(
 
 def test_what_a_graph_runs_on_is_recorded_by_the_installed_runtime(bundle: Bundle) -> None:
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+    options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     path = str(bundle.file("model.onnx"))
     graph = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    assert _misplaced_operators(graph, "CPUExecutionProvider") == []
-    assert "GroupQueryAttention" in _misplaced_operators(graph, "CUDAExecutionProvider")
+    assert misplaced_operators(graph, "CPUExecutionProvider") == []
+    assert "GroupQueryAttention" in misplaced_operators(graph, "CUDAExecutionProvider")
 
 
 def test_nothing_falls_back_to_the_cpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.providers.cuda_problem", lambda _: None)
     with pytest.raises((RuntimeMissing, RuntimeFailed)), pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
     assert capfd.readouterr().out == ""

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rubricrm.runtime import cuda
-from rubricrm.runtime.cuda import cuda_problem
+from rubricrm.runtime import installation
+from rubricrm.runtime.providers import cuda_problem
 
 
 def runtime(*providers: str, **attributes: Any) -> SimpleNamespace:
@@ -32,7 +32,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             except KeyError:
                 raise PackageNotFoundError(name) from None
 
-        monkeypatch.setattr(cuda, "version", version)
+        monkeypatch.setattr(installation, "version", version)
 
     return install
 
