@@ -75,8 +75,7 @@ def install_command(*extras: str, options: str = "") -> str:
         origin = _origin(found)
     directory = _checkout(found, origin)
     if directory is not None:
-        is_editable = bool(_object(origin.get("dir_info")).get("editable"))
-        flag = "-e " if is_editable else ""
+        flag = "-e " if directory.resolve() in Path(__file__).resolve().parents else ""  # what runs are its sources
         return f"cd {shlex.quote(str(directory))} && pip install {given}{flag}'.{wanted}'"
     url = origin.get("url")
     if not isinstance(url, str):
