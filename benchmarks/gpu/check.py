@@ -11,7 +11,8 @@ process of its own, so that a crash costs one row:
 2. A checkpoint of Qwen3-4B's shape with random weights is exported and measured by `rubricrm bench`: latency per
    token, beside the time that reading weights and keys and values takes at the rate of the device's memory.
 
-OUT gets `gpu-CARD.json` and `gpu-CARD.md`, to be committed in benchmarks/results, and the log of every command. No network is used. Rows for which no time was left are listed as such.
+OUT gets `gpu-CARD.json` and `gpu-CARD.md`, to be committed in benchmarks/results, and the log of every command. No
+network is used. Rows for which no time was left are listed as such.
 """
 
 from __future__ import annotations
