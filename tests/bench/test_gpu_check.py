@@ -1,4 +1,4 @@
-"""The check for a GPU machine: its pieces join, its checkpoint is one, it ends in time, its report tells what failed."""
+"""The check for a GPU machine: its pieces join, it ends in time, and its report tells what failed."""
 
 import hashlib
 import json
