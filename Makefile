@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-reference test-referees demo-bundle clean
+.PHONY: demo test lint test-fast test-reference test-referees demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -33,6 +33,15 @@ test-referees: .venv/installed-test .venv-referees/installed
 # The bundle that ships inside the package: run after the demo checkpoint or the graph changed, and commit it.
 demo-bundle: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o sdk/python/rubricrm/demo_bundle --force
+
+# What only a GPU can check, under 10 minutes; without a GPU a rehearsal on the CPU. Commit build/gpu/gpu-CARD.* in
+# benchmarks/results. For a machine without network: make gpu-pack, carry build/gpu-pack there, bash run.sh RESULTS.
+gpu: .venv/installed-test
+	$(BIN)/python benchmarks/gpu/check.py build/gpu
+
+gpu-pack: .venv/installed-test
+	rm -rf build/gpu-pack
+	$(BIN)/python benchmarks/gpu/pack.py build/gpu-pack
 
 clean:
 	rm -rf .venv .venv-referees build dist *.egg-info

@@ -22,9 +22,10 @@ from rubricrm_bench.rival_rows import TIMES, is_ranked, ratios
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 _SHAPE = "390/200"
+_RIVALS_HEADER = "| system | GB | first token, times ours | per token, times ours |\n| --- | --- | --- | --- |"
 _BENCH_HEADER = (
-    "| result | GB | cold, warm opening ms | peak GB | prompt/new | first token ms | ms a token | of the floor | "
-    "of the product |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| result | GB | cold opening ms | warm opening ms | peak GB | prompt/new | first token ms | ms per token | "
+    "times the floor | of the product |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -38,16 +39,17 @@ def tables() -> Iterator[tuple[Path, str, str]]:
 
 
 def rivals_in_short(found: Mapping[str, Any]) -> str:
-    """Return our times at one shape, and how many times that each rival takes."""
+    """Return our times at one shape in a sentence, and a table of how many times that each system takes."""
     own = found["contenders"][found["ours"]]
-    times = [f"{our_median(found, key):,.0f} ms" for key in TIMES]
-    lines = ["| | GB | first token | a token |", "| --- | --- | --- | --- |", _line(found["ours"], own, times)]
+    first, token = (our_median(found, key) for key in TIMES)
+    ours = f"Ours takes {first:,.0f} ms to the first token and {token:,.0f} ms per token after it."
+    lines = [ours, "", _RIVALS_HEADER, _line(found["ours"], own, ["1", "1"])]
     for name, facts in sorted(found["contenders"].items()):
         row = facts["shapes"].get(_SHAPE, {})
         if name == found["ours"] or "rival" not in row:
             continue
         ranked = is_ranked(own, facts)
-        times = [f"{median(ratios(row, key)):.2f} x" if ranked else "" for key in TIMES]
+        times = [f"{median(ratios(row, key)):.2f}" if ranked else "not ranked" for key in TIMES]
         lines.append(_line(name, facts, times))
     return "\n".join(lines)
 
@@ -63,7 +65,7 @@ def _line(name: str, facts: Mapping[str, Any], times: Sequence[str]) -> str:
 
 
 def bench_table(reports: Mapping[str, Any]) -> str:
-    """Return a line for each row of each report."""
+    """Return one line per row of each report."""
     lines = [_BENCH_HEADER]
     for name, report in reports.items():
         lines += [_bench_line(name, report, row) for row in report["rows"] if row["concurrency"] == 1]
@@ -75,10 +77,11 @@ def _bench_line(name: str, report: Mapping[str, Any], row: Mapping[str, Any]) ->
     cells = [
         name,
         f"{bundle['num_bytes'] / 1e9:.2f}",
-        f"{load['cold_ms']:.0f}, {load['warm_ms']:.0f}",
+        f"{load['cold_ms']:,.0f}",
+        f"{load['warm_ms']:,.0f}",
         f"{report['peak_rss_bytes'] / 1e9:.2f}",
         row["name"],
-        f"{row['ttft_ms']['p50']:.0f}",
+        f"{row['ttft_ms']['p50']:,.0f}",
         f"{row['tpot_ms']['p50']:.1f}",
         f"{1 / roofline['decode_share']:.2f}",
         f"{roofline['prefill_share']:.0%}",

@@ -1,4 +1,4 @@
-"""What rivals.py kept, as a table: one for each shape, ours first, ratios pair by pair."""
+"""What rivals.py kept, as one table per shape: ours first, ratios pair by pair."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from rubricrm_bench.rival_rows import TIMES, is_ranked, ratios
 
 _HEADER = (
-    "| system | GB | peak GB | first token ms | times ours | ms a token | times ours | agrees, same |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    "| system | GB | peak GB | first token ms | times ours | ms per token | times ours | agrees | same |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Return a Markdown table for each shape, the fastest token first, what failed, and how each was run."""
+    """Return one Markdown table per shape, the fastest token first; then what failed, and how each was run."""
     contenders = dict(found["contenders"])
     own = contenders.pop(found["ours"], None)
     shapes = list(dict.fromkeys(shape for facts in contenders.values() for shape in facts["shapes"]))
@@ -73,7 +73,9 @@ def _cells(name: str, facts: Mapping[str, Any], peak: int, *cells: str) -> str:
     sizes = f"{facts['num_bytes'] / 1e9:.2f}", f"{peak / 1e9:.2f}"
     return (
         "| "
-        + " | ".join([name.replace(":", " "), *sizes, *cells, f"{facts['agreement']:.0%}, {facts['same_first']:.0%}"])
+        + " | ".join(
+            [name.replace(":", " "), *sizes, *cells, f"{facts['agreement']:.0%}", f"{facts['same_first']:.0%}"]
+        )
         + " |"
     )
 

@@ -12,6 +12,7 @@ from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
 
 from rubricrm_bench.bench_job import BenchJob
+from rubricrm_bench.device_limits import measure_device_limits
 from rubricrm_bench.machine_facts import machine_facts
 from rubricrm_bench.opening import measure_opening
 from rubricrm_bench.proof import Proof, prove
@@ -65,15 +66,23 @@ def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
         on_progress("proving the answers", 0, 1)
         result.proof = prove(bundle, job, requests)
         on_progress("measuring the machine", 0, 1)
-        result.limits = measure_limits(weight_bytes(bundle), result.threads)
+        result.limits = _measure_limits(result)
         for variant, fixed in ((bundle, False), (without_stops(bundle), True)):
             chosen = [row for row in rows if (row.new_tokens is not None) is fixed]
             if chosen:
                 _run_rows(variant, chosen, result, on_progress)
         on_progress("measuring the machine", 0, 1)
-        result.limits = result.limits.best(measure_limits(weight_bytes(bundle), result.threads))
+        result.limits = result.limits.best(_measure_limits(result))
         result.is_partial = False
     return result
+
+
+def _measure_limits(result: BenchResult) -> Limits:
+    """Measure the memory and the products of where the bundle runs: a GPU's are not the host's."""
+    device = result.job.device or result.bundle.manifest.graph.target
+    if device == "cpu":
+        return measure_limits(weight_bytes(result.bundle), result.threads)
+    return measure_device_limits(device)
 
 
 def _run_rows(bundle: Bundle, rows: Sequence[Row], result: BenchResult, on_progress: OnProgress) -> None:

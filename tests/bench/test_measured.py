@@ -36,9 +36,10 @@ def test_the_short_table_leaves_out_what_is_wrong_or_failed(measured: ModuleType
             "failed:a": {"shapes": {"390/200": {"error": "no"}}},
         },
     }
-    lines = measured.rivals_in_short(found).splitlines()[2:]
-    assert lines == [
-        "| ours a | 2.50 | 10 ms | 2 ms |",
-        "| good a | 2.50 | 3.00 x | 2.00 x |",
-        "| wrong a | 2.50 |  |  |",
+    sentence, _, *lines = measured.rivals_in_short(found).splitlines()
+    assert sentence == "Ours takes 10 ms to the first token and 2 ms per token after it."
+    assert lines[2:] == [
+        "| ours a | 2.50 | 1 | 1 |",
+        "| good a | 2.50 | 3.00 | 2.00 |",
+        "| wrong a | 2.50 | not ranked | not ranked |",
     ]

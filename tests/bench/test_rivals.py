@@ -148,7 +148,7 @@ def test_both_sides_answer_in_turns(rivals: ModuleType, tmp_path: Path) -> None:
     text = rivals.table(found)
     assert "- slow: Runs nothing, fast. (`nothing==1`)" in text
     assert "Prompt/new tokens 8/5" in text
-    assert re.search(r"\| slow a \| 0.00 \| 0.\d\d \| .* \| 2.0 \| 2.00 \(2.00 to 2.00\) \| \d\d%, \d\d% \|", text)
+    assert re.search(r"\| slow a \| 0.00 \| 0.\d\d \| .* \| 2.0 \| 2.00 \(2.00 to 2.00\) \| \d\d% \| \d\d% \|", text)
 
 
 def test_a_side_that_computes_another_model_is_not_ranked(rivals: ModuleType, tmp_path: Path) -> None:

@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""What only a GPU can check: `make gpu` on a machine with one, a rehearsal on the CPU provider elsewhere.
+
+    check.py OUT [--device cuda|cpu] [--shape 4b|tiny] [--minutes 9]
+
+For each recipe (float16, INT4, FP8 weights, each with each type of KV cache) two things are done, every step in a
+process of its own, so that a crash costs one row:
+
+1. The demo model is exported and compared with a float32 bundle on the CPU: KL of the next token, tokens and rubrics.
+   The loss must be the one that the export measured on its CPU twin.
+2. A checkpoint of Qwen3-4B's shape with random weights is exported and measured by `rubricrm bench`: latency per
+   token, beside the time that reading weights and keys and values takes at the rate of the device's memory.
+
+OUT gets `gpu-CARD.json` and `gpu-CARD.md`, to be committed in benchmarks/results, and the log of every command. No
+network is used. Rows for which no time was left are listed as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gpu_table import to_markdown
+from random_checkpoint import SHAPES, write_checkpoint
+
+HERE = Path(__file__).resolve().parent
+# In a checkout; beside this file where `pack.py` has packed both.
+DEMO_PLACES = (HERE.parents[1] / "models/demo/checkpoint", HERE / "checkpoint")
+PACKAGES = ("rubricrm", "onnxruntime-gpu", "onnxruntime", "numpy", "onnx")
+# Long enough for scales of the KV cache, short enough for a streamed float model of four billion parameters.
+TEXT = "The response must state the date, name the city and end with a question. It should be short and vivid. " * 12
+PROMPT_TOKENS, NEW_TOKENS = 390, 200
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One export: its name in the report, its options, and whether the CPU target has it too, for the rehearsal."""
+
+    name: str
+    options: tuple[str, ...]
+    is_on_cpu: bool = True
+    is_large: bool = True  # also measured at the large shape; the others are compared on the demo model alone
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the export runs the model over a text first."""
+        return "--kv" in self.options or "--activations" in self.options
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the export measures a loss, which random weights have no usual size of."""
+        return self.is_calibrated or not {"fp16", "bf16"} & {*self.options}
+
+
+RECIPES = (
+    Recipe("fp16", ("--weights", "fp16")),
+    Recipe("int4", ("--weights", "int4", "--method", "rtn")),
+    Recipe("fp8", ("--weights", "fp8")),
+    Recipe("int4, KV int8", ("--weights", "int4", "--method", "rtn", "--kv", "int8")),
+    Recipe("fp8, KV fp8", ("--weights", "fp8", "--kv", "fp8"), is_on_cpu=False),
+    Recipe("fp16, KV int8", ("--weights", "fp16", "--kv", "int8"), is_large=False),
+    Recipe("fp16, KV int8-tensor", ("--weights", "fp16", "--kv", "int8-tensor"), is_large=False),
+    Recipe("fp16, KV fp8", ("--weights", "fp16", "--kv", "fp8"), is_on_cpu=False, is_large=False),
+    Recipe("bf16", ("--weights", "bf16"), is_large=False),
+    Recipe("int8", ("--weights", "int8"), is_large=False),
+    Recipe("int4, KV int8-tensor", ("--weights", "int4", "--method", "rtn", "--kv", "int8-tensor"), is_large=False),
+    Recipe("int4, KV fp8", ("--weights", "int4", "--method", "rtn", "--kv", "fp8"), is_on_cpu=False, is_large=False),
+    Recipe("fp8, KV int8", ("--weights", "fp8", "--kv", "int8"), is_large=False),
+    Recipe("fp8, KV int8-tensor", ("--weights", "fp8", "--kv", "int8-tensor"), is_large=False),
+    Recipe("fp8 with fp8 inputs", ("--weights", "fp8", "--activations", "fp8"), is_large=False),
+)
+
+
+class CommandError(Exception):
+    """A command ended badly; the text is its last line."""
+
+
+@dataclass
+class Check:
+    """The run: where it writes, what it runs on, and how much time is left."""
+
+    out: Path
+    device: str
+    shape: str
+    deadline: float
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints and bundles lie until the run ends."""
+        return self.out / "work"
+
+    def run(self, name: str, *words: str) -> str:
+        """Run `rubricrm WORDS`, keep its log, and return what it printed.
+
+        Raises:
+            CommandError: It failed, or the time is up.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise CommandError("not run: the time is up")
+        log = self.out / f"{name.replace(', ', '-').replace(' ', '-')}.log"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "rubricrm", *words], capture_output=True, text=True, check=False, timeout=left
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandError("stopped: the time is up") from error
+        log.write_text(f"$ rubricrm {' '.join(words)}\n{done.stdout}\n{done.stderr}", "utf-8")
+        if done.returncode:
+            last = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
+            raise CommandError(last[0])
+        return done.stdout
+
+    def export(self, name: str, recipe: Recipe, checkpoint: Path, bundle: Path) -> dict[str, Any]:
+        """Export a checkpoint for the device and return the command's report."""
+        text = str(self.work / "text.txt")
+        words = ["export", "onnx", str(checkpoint), "-o", str(bundle), "--target", self.device]
+        words += [*recipe.options, "--json"]
+        if recipe.is_quantized:
+            words += ["--max-kl", "none", "--no-rubrics", "--eval-text", text]
+        if recipe.is_calibrated:
+            words += ["--calibration", text]
+        report: dict[str, Any] = json.loads(self.run(f"export {name}", *words))
+        return report
+
+
+def compare(check: Check, recipe: Recipe, reference: Path, checkpoint: Path) -> dict[str, Any]:
+    """Return how the demo model's answers on the device differ from those of a float32 bundle on the CPU."""
+    bundle = check.work / "demo-bundle"
+    exported = check.export(f"demo {recipe.name}", recipe, checkpoint, bundle)
+    words = ("eval", str(bundle), "--reference", str(reference), "--device", check.device, "--json")
+    found = json.loads(check.run(f"eval {recipe.name}", *words))
+    shutil.rmtree(bundle)
+    names = ("kl", "kl_stderr", "top1_agreement", "num_tokens", "rubric_agreement", "rubrics")
+    return {"exported_quality": exported.get("quality"), **{name: found[name] for name in names}}
+
+
+def measure(check: Check, recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
+    """Return export time and latency of the large shape, as `rubricrm bench` reports them."""
+    bundle = check.work / "large-bundle"
+    started = time.monotonic()
+    exported = check.export(f"large {recipe.name}", recipe, checkpoint, bundle)
+    export_s = time.monotonic() - started
+    shapes = ("--prompt-tokens", str(PROMPT_TOKENS), "--new-tokens", str(NEW_TOKENS), "--no-rubrics")
+    counts = ("--warmup", "1", "--repeat", "3", "--openings", "1", "--device", check.device, "--json", "-")
+    try:
+        found = json.loads(check.run(f"bench {recipe.name}", "bench", str(bundle), *shapes, *counts))
+    finally:
+        shutil.rmtree(bundle, ignore_errors=True)
+    row = {key: value for key, value in found["rows"][0].items() if key != "samples"}
+    parts = {key: found[key] for key in ("bundle", "answers", "load_ms", "peak_rss_bytes", "roofline")}
+    return {"export_s": export_s, "num_bytes": exported["num_bytes"], **parts, "row": row}
+
+
+def run_all(check: Check) -> None:
+    """Fill the rows: answers of every recipe first, then the large shape in the order of `RECIPES`."""
+    demo = next(place for place in DEMO_PLACES if place.is_dir())
+    check.work.mkdir(parents=True, exist_ok=True)
+    (check.work / "text.txt").write_text(TEXT, "utf-8")
+    reference = check.work / "reference"
+    check.run("export reference", "export", "onnx", str(demo), "-o", str(reference), "--weights", "fp32")
+    recipes = [recipe for recipe in RECIPES if recipe.is_on_cpu or check.device != "cpu"]
+    for recipe in recipes:
+        row: dict[str, Any] = {"name": recipe.name, "options": " ".join(recipe.options)}
+        check.rows.append(row)
+        row["demo"] = attempt(lambda recipe=recipe: compare(check, recipe, reference, demo))
+        say(f"{recipe.name}: {summary(row['demo'])}")
+    checkpoint = check.work / "large"
+    started = time.monotonic()
+    write_checkpoint(checkpoint, SHAPES[check.shape], demo)
+    say(f"checkpoint of shape {check.shape}: {time.monotonic() - started:.0f} s")
+    for recipe, row in zip(recipes, check.rows, strict=True):
+        if recipe.is_large:
+            row["large"] = attempt(lambda recipe=recipe: measure(check, recipe, checkpoint))
+            say(f"{recipe.name}: {summary(row['large'])}")
+
+
+def attempt(step: Any) -> dict[str, Any]:
+    """Return what a step found, or its error: a row that fails does not end the run."""
+    try:
+        found: dict[str, Any] = step()
+    except CommandError as error:
+        return {"error": str(error)}
+    return found
+
+
+def summary(found: dict[str, Any]) -> str:
+    """Return one line on a step, for whoever watches."""
+    if "error" in found:
+        return str(found["error"])
+    if "kl" in found:
+        return f"KL {found['kl']:.2g} nats per token, top-1 {found['top1_agreement']:.1%}"
+    share = found["row"]["roofline"]
+    floor = f", {share['decode_share']:.0%} of the memory's rate" if share else ""
+    return f"{found['row']['tpot_ms']['p50']:.2f} ms per token{floor}"
+
+
+def card() -> dict[str, Any] | None:
+    """Return name, driver, memory and clocks of the first GPU; None where there is none."""
+    fields = ("name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.memory", "power.limit")
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return dict(zip(fields, (part.strip() for part in done.stdout.splitlines()[0].split(",")), strict=True))
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions that a result belongs to."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def say(line: str) -> None:
+    """Print at once: the log of a run that is cut must hold what was done."""
+    print(line, flush=True)
+
+
+def main() -> int:
+    """Run the check and write its report, whatever happens in between."""
+    parser = argparse.ArgumentParser(description="Check and measure on a GPU what no CPU can.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is a GPU")
+    parser.add_argument("--shape", choices=tuple(SHAPES), help="default: 4b on a GPU, tiny in a rehearsal")
+    parser.add_argument("--minutes", type=float, default=9.0)
+    options = parser.parse_args()
+    gpu = card()
+    device = options.device or ("cuda" if gpu else "cpu")
+    shape = options.shape or ("4b" if device == "cuda" else "tiny")
+    options.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    check = Check(options.out, device, shape, started + 60 * options.minutes)
+    try:
+        run_all(check)
+    finally:
+        report = {
+            "card": gpu,
+            "device": device,
+            "is_rehearsal": device == "cpu",
+            "shape": {"name": shape, **asdict(SHAPES[shape])},
+            "versions": versions(),
+            "seconds": time.monotonic() - started,
+            "rows": check.rows,
+        }
+        name = gpu["name"].lower().replace(" ", "-") if gpu and device == "cuda" else "rehearsal"
+        path = options.out / f"gpu-{name}.json"
+        path.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        path.with_suffix(".md").write_text(to_markdown(report), "utf-8")
+        say(f"{path}: {len(check.rows)} rows in {report['seconds']:.0f} s")
+        shutil.rmtree(check.work, ignore_errors=True)
+    failed = [row["name"] for row in check.rows if "error" in {**row.get("demo", {}), **row.get("large", {})}]
+    say(f"rows with an error: {', '.join(failed) or 'none'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

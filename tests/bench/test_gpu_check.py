@@ -1,0 +1,118 @@
+"""The check for a GPU machine: its pieces join, it ends in time, and its report tells what failed."""
+
+import hashlib
+import json
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from rubricrm_bench.device_limits import measure_device_limits
+from rubricrm_export.checkpoint.checkpoint import Checkpoint
+
+GPU = Path(__file__).parents[2] / "benchmarks" / "gpu"
+DEMO = GPU.parents[1] / "models" / "demo" / "checkpoint"
+
+
+def script(name: str) -> ModuleType:
+    module = __import__(name)
+    assert Path(str(module.__file__)).parent == GPU
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(GPU)
+    yield
+    for name in ("check", "gpu_table", "pack", "random_checkpoint"):
+        sys.modules.pop(name, None)
+
+
+def test_pieces_join_to_the_folder_and_have_their_hashes(tmp_path: Path) -> None:
+    folder, output = tmp_path / "folder", tmp_path / "output"
+    (folder / "wheels").mkdir(parents=True)
+    output.mkdir()
+    contents = np.random.default_rng(0).bytes(30_000)
+    (folder / "wheels" / "one.whl").write_bytes(contents)
+    count = script("pack").write_pieces(folder, output, 7_000)
+    pieces = sorted(output.glob("piece-*"))
+    assert len(pieces) == count > 4
+    assert all(piece.stat().st_size <= 7_000 for piece in pieces)
+    expected = "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in pieces)
+    assert (output / "pieces.sha256").read_text() == expected
+    (tmp_path / "joined.tar").write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    with tarfile.open(tmp_path / "joined.tar") as tar:
+        member = tar.extractfile("wheels/one.whl")
+        assert member is not None
+        assert member.read() == contents
+    assert sorted(path.name for path in output.iterdir()) == [*(p.name for p in pieces), "pieces.sha256"]
+
+
+def test_the_random_checkpoint_is_a_checkpoint(tmp_path: Path) -> None:
+    module = script("random_checkpoint")
+    module.write_checkpoint(tmp_path / "random", module.SHAPES["tiny"], DEMO)
+    with Checkpoint.open(tmp_path / "random") as checkpoint:
+        architecture = checkpoint.architecture
+        assert (architecture.hidden_size, architecture.num_layers, architecture.head_dim) == (256, 2, 64)
+
+
+def test_a_rehearsal_compares_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = script("check")
+    monkeypatch.setattr(check, "RECIPES", (check.RECIPES[0],))
+    monkeypatch.setattr(check, "PROMPT_TOKENS", 20)
+    monkeypatch.setattr(check, "NEW_TOKENS", 8)
+    monkeypatch.setattr(check, "card", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["check.py", str(tmp_path / "out")])
+    assert check.main() == 0
+    report = json.loads((tmp_path / "out" / "gpu-rehearsal.json").read_text())
+    assert report["is_rehearsal"]
+    (row,) = report["rows"]
+    assert row["name"] == "fp16"
+    assert 0 <= row["demo"]["kl"] < 1e-3
+    assert row["large"]["row"]["tpot_ms"]["n"] == 3
+    assert (tmp_path / "out" / "gpu-rehearsal.md").read_text().startswith("# Rehearsal on the CPU provider: no GPU\n")
+    assert not (tmp_path / "out" / "work").exists()
+
+
+def test_no_row_starts_when_the_time_is_up_and_the_report_says_so(tmp_path: Path) -> None:
+    check = script("check")
+    late = check.Check(tmp_path, "cpu", "tiny", time.monotonic() - 1)
+    assert check.attempt(lambda: late.run("eval", "--version")) == {"error": "not run: the time is up"}
+    slow = check.Check(tmp_path, "cpu", "tiny", time.monotonic() + 0.05)
+    assert check.attempt(lambda: slow.run("eval", "--version")) == {"error": "stopped: the time is up"}
+
+
+def test_a_command_that_fails_is_a_row_and_its_log_is_kept(tmp_path: Path) -> None:
+    check = script("check")
+    run = check.Check(tmp_path, "cpu", "tiny", time.monotonic() + 60)
+    found = check.attempt(lambda: run.run("inspect", "inspect", str(tmp_path / "nothing")))
+    assert "BUNDLE_NOT_FOUND" in found["error"]
+    assert "BUNDLE_NOT_FOUND" in (tmp_path / "inspect.log").read_text()
+
+
+def test_the_table_shows_errors_in_their_rows() -> None:
+    report = {
+        "card": {"name": "NVIDIA H100", "driver_version": "580"},
+        "is_rehearsal": False,
+        "versions": {"onnxruntime-gpu": "1.31.1"},
+        "seconds": 1.0,
+        "shape": {"name": "4b"},
+        "rows": [
+            {"name": "fp8, KV fp8", "demo": {"error": "no kernel"}, "large": {"error": "not run: the time is up"}}
+        ],
+    }
+    text = script("gpu_table").to_markdown(report)
+    assert "# GPU check: NVIDIA H100, driver 580" in text
+    assert "| fp8, KV fp8 | no kernel | | | |" in text
+    assert "| fp8, KV fp8 | not run: the time is up |" in text
+
+
+def test_limits_of_a_device_are_measured_through_the_runtime() -> None:
+    limits = measure_device_limits("cpu", copy_elements=1 << 16, gemm_side=64)
+    assert limits.read_bytes == 2 * 2 * (1 << 16)
+    assert limits.read_bytes_per_s > 0
+    assert limits.flops_per_s > 0
