@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from rubricrm.errors import DependencyMissing
 from rubricrm.runtime.graph import open_graph
-from rubricrm.runtime.installation import missing_package
 
 from rubricrm_bench.roofline import Limits
 
@@ -74,7 +74,9 @@ def _one_operator(operator: str, inputs: dict[str, Any]) -> bytes:
     try:
         from onnx import TensorProto, helper
     except ImportError as error:
-        raise missing_package("measuring a device", error, "export") from error
+        raise DependencyMissing(
+            "measuring a device needs onnx, which is not installed. Install it: pip install 'onnx==1.23.2'."
+        ) from error
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, array.shape) for name, array in inputs.items()]
     result = helper.make_tensor_value_info("z", TensorProto.FLOAT16, None)
     graph = helper.make_graph([helper.make_node(operator, list(inputs), ["z"])], operator, values, [result])

@@ -209,8 +209,7 @@ def test_llama_head_size_is_not_rounded() -> None:
     ("keys", "words"),
     [
         ({"architectures": ["Qwen2ForCausalLM"]}, r'"architectures" is \["Qwen2For.*expected one of Qwen3ForCausalLM'),
-        ({"architectures": ["Qwen2ForCausalLM"]}, r"rubricrm export onnx --exporter optimum\.$"),
-        ({"architectures": ["Qwen3ForSequenceClassification"]}, r"expected one of.*of one of these architectures\.$"),
+        ({"architectures": ["Qwen3ForSequenceClassification"]}, "Qwen3ForSequenceClassification.*expected one of"),
         ({"hidden_act": "gelu"}, '"hidden_act" is "gelu", expected "silu"'),
         ({"attention_bias": True}, '"attention_bias" is true, expected false'),
         ({"mlp_bias": True}, '"mlp_bias" is true, expected false'),

@@ -153,9 +153,7 @@ def test_another_version(machine: Machine, directory: Path, tmp_path: Path, inst
 
 def test_nothing_installed(directory: Path, tmp_path: Path) -> None:
     result = build(directory, tmp_path / "engine")
-    assert_refused(
-        result, "DEPENDENCY_MISSING", "tensorrt-llm is not installed", "[tensorrt-llm]'", "--extra-index-url"
-    )
+    assert_refused(result, "DEPENDENCY_MISSING", "tensorrt-llm is not installed", "rubricrm[tensorrt-llm]")
 
 
 def test_directories_of_other_readers(machine: Machine, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
