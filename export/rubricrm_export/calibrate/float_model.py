@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from rubricrm.errors import RuntimeFailed
-from rubricrm.runtime.session import open_graph
+from rubricrm.runtime.graph import open_graph
 
 from rubricrm_export.calibrate.token_text import TokenText, check_context
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD, Architecture
