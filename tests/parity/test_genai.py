@@ -101,7 +101,7 @@ def our_tokens(bundle: Path, prompts: list[list[int]], num_candidates: int) -> l
 def prompts_of(bundle: Path) -> list[list[int]]:
     facts = Bundle.open(bundle).manifest
     tokenizer = Tokenizer.from_file(bundle / "tokenizer.json")
-    prompt = Prompt(facts.prompt, tokenizer)
+    prompt = Prompt(facts.prompt, facts.chat, tokenizer)
     text = tokenizer.encode("Explain how a rainbow forms. " * 80)
     return [
         prompt.encode_request("Write a haiku about rain. Do not use the word water."),

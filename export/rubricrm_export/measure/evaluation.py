@@ -179,6 +179,7 @@ def describe(model: Reference) -> dict[str, Any]:
         "manifest_sha256": model.manifest_sha256,
         "num_bytes": model.num_bytes,
         **asdict(facts.quantization),
+        "kv_cache": facts.graph.kv_type,
     }
 
 
@@ -193,7 +194,7 @@ def evaluation_text(job: EvaluationJob, bundle: Bundle) -> TokenText:
     tokenizer = Tokenizer.from_file(bundle.file(facts.tokenizer.file))
     if job.text is not None:
         return read_text(job.text, tokenizer, context, min_tokens=_MIN_TOKENS, max_tokens=MAX_TOKENS)
-    return held_out_text(Prompt(facts.prompt, tokenizer), tokenizer, context, max_tokens=MAX_TOKENS)
+    return held_out_text(Prompt(facts.prompt, facts.chat, tokenizer), tokenizer, context, max_tokens=MAX_TOKENS)
 
 
 def _reference_logits(job: EvaluationJob, reference: Reference, text: TokenText, report: Progress) -> LogitSource:

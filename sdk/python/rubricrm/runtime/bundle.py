@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Self
 
 from rubricrm.errors import BundleInvalid, BundleNotFound
 from rubricrm.runtime.manifest import FileFacts, Manifest
+from rubricrm.runtime.manifest_reader import read_manifest
 
 MANIFEST_NAME = "rubricrm.json"
 LFS_POINTER = b"version https://git-lfs"
@@ -42,7 +43,7 @@ class Bundle:
             BundleVersionUnsupported: Written in another format version.
         """
         path = Path(path)
-        bundle = cls(path, Manifest.from_json(_read_manifest(path), str(path / MANIFEST_NAME)))
+        bundle = cls(path, read_manifest(_read_text(path), str(path / MANIFEST_NAME)))
         bundle._check_files()
         if verify:
             bundle.verify()
@@ -115,7 +116,7 @@ def _entries(path: Path) -> list[Path]:
         raise BundleInvalid(f"{path}: cannot be listed ({error}). Change the directory's permissions.") from error
 
 
-def _read_manifest(path: Path) -> str:
+def _read_text(path: Path) -> str:
     manifest = path / MANIFEST_NAME
     try:
         exists, is_directory, has_manifest = path.exists(), path.is_dir(), manifest.is_file()
@@ -137,9 +138,23 @@ def _read_manifest(path: Path) -> str:
 
 
 def _check_link(path: Path) -> None:
+    """Refuse a link to where the bundle's data may not lie: outside its directory and its repository's blobs."""
+    if not path.is_symlink():
+        return
     target = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
-    if path.is_symlink() and target.parent != path.parent.resolve():
-        raise BundleInvalid(f"{path}: is a link that leaves the bundle (to {target}). Copy the file instead.")
+    directory = path.parent.resolve()
+    if not any(target.is_relative_to(allowed) for allowed in (directory, *_hub_blobs(directory))):
+        raise BundleInvalid(
+            f"{path}: is a link that leaves the bundle (to {target}). Copy the file instead: links may lead to files "
+            "inside the bundle's own directory, or to the blobs of the hub's cache that the bundle lies in."
+        )
+
+
+def _hub_blobs(directory: Path) -> Iterator[Path]:
+    """Yield the blobs folder of the hub's cache, where the files of REPOSITORY/snapshots/COMMIT lie."""
+    for snapshots in directory.parents:
+        if snapshots.name == "snapshots":
+            yield snapshots.parent / "blobs"
 
 
 def _check_file(path: Path, expected: FileFacts) -> None:
