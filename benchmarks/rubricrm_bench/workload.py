@@ -124,4 +124,4 @@ def without_stops(bundle: Bundle) -> Bundle:
     manifest = bundle.manifest
     ids = (manifest.model.vocab_size - 1,)
     prompts = {**manifest.prompts, RUBRIC: replace(manifest.prompt, stop_ids=ids)}
-    return Bundle(bundle.path, replace(manifest, prompts=prompts))
+    return replace(bundle, manifest=replace(manifest, prompts=prompts))

@@ -12,7 +12,7 @@ from rubricrm.runtime.bundle import Bundle, file_sha256
 
 MakeCheckpoint = Callable[..., Path]
 
-FILES = ("genai_config.json", "model.onnx", "model.onnx.data", "prefix.safetensors", "tokenizer.json")
+FILES = ("genai_config.json", "model.onnx", "model.onnx.data", "prefix.rubric.float32.safetensors", "tokenizer.json")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234567\n"
 
 
@@ -168,7 +168,7 @@ def test_a_manifest_that_is_not_json_is_refused(bundle_copy: Path, contents: byt
 
 def test_a_newer_bundle_asks_for_an_upgrade(bundle_copy: Path) -> None:
     manifest = json.loads((bundle_copy / "rubricrm.json").read_text("utf-8"))
-    (bundle_copy / "rubricrm.json").write_text(json.dumps(manifest | {"format_version": 2}))
+    (bundle_copy / "rubricrm.json").write_text(json.dumps(manifest | {"format_version": 99}))
     with pytest.raises(BundleVersionUnsupported, match="Upgrade rubricrm"):
         Bundle.open(bundle_copy)
 

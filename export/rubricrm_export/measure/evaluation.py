@@ -183,6 +183,12 @@ def describe(model: Reference) -> dict[str, Any]:
     }
 
 
+def _wording(bundle: Bundle) -> tuple[object, ...]:
+    """Return what decides the prompts of a bundle and the ends of its answers."""
+    prompt = bundle.manifest.prompt
+    return prompt.template, prompt.fields, prompt.stop_ids, bundle.manifest.chat
+
+
 def _device(job: EvaluationJob, bundle: Bundle) -> str:
     return job.device or bundle.manifest.graph.target
 
@@ -226,7 +232,7 @@ def _reason_without_rubrics(job: EvaluationJob, bundle: Bundle, reference: Refer
         return "not asked for"
     if isinstance(reference, Checkpoint):
         return "the reference is a checkpoint; a bundle of it can write rubrics"
-    if bundle.manifest.prompt != reference.manifest.prompt:
+    if _wording(bundle) != _wording(reference):
         return "the two have different prompts"
     return None
 

@@ -47,12 +47,14 @@ def choose_graph(
     if not known:
         reasons = "; ".join(f"{graph.file}: {unknown_words(graph)}" for graph in graphs)
         raise GraphUnusable(f"{where}: no graph can be run by this version ({reasons}). Upgrade rubricrm.")
-    fitting = [graph for graph in known if device is None or graph.target in DEVICES[device]]
+    targets = DEVICES[device] if device is not None else TARGETS
+    fitting = [graph for graph in known if graph.target in targets]
+    if device is not None:  # what was made for the device comes before what it runs for checking
+        fitting.sort(key=lambda graph: targets.index(graph.target))
     if not fitting:
-        targets = ", ".join(dict.fromkeys(graph.target for graph in known))
+        found = ", ".join(dict.fromkeys(graph.target for graph in known))
         raise OptionInvalid(
-            f"{where}: was exported for {targets}, cannot run on {device}. Export with --target "
-            f"{DEVICES[str(device)][0]}."
+            f"{where}: was exported for {found}, cannot run on {device}. Export with --target {targets[0]}."
         )
     problems: dict[str, str] = {}
     for graph in fitting:

@@ -91,7 +91,9 @@ class Session:
         self._process = os.getpid()
         self._lock = threading.Lock()
         version = import_onnxruntime().__version__
-        self.cache_key = f"{self.device}-{self.facts.kv_type}-onnxruntime-{version}-{platform.machine()}"
+        self.cache_key = (
+            f"{self.device}-{self.facts.file}-{self.facts.kv_type}-onnxruntime-{version}-{platform.machine()}"
+        )
         self._graph: Any = open_graph(
             bundle.file(self.facts.file) if graph is None else graph,
             threads=self.threads,
