@@ -241,9 +241,7 @@ def test_a_damaged_file_of_the_bundle_itself_is_an_error(
 ) -> None:
     path = bundle_copy / PREFIX
     damage(path)
-    edit_manifest(
-        lambda document: document["files"][PREFIX].update(size=path.stat().st_size)
-    )
+    edit_manifest(lambda document: document["files"][PREFIX].update(size=path.stat().st_size))
     with pytest.raises(BundleInvalid, match=rf"{PREFIX}: .*Export the bundle again"):
         RubricModel.open(bundle_copy, threads=1)
 
@@ -373,12 +371,8 @@ def test_a_bundles_own_prefix_must_be_finite(bundle_copy: Path, edit_manifest: E
     tensors = load_file(path)
     tensors["past_key_values.1.value"][0, 1, 5, 3] = np.inf
     save_file(tensors, path, metadata=metadata(path))
-    edit_manifest(
-        lambda document: document["files"][PREFIX].update(size=path.stat().st_size)
-    )
-    with pytest.raises(
-        BundleInvalid, match=rf"{PREFIX}: 1 of its keys and values are not finite"
-    ):
+    edit_manifest(lambda document: document["files"][PREFIX].update(size=path.stat().st_size))
+    with pytest.raises(BundleInvalid, match=rf"{PREFIX}: 1 of its keys and values are not finite"):
         RubricModel.open(bundle_copy, threads=1)
 
 

@@ -98,3 +98,8 @@ def test_an_error_names_the_file_and_not_its_hidden_sibling(tmp_path: Path) -> N
         write_whole(tmp_path / "missing" / "a", "")
     assert caught.value.filename == str(tmp_path / "missing" / "a")
     assert "writing" not in str(caught.value)
+
+
+def test_a_path_that_is_no_utf8_can_be_part_of_a_text(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a", os.fsdecode(b'{"path": "bad\xff"}'))
+    assert (tmp_path / "a").read_text("utf-8") == '{"path": "bad\\udcff"}'

@@ -9,12 +9,14 @@ from pathlib import Path
 
 
 def write_whole(path: Path, contents: bytes | str) -> None:
-    """Write to a temporary sibling, then rename; text as UTF-8. What is no regular file, like a pipe, is written to.
+    r"""Write to a temporary sibling, then rename. What is no regular file, like a pipe, is written to.
+
+    Text is written as UTF-8, a lone surrogate as \udcff: a path whose bytes are no UTF-8 holds such ones.
 
     Raises:
         OSError: It cannot be written; what was there before stays, and no sibling is left. The error names `path`.
     """
-    data = contents.encode() if isinstance(contents, str) else contents
+    data = contents.encode(errors="backslashreplace") if isinstance(contents, str) else contents
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
