@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rubricrm import __version__
-from rubricrm.errors import OptionInvalid, RubricrmError
+from rubricrm.errors import OptionInvalid, OutputInvalid, RubricrmError
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
 from rubricrm_export.errors import CheckpointInvalid, ExportFailed, PromptTemplateInvalid
@@ -302,12 +302,17 @@ def test_weights_replaced_while_exporting(make_checkpoint: MakeCheckpoint, tmp_p
     assert not (tmp_path / "bundle").exists()
 
 
-def test_every_number_of_a_tensor_is_kept_even_if_it_is_none(make_checkpoint: MakeCheckpoint) -> None:
-    def damage(tensors: dict[str, np.ndarray]) -> None:
-        tensors["model.norm.weight"][0] = np.nan
+def test_a_model_that_computes_no_numbers_is_not_exported(make_checkpoint: MakeCheckpoint) -> None:
+    """Its weights are finite; what it computes of them is not."""
 
-    # A broken model is exported as it is: judging it is the work of a quality check.
-    assert export(make_checkpoint(change=damage)).manifest.model.name == "checkpoint"
+    def damage(tensors: dict[str, np.ndarray]) -> None:
+        tensors["model.norm.weight"].fill(3e38)
+
+    checkpoint = make_checkpoint(dtype="F32", change=damage)
+    with pytest.raises(OutputInvalid, match="logits are not finite") as caught:
+        export(checkpoint)
+    assert ".writing" not in str(caught.value)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
 
 
 def test_graph_that_the_checker_refuses(make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rubricrm.errors import RubricrmError
 from rubricrm.runtime.bundle import Bundle
 from rubricrm_export.errors import CheckpointUnsupported, ExportFailed, OutputExists
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
 from rubricrm_export.system import published_directory
-from rubricrm_export.system.published_directory import check_output, check_space, describe_files, whole_directory
+from rubricrm_export.system.published_directory import (
+    check_output,
+    check_space,
+    describe_files,
+    scratch_directory,
+    whole_directory,
+)
 
 MakeCheckpoint = Callable[..., Path]
 DiskUsage = namedtuple("DiskUsage", "total used free")
@@ -139,7 +146,7 @@ def test_disk_that_is_too_small(
 ) -> None:
     checkpoint = make_checkpoint()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(10**9, 10**9, 1000))
-    with pytest.raises(ExportFailed, match=r"the disk has 0\.00 GB free, the bundle needs .* Free some space"):
+    with pytest.raises(ExportFailed, match=r"the disk has 1.00 KB free, the bundle needs 3\d\.\d MB\. Free some"):
         export(checkpoint, tmp_path / "bundle")
     assert names(tmp_path) == ["checkpoint"]
 
@@ -147,7 +154,7 @@ def test_disk_that_is_too_small(
 def test_space_is_counted_with_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(0, 0, 100 << 20))
     check_space(tmp_path / "bundle", 60 << 20)
-    with pytest.raises(ExportFailed, match="0.10 GB free, the bundle needs 0.10 GB"):
+    with pytest.raises(ExportFailed, match="has 105 MB free, the bundle needs 137 MB"):
         check_space(tmp_path / "bundle", 99 << 20)
 
 
@@ -378,3 +385,36 @@ def test_killed_export_leaves_a_whole_bundle_and_one_sibling(
     assert hidden == [f".bundle.writing-{process.pid}"]
     export(checkpoint, bundle_copy, force=True)
     assert names(bundle_copy.parent) == ["bundle", "checkpoint"]
+
+
+# --- what errors name
+
+
+@pytest.mark.parametrize("kind", [ExportFailed, CheckpointUnsupported])
+def test_errors_name_the_path_that_was_asked_for(tmp_path: Path, kind: type[RubricrmError]) -> None:
+    """The directory under its hidden name is gone when the error is read."""
+    with (
+        pytest.raises(kind, match=f"running {tmp_path / 'bundle'}/model.onnx: no kernel") as caught,
+        whole_directory(tmp_path / "bundle", force=False) as directory,
+    ):
+        raise kind(f"running {directory / 'model.onnx'}: no kernel")
+    assert "writing" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_errors_of_scratch_files_name_the_path_that_was_asked_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ExportFailed, match=f"^EXPORT_FAILED: {tmp_path / 'bundle'}: bad$"),
+        scratch_directory(tmp_path / "bundle", "copy") as directory,
+    ):
+        raise ExportFailed(f"{directory}: bad")
+
+
+def test_errors_of_the_system_name_no_hidden_path(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ExportFailed, match=f"{tmp_path / 'bundle'}: cannot be written") as caught,
+        whole_directory(tmp_path / "bundle", force=False) as directory,
+    ):
+        (directory / "missing" / "model.onnx").write_text("")
+    assert ".writing" not in str(caught.value)
+    assert "No such file or directory" in str(caught.value)

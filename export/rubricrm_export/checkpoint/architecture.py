@@ -152,11 +152,7 @@ def _read_name(keys: ConfigKeys) -> str:
     expected = f"one of {', '.join(_MODEL_TYPES)}"
     name = str(names[0])
     if len(names) > 1 or name not in _MODEL_TYPES:
-        remedy = (
-            "Export a checkpoint of one of these architectures, or let optimum-onnx export this one in float32: "
-            "rubricrm export onnx --exporter optimum."
-        )
-        raise keys.unsupported("architectures", expected, remedy)
+        raise keys.unsupported("architectures", expected, "Export a checkpoint of one of these architectures.")
     if keys.get("model_type") not in (None, _MODEL_TYPES[name]):
         raise keys.invalid("model_type", f'"{_MODEL_TYPES[name]}", as "architectures" says {name}')
     return name
