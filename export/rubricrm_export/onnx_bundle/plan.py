@@ -12,7 +12,11 @@ from typing import Protocol
 from rubricrm._version import __version__
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import (
+    REQUEST,
     REQUEST_FIELD,
+    RUBRIC,
+    STANDARD_LAYOUT,
+    ChatFacts,
     GenerationFacts,
     GraphFacts,
     Manifest,
@@ -21,6 +25,7 @@ from rubricrm.runtime.manifest import (
     PromptFacts,
     ProvenanceFacts,
     QuantizationFacts,
+    RequiredFacts,
     SourceFacts,
     TokenizerFacts,
 )
@@ -35,7 +40,7 @@ from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
-from rubricrm_export.graph.writer import FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
+from rubricrm_export.graph.writer import DATA_FILE, DOMAINS, FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
 from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.scheme import Scheme
@@ -97,6 +102,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
         )
     scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
     _require_divisible(scheme, checkpoint)
+    chat = read_chat(checkpoint.path, job.chat_template, tokenizer.added_tokens)
     prompt = read_prompt_facts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
     graph = _graph_facts(scheme)
     model = ModelFacts(
@@ -113,9 +119,9 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
         vocab_size=architecture.vocab_size,
         context_length=architecture.context_length,
     )
-    quantization = QuantizationFacts(scheme.weights, scheme.activations, graph.kv_type, scheme.method)
+    quantization = QuantizationFacts(scheme.weights, scheme.activations, scheme.method)
     provenance = ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), tool_versions(), job.command)
-    manifest = make_manifest(model, graph, quantization, tokenizer, prompt, provenance)
+    manifest = make_manifest(model, graph, quantization, tokenizer, chat, prompt, provenance)
     return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
 
 
@@ -129,6 +135,7 @@ def make_manifest(
     graph: GraphFacts,
     quantization: QuantizationFacts,
     tokenizer: Tokenizer,
+    chat: ChatFacts,
     prompt: PromptFacts,
     provenance: ProvenanceFacts,
 ) -> Manifest:
@@ -137,13 +144,14 @@ def make_manifest(
     Raises:
         PromptTemplateInvalid: The template leaves no room for a request.
     """
+    num_fixed = _num_fixed(prompt, chat, tokenizer, model.context_length)
     return Manifest(
         model=model,
-        graph=graph,
+        graphs=(graph,),
         quantization=quantization,
         tokenizer=TokenizerFacts(TOKENIZER, tokenizer.num_tokens),
-        prompt=prompt,
-        prefix=PrefixFacts(_num_fixed(prompt, tokenizer, model.context_length), file=None),
+        chat=chat,
+        prompts={RUBRIC: replace(prompt, prefix=PrefixFacts(num_fixed, {}))},
         generation=GenerationFacts(min(MAX_NEW_TOKENS, model.context_length)),
         files={},
         provenance=provenance,
@@ -157,8 +165,7 @@ def make_twin(plan: ExportPlan) -> ExportPlan:
     """
     scheme = replace(plan.scheme, target="cpu", kv="model" if plan.scheme.kv == "fp8" else plan.scheme.kv)
     graph = _graph_facts(scheme)
-    quantization = replace(plan.manifest.quantization, kv_cache=graph.kv_type)
-    return replace(plan, manifest=replace(plan.manifest, graph=graph, quantization=quantization), scheme=scheme)
+    return replace(plan, manifest=replace(plan.manifest, graphs=(graph,)), scheme=scheme)
 
 
 def _require_divisible(scheme: Scheme, checkpoint: Checkpoint) -> None:
@@ -178,12 +185,18 @@ def _require_divisible(scheme: Scheme, checkpoint: Checkpoint) -> None:
 
 def _graph_facts(scheme: Scheme) -> GraphFacts:
     kv_update = "scatter" if scheme.target == "tensorrt" else "shared"
-    types = TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)]
-    return GraphFacts(GRAPH_FILE, scheme.target, kv_update, *types)
+    compute_type, kv = TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)]
+    return graph_facts(scheme.target, kv_update, compute_type, kv, DOMAINS[kv_update])
 
 
-def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -> int:
-    num_fixed = len(Prompt(prompt, tokenizer).fixed_prefix())
+def graph_facts(target: str, kv_update: str, compute_type: str, kv: str, domains: Mapping[str, int]) -> GraphFacts:
+    """Return what a manifest says of a graph whose weights lie in the bundle's data file as its operators read them."""
+    required = RequiredFacts(domains, library=None)
+    return GraphFacts(GRAPH_FILE, DATA_FILE, STANDARD_LAYOUT, target, kv_update, kv, compute_type, required)
+
+
+def _num_fixed(prompt: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer, context_length: int) -> int:
+    num_fixed = len(Prompt(prompt, chat, tokenizer).fixed_prefix())
     if num_fixed >= context_length:
         raise PromptTemplateInvalid(
             f"{prompt.template_source}: {num_fixed} tokens stand before {REQUEST_FIELD}, the model's context holds "
@@ -207,11 +220,12 @@ def read_prompt_facts(
     """
     template, source = read_prompt_template(path, templates.prompt_template)
     return PromptFacts(
+        fields={REQUEST: REQUEST_FIELD},
         template=template,
         template_sha256=template_sha256(template),
         template_source=source,
-        chat=read_chat(path, templates.chat_template, tokenizer.added_tokens),
         stop_ids=read_stop_ids(path, config, generation_config, tokenizer),
+        prefix=PrefixFacts(0, {}),  # known when the sizes of the model are
     )
 
 
