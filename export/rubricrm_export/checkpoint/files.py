@@ -14,7 +14,7 @@ from pathlib import Path
 from rubricrm.runtime.bundle import LFS_POINTER
 from safetensors import SafetensorError, safe_open
 
-from rubricrm_export.checkpoint.tensor import CheckpointTensor
+from rubricrm_export.checkpoint.tensor import DTYPES, CheckpointTensor
 from rubricrm_export.errors import CheckpointInvalid
 
 CONFIG = "config.json"
@@ -49,6 +49,17 @@ class Weights:
 
     files: list[str]
     tensors: dict[str, CheckpointTensor]
+
+    def require_finite(self) -> None:
+        """Read every weight of a type that is read, for an exporter that reads them by itself.
+
+        Raises:
+            CheckpointInvalid: One of them is NaN or infinite.
+        """
+        for tensor in self.tensors.values():
+            if tensor.dtype in DTYPES and tensor.shape:
+                for _ in tensor.chunks():
+                    pass
 
 
 def require_checkpoint_directory(path: Path) -> None:

@@ -109,6 +109,7 @@ def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> B
     check_space(job.output, 2 * _FLOAT_BYTES * _num_parameters(weights))
     program = _program(job.environment)
     report(0, 2)
+    weights.require_finite()
     with (
         scratch_directory(job.output, "optimum") as made,
         whole_directory(job.output, force=job.force) as directory,
