@@ -1,4 +1,4 @@
-"""The stages of a decoder layer as float32 ONNX graphs. Their weights are inputs; each function returns a model as bytes."""
+"""The stages of a decoder layer as float32 ONNX graphs whose weights are inputs. Each function returns a model."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
 from rubricrm_export.checkpoint.config_keys import ConfigKeys
+from rubricrm_export.checkpoint.directory import require_checkpoint_directory
 from rubricrm_export.checkpoint.files import (
     CONFIG,
     GENERATION_CONFIG,
@@ -32,7 +33,6 @@ from rubricrm_export.checkpoint.files import (
     companion_files,
     read_json_object,
     read_weights,
-    require_checkpoint_directory,
 )
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint, resolve_checkpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field
