@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rubricrm.runtime.manifest import ChatFacts, RoleFacts
-from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
+from rubricrm_export.checkpoint.chat_pieces import read_chat
+from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
 
 TEMPLATE = "Write a rubric.\n{prompt}\nThe rubric:"
