@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
@@ -151,9 +152,7 @@ def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:
 
 
 def _missing(error: ImportError) -> DependencyMissing:
-    return DependencyMissing(
-        f"exporting needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
-    )
+    return missing_package("exporting", error, "cpu", "export")
 
 
 def _planned(plan: ExportPlan) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rubricrm.errors import RuntimeFailed
-from rubricrm.runtime.session import open_graph
+from rubricrm.runtime.graph import open_graph
 
 from rubricrm_export.calibrate.layer_tensors import (
     DOWN_PROJ,

@@ -89,7 +89,7 @@ def _joined(chat: ChatFacts, roles: str) -> str | None:
 
 
 def starts_in_thought(generation: str) -> bool:
-    """Whether the text that begins the model's turn opens a thought and does not close it: the model writes on in it."""
+    """Whether the text that begins the model's turn opens a thought and does not close it."""
     marks = list(_THOUGHT_MARK.finditer(generation))
     return bool(marks) and not marks[-1]["close"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.runtime.installation import install_command
 
 from rubricrm_export.checkpoint.directory import refuse_foreign_files
 from rubricrm_export.checkpoint.files import COMPANIONS, CONFIG, WEIGHTS_INDEX
@@ -76,8 +77,8 @@ def _download(repo: str, revision: str | None) -> ResolvedCheckpoint:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise DependencyMissing(
-            f"{repo}: no such directory; to download a model of this name, huggingface_hub is needed. Run: "
-            "pip install 'rubricrm[hub]'"
+            f"{repo}: no such directory; to download a model of this name, huggingface_hub is needed. Install it: "
+            f"{install_command('hub')}."
         ) from error
     try:
         path = Path(snapshot_download(repo, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))

@@ -1,4 +1,4 @@
-"""Which ids end a completion: what generation config, config and tokenizer say, and what ends a turn in the template."""
+"""Which ids end a completion, by generation config, config, tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def turn_end(template: ChatTemplate, added_tokens: Mapping[str, int], special_id
     text = _leading_tokens(tails[0], added_tokens)[1] if tails else ""
     if text:
         logger.warning(
-            "%s: the assistant's turn ends with the text %r, which is no token of the tokenizer; only the end tokens of "
-            "the configurations end a generation",
+            "%s: the assistant's turn ends with the text %r, which is no token of the tokenizer; only the end tokens "
+            "that the configurations name end a generation",
             template.where,
             text[:40],
         )

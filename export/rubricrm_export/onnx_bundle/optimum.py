@@ -20,6 +20,7 @@ import onnx_ir as ir
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import GraphFacts, ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
+from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
@@ -90,7 +91,7 @@ class OptimumExport:
     @property
     def command(self) -> str:
         """The command line without its paths, for the provenance."""
-        return f"rubricrm export onnx {Path(self.source).name} --exporter optimum"
+        return f"rubricrm export onnx {printable_path(Path(self.source).name)} --exporter optimum"
 
 
 def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> Bundle:

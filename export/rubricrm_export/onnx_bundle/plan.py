@@ -25,6 +25,7 @@ from rubricrm.runtime.manifest import (
     SourceFacts,
     TokenizerFacts,
 )
+from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
 
@@ -125,7 +126,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
 
 def model_name(resolved: ResolvedCheckpoint) -> str:
     """Return the name of a checkpoint's model: its repository's, its card's or its directory's."""
-    return resolved.repo or read_card_field(resolved.path, "model_name") or resolved.path.resolve().name
+    return resolved.repo or read_card_field(resolved.path, "model_name") or printable_path(resolved.path.resolve().name)
 
 
 def make_manifest(

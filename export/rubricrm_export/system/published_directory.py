@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rubricrm.errors import RubricrmError
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, describe_file
+from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.manifest import FileFacts, Manifest
 
 from rubricrm_export.errors import ExportFailed, OutputExists
@@ -66,10 +68,11 @@ def check_space(output: Path, num_bytes: int) -> None:
         free = shutil.disk_usage(output.parent).free
     except OSError as error:
         raise ExportFailed(f"{output.parent}: cannot be written ({error.strerror}). Choose another path.") from error
-    if free < num_bytes + _SPARE_BYTES:
+    needed = num_bytes + _SPARE_BYTES
+    if free < needed:
         raise ExportFailed(
-            f"{output.parent}: the disk has {free / 1e9:.2f} GB free, the bundle needs {num_bytes / 1e9:.2f} GB. "
-            "Free some space or choose another disk."
+            f"{output.parent}: the disk has {byte_text(free)} free, the bundle needs {byte_text(needed)}. Free some "
+            "space or choose another disk."
         )
 
 
@@ -93,6 +96,9 @@ def whole_directory(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -
         check_output(output, force=force, marker=marker)
         _publish(directory, output)
         _remove_leftovers(output, _REPLACED)
+    except RubricrmError as error:
+        _name_output(error, directory, output)
+        raise
     except OSError as error:
         raise _export_failed(output, error) from error
     finally:
@@ -111,6 +117,9 @@ def scratch_directory(output: Path, name: str) -> Iterator[Path]:
     try:
         _remove(directory)  # of a killed process with the same number
         yield directory
+    except RubricrmError as error:
+        _name_output(error, directory, output)
+        raise
     except OSError as error:
         raise _export_failed(output, error) from error
     finally:
@@ -207,4 +216,12 @@ def _is_running(process: int) -> bool:
 def _export_failed(output: Path, error: OSError) -> ExportFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ExportFailed(f"{output}: the disk is full; nothing was left. Free some space or choose another disk.")
-    return ExportFailed(f"{output}: cannot be written ({error}); nothing was left. Check the path and its rights.")
+    reason = error.strerror or str(error)
+    return ExportFailed(f"{output}: cannot be written ({reason}); nothing was left. Check the path and its rights.")
+
+
+def _name_output(error: RubricrmError, directory: Path, output: Path) -> None:
+    """Let an error name the path that was asked for: the hidden one is gone when it is read."""
+    error.args = tuple(
+        part.replace(str(directory), str(output)) if isinstance(part, str) else part for part in error.args
+    )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.installation import missing_package
 
 from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.system.progress_bar import progress_bar
@@ -93,9 +94,7 @@ def _export(checkpoint: str | None, options: dict[str, Any], *, as_json: bool) -
         from rubricrm_export.tensorrt.job import TensorRTExport
         from rubricrm_export.tensorrt_build.export import export_tensorrt
     except ImportError as error:
-        raise DependencyMissing(
-            f"exporting needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
-        ) from error
+        raise missing_package("exporting", error, "cpu", "export") from error
     job = TensorRTExport(source=str(checkpoint), **options)
     with terminated_cleanly(), progress_bar() as on_progress:
         report = export_tensorrt(job, on_progress).report()
