@@ -4,6 +4,7 @@ Real processes are killed at four random moments; RUBRICRM_KILLS=20 in the envir
 finely over the duration of an unbroken run.
 """
 
+import json
 import os
 import random
 import shutil
@@ -146,6 +147,28 @@ def test_interrupted_again_and_again_it_gives_the_bytes_of_an_unbroken_run(
     assert contents(broken) == contents(whole)
     assert names(broken.parent) == ["bundle"]
     Bundle.open(broken, verify=True)
+
+
+def test_text_in_the_cache_is_used_if_it_is_sound_and_written_again_if_not(
+    inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(0o700)
+    monkeypatch.setenv("RUBRICRM_CACHE", str(cache))
+    monkeypatch.setattr(calibration_run, "_NUM_REQUESTS", 1)
+    stages = []
+    for number in range(3):
+        events = Interrupt(KeyboardInterrupt, None)
+        export_onnx(OnnxExport(output=tmp_path / f"{number}", **inputs | {"calibration": "self"}), events)
+        stages.append({stage for stage, _ in events.events})
+        (kept,) = (cache / "calibration").iterdir()
+        if number == 1:  # a token of it is another one
+            document = json.loads(kept.read_text())
+            document["sequences"][0][0] += 1
+            kept.write_text(json.dumps(document))
+    assert ["Writing text" in found for found in stages] == [True, False, True]
+    assert f"{kept} is damaged (its hash is of other token sequences)" in caplog.text
+    assert contents(tmp_path / "0") == contents(tmp_path / "2")
 
 
 def test_interrupted_between_a_layer_and_its_activations(
