@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.checkpoint.chat_pieces import read_chat, starts_in_thought
+from rubricrm_export.checkpoint.chat_pieces import read_chat
 from rubricrm_export.checkpoint.chat_template import ChatTemplate
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
@@ -36,12 +36,12 @@ def test_stop_ids_of_a_fine_tune_whose_configurations_were_rewritten() -> None:
 def test_template_that_always_opens_a_thought() -> None:
     chat = read_chat(CASES / "thinking_template", None, ["<|im_start|>", "<|im_end|>"])
     assert chat.generation == "<|im_start|>assistant\n<think>\n"
-    assert starts_in_thought(chat.generation)
+    assert chat.starts_in_thought
 
 
 def test_template_of_another_tokenizer_class() -> None:
     chat = read_chat(CASES / "tokenizers_backend", None, ["<|im_start|>", "<|im_end|>"])
-    assert not starts_in_thought(chat.generation)
+    assert not chat.starts_in_thought
 
 
 def test_llama_without_architectures() -> None:
