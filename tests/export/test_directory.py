@@ -81,6 +81,7 @@ KINDS = {
     "ONNX": (["model.onnx", "model.onnx_data"], "is a model of another runtime", "made from"),
     "ONNX inside": (["onnx/model_q4.onnx"], "is a model of another runtime", "made from"),
     "OpenVINO": (["openvino_model.xml", "openvino_model.bin"], "is a model of another runtime", "made from"),
+    "engine inside": (["engines/rank0.engine"], "is a model of another runtime", "made from"),
     "engine": (["rank0.engine"], "is a checkpoint or an engine of TensorRT-LLM", "made from"),
     "TensorRT-LLM": (["rank0.safetensors"], "is a checkpoint or an engine of TensorRT-LLM", "made from"),
     "embeddings": (["modules.json", "model.safetensors"], "is an embedding model", "writes none"),
@@ -130,6 +131,7 @@ def test_files_of_a_repository_are_enough() -> None:
         ["zero_to_fp32.py", "latest", "global_step10/mp_rank_00_model_states.pt"],
         ["original/consolidated.00.pth", "original/params.json"],
         ["checkpoint-500/adapter_model.safetensors"],
+        ["trt/rank0.engine", "embeddings/modules.json", "trt/rank0.safetensors"],
     ],
     ids=lambda names: names[0],
 )
@@ -215,6 +217,15 @@ def test_directory_of_another_user_inside_is_left_alone(
 
     monkeypatch.setattr(Path, "iterdir", refused)
     Checkpoint.open(path)
+
+
+def test_directory_that_cannot_be_read(make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    path = make_checkpoint()
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert f"{path}: cannot be read (Permission denied)" in refusal(path)
 
 
 # --- weights of another kind

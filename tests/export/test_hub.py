@@ -45,6 +45,11 @@ def test_neither_path_nor_name(source: str) -> None:
         resolve_checkpoint(source)
 
 
+def test_name_that_no_file_system_holds() -> None:
+    with pytest.raises(CheckpointInvalid, match=r"no such directory, and no name of a model"):
+        resolve_checkpoint(f"./{'x' * 5000}")
+
+
 def test_empty_name() -> None:
     with pytest.raises(CheckpointInvalid, match="is empty"):
         resolve_checkpoint("")

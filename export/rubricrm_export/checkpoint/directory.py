@@ -53,7 +53,7 @@ _CONVERT = (
 )
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
 
-# What a directory is even if weights in safetensors lie in it.
+# What a directory is even if weights in safetensors lie in it; told by the files on top.
 _FOREIGN = (
     DirectoryKind("is a bundle, already exported", ("rubricrm.json",), "Open it with RubricModel.open."),
     DirectoryKind(
@@ -133,7 +133,7 @@ _WITHOUT_WEIGHTS = (
     ),
     DirectoryKind(
         "is a model of another runtime",
-        ("*.onnx", "*openvino_model.xml", "*.plan", "*.tflite", "*.pte", "*.mlmodel", "*.mlpackage/*"),
+        ("*.onnx", "*.engine", "*openvino_model.xml", "*.plan", "*.tflite", "*.pte", "*.mlmodel", "*.mlpackage/*"),
         "Export the Hugging Face checkpoint that it was made from.",
     ),
     DirectoryKind(
@@ -163,7 +163,10 @@ def require_checkpoint_directory(path: Path) -> None:
         )
     if not path.is_dir():
         raise CheckpointInvalid(f"{path}: {_file_remedy(path)}")
-    names = list(_names(path))
+    try:
+        names = list(_names(path))
+    except OSError as error:
+        raise CheckpointInvalid(f"{path}: cannot be read ({error.strerror}). Check its rights.") from error
     if not names:
         raise CheckpointInvalid(f"{path}: the directory is empty, expected {CONFIG} and {WEIGHTS}.")
     refuse_foreign_files(names, str(path))
@@ -197,8 +200,11 @@ def refuse_foreign_files(names: Collection[str], where: str) -> None:
         if name.rpartition("/")[0] not in whole - {""}
         and not any(fnmatchcase(name, pattern) for pattern in _TRAINER_FILES)
     ]
-    for kind in _FOREIGN if "" in whole else (*_FOREIGN, *_WITHOUT_WEIGHTS):
-        found = kind.evidence(own)
+    on_top = [name for name in own if "/" not in name]
+    looked_at = [(kind, on_top) for kind in _FOREIGN]
+    looked_at += [] if "" in whole else [(kind, own) for kind in _WITHOUT_WEIGHTS]
+    for kind, files in looked_at:
+        found = kind.evidence(files)
         if found is None:
             continue
         directory = "/".join([where, *found.split("/")[:-1]])

@@ -57,7 +57,7 @@ def resolve_checkpoint(source: str, revision: str | None = None) -> ResolvedChec
     if not source:
         raise CheckpointInvalid("the name of the checkpoint is empty. Pass a directory, or a name such as org/model.")
     path = Path(source)
-    if path.exists():
+    if _exists(path):
         if revision is not None:
             raise OptionInvalid(
                 f"revision is {revision!r} and {source} is a local path, which has none. Leave the revision out, or "
@@ -70,6 +70,13 @@ def resolve_checkpoint(source: str, revision: str | None = None) -> ResolvedChec
             "Face name such as org/model."
         )
     return _download(source, revision)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, a directory without rights
+        return False
 
 
 def _download(repo: str, revision: str | None) -> ResolvedCheckpoint:
