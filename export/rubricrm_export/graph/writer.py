@@ -70,7 +70,6 @@ def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, 
     floats = FloatStorage(
         checkpoint,
         FLOAT_TYPES[scheme.float_weights],
-        must_be_finite=scheme.is_quantized,
         is_standard=is_standard,
     )
     projections: MatrixStorage = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)

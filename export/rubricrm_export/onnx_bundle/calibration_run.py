@@ -106,13 +106,10 @@ def calibration_text(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, 
     kept = None
     try:
         kept = own_directory("calibration") / f"{_text_key(plan, checkpoint)}.json"
-        return TokenText.from_json(kept.read_text("utf-8"))
-    except FileNotFoundError:
-        pass
+        if found := _kept_text(kept, plan, checkpoint):
+            return found
     except OSError as error:
         warn_without_cache(error)
-    except ValueError as error:
-        logger.warning("writing the calibration text anew: %s is damaged (%s)", kept, error)
     with copy_of(job, checkpoint, weights, "writer", on_progress) as bundle:
         report = partial(on_progress, "Writing text")
         text = self_text(bundle, num_requests=num_requests, threads=usable_cores(), on_progress=report)
@@ -121,6 +118,19 @@ def calibration_text(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, 
             write_whole(kept, text.to_json())
         except OSError as error:
             logger.warning("the calibration text could not be kept (%s): the next export writes it again", error)
+    return text
+
+
+def _kept_text(path: Path, plan: ExportPlan, checkpoint: Checkpoint) -> TokenText | None:
+    """Return the text that another export left, None if there is none or it is not sound."""
+    try:
+        text = TokenText.from_json(path.read_text("utf-8"))
+        text.require_fitting(plan.manifest.tokenizer.num_tokens, checkpoint.architecture.context_length)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("the calibration text is written again: %s is damaged (%s)", path, error)
+        return None
     return text
 
 
