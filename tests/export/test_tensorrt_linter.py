@@ -195,7 +195,7 @@ TENSOR_FAULTS = [
     ("int4-symmetric", LLM_INT4, put(f"{UP}.qzeros", [1], np.int8)),
     ("missing-tensor", LEGACY_FP8, drop("transformer.ln_f.weight")),
     ("missing-tensor", LEGACY_INT8, drop(f"{DENSE}.weight")),
-    ("interleaved", LEGACY_INT8, put(f"{QKV}.weight", np.zeros((128, 512)), np.int8)),
+    ("interleaved", LEGACY_INT8, put(f"{QKV}.weight", np.zeros((512, 128)), np.int8)),
 ]
 
 
@@ -205,7 +205,7 @@ def test_fault_of_the_tensors(
 ) -> None:
     path = sound(kind)
     edit_tensors(path, edit)
-    assert set(rules(path, kind[0])) == {rule} | ({"head-dim"} if rule == "interleaved" else set())
+    assert set(rules(path, kind[0])) == {rule}
 
 
 def test_factors_of_joined_products_differ(sound: Sound) -> None:
@@ -219,7 +219,7 @@ def test_factors_of_joined_products_differ(sound: Sound) -> None:
     assert rules(path, "edge-llm") == ["factors-equal"]
 
 
-@pytest.mark.parametrize("device", ["orin", "a100"])
+@pytest.mark.parametrize("device", ["agx-orin", "a100"])
 @pytest.mark.parametrize(("kind", "expected"), [(EDGE_FP8, ["device-fp8"]), (EDGE_INT8, [])])
 def test_fp8_for_a_gpu_without_it(sound: Sound, device: str, kind: tuple[str, str, str], expected: list[str]) -> None:
     assert rules(sound(kind), "edge-llm", device) == expected
@@ -267,13 +267,6 @@ def test_foreign_files(sound: Sound, tmp_path: Path) -> None:
     with pytest.raises(OptionInvalid, match="device must be one of"):
         inspect_directory(path, "vllm", "abacus")
     weights = path / "model.safetensors"
-    data = weights.read_bytes()
-    weights.write_bytes(data[:-10])
-    with pytest.raises(CheckpointInvalid, match="its header promises"):
-        inspect_directory(path, "vllm")
-    weights.write_bytes(b"PK\x03\x04 not tensors")
-    with pytest.raises(CheckpointInvalid, match="is no safetensors file"):
-        inspect_directory(path, "vllm")
     weights.unlink()
     with pytest.raises(CheckpointInvalid, match=r"has no \*\.safetensors"):
         inspect_directory(path, "vllm")

@@ -12,7 +12,8 @@ from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.system.progress_bar import progress_bar
 from rubricrm_export.system.termination import terminated_cleanly
-from rubricrm_export.tensorrt.vocabulary import DEVICES, HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
+from rubricrm_export.tensorrt.devices import DEVICES
+from rubricrm_export.tensorrt.option_values import HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
 
 if TYPE_CHECKING:
     from rubricrm_export.tensorrt_lint.findings import Finding

@@ -16,8 +16,9 @@ from rubricrm_export.system.gpu import Gpu, find_gpu
 from rubricrm_export.system.published_directory import whole_directory
 from rubricrm_export.system.tool import run_tool
 from rubricrm_export.tensorrt.commands import trtllm_build
+from rubricrm_export.tensorrt.devices import FP8_CAPABILITY
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
-from rubricrm_export.tensorrt.support import FP8_CAPABILITY, choose
+from rubricrm_export.tensorrt.support import choose
 from rubricrm_export.tensorrt_lint.linter import require_sound
 
 VERSION = "1.2.1"
