@@ -69,29 +69,29 @@ FORMS: dict[str, tuple[Document, dict[str, Any]]] = {
         FP8_BLOCKS,
         {
             "weight": (ml_dtypes.float8_e4m3fn, lambda rows, width: (rows, width)),
-            "weight_scale_inv": (ml_dtypes.bfloat16, lambda rows, width: (1, 1)),
+            "weight_scale_inv": (ml_dtypes.bfloat16, lambda *_: (1, 1)),
         },
     ),
     "awq": (
         AWQ,
         {
             "qweight": (np.uint8, lambda rows, width: (width, rows // 2)),
-            "qzeros": (np.uint8, lambda rows, width: (1, rows // 2)),
-            "scales": (np.float16, lambda rows, width: (1, rows)),
+            "qzeros": (np.uint8, lambda rows, _: (1, rows // 2)),
+            "scales": (np.float16, lambda rows, _: (1, rows)),
         },
     ),
     "gptq": (
         GPTQ,
         {
             "qweight": (np.uint8, lambda rows, width: (width // 2, rows)),
-            "scales": (np.float16, lambda rows, width: (1, rows)),
+            "scales": (np.float16, lambda rows, _: (1, rows)),
         },
     ),
     "compressed-tensors": (
         COMPRESSED,
         {
             "weight": (ml_dtypes.float8_e4m3fn, lambda rows, width: (rows, width)),
-            "weight_scale": (ml_dtypes.bfloat16, lambda rows, width: (rows, 1)),
+            "weight_scale": (ml_dtypes.bfloat16, lambda rows, _: (rows, 1)),
         },
     ),
     "bitsandbytes": (

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, RuntimeFailed
 
-from rubricrm_export.certify.answers import Answer, ServerAnswerer
+from rubricrm_export.certify.answers import ServerAnswerer, WrittenAnswer
 from rubricrm_export.tensorrt.commands import VERSIONS, serve
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.support import choose
@@ -55,8 +55,8 @@ class DirectoryAnswerer:
             self._scratch.close()
             raise
 
-    def answer(self, request: str, max_new_tokens: int) -> Answer:
-        """Answer a request."""
+    def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
+        """WrittenAnswer a request."""
         return self._server.answer(request, max_new_tokens)
 
     def close(self) -> None:

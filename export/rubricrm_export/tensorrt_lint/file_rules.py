@@ -53,10 +53,11 @@ def whole_index(found: Inspected) -> Iterator[Finding]:
     for index in sorted(found.path.glob("*.safetensors.index.json")):
         try:
             weight_map = read_json_object(index).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise CheckpointInvalid('has no object "weight_map".')
         except CheckpointInvalid as error:
             yield damaged_file(index, error)
+            continue
+        if not isinstance(weight_map, dict):
+            yield damaged_file(index, CheckpointInvalid('has no object "weight_map".'))
             continue
         damaged = {finding.where for finding in found.damaged}
         for name, shard in weight_map.items():
