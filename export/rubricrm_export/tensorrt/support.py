@@ -183,6 +183,12 @@ def describe_formats(readers: tuple[str, ...] = READERS) -> str:
     return "\n".join(lines)
 
 
+def formats_of(reader: str, device: str | None) -> list[tuple[Format, str]]:
+    """Return the formats of a reader, each with a KV cache, that run on a device; None: on any."""
+    pairs = [(row, kv) for row in FORMATS if row.reader == reader for kv in row.kv_caches]
+    return [(row, kv) for row, kv in pairs if refusal(row, kv, device) is None]
+
+
 def supported(readers: tuple[str, ...] = READERS) -> list[dict[str, Any]]:
     """Return a row for each reader, weights and KV cache that go together, with the devices that run them."""
     return [
@@ -195,9 +201,8 @@ def supported(readers: tuple[str, ...] = READERS) -> list[dict[str, Any]]:
             "heads": list(row.heads),
             "devices": [device for device in DEVICES if refusal(row, kv, device) is None],
         }
-        for row in FORMATS
-        if row.reader in readers
-        for kv in row.kv_caches
+        for reader in readers
+        for row, kv in formats_of(reader, None)
     ]
 
 

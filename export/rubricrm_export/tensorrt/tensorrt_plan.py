@@ -9,6 +9,7 @@ from typing import Any
 
 from rubricrm.errors import OptionInvalid
 
+from rubricrm_export.checkpoint.architecture import EMBEDDING
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.hub import resolve_checkpoint
 from rubricrm_export.onnx_bundle.memory import check_memory
@@ -109,11 +110,12 @@ def _require_widths(checkpoint: Checkpoint, choice: Choice) -> None:
     Raises:
         OptionInvalid: Groups of inputs do not divide a matrix, or its rows cannot be put in pairs.
     """
-    shapes = checkpoint.architecture.tensor_shapes(tied=True).items()
-    first = {
-        name: (shape[0], shape[1]) for name, shape in shapes if len(shape) == 2 and name.startswith("model.layers.0.")
+    shapes = {
+        name: (shape[0], shape[1])
+        for name, shape in checkpoint.architecture.tensor_shapes(tied=True).items()
+        if len(shape) == 2 and (name.startswith("model.layers.0.") or (name == EMBEDDING and choice.head == "int4"))
     }
-    reason = width_refusal(choice.format, first)
+    reason = width_refusal(choice.format, shapes)
     if reason is not None:
         raise OptionInvalid(f"{checkpoint.path}: {reason}.")
 
