@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 from rubricrm.cli import cli
 from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.option_values import READERS
-from rubricrm_export.tensorrt.weight_file import WeightTensor, read_weights_header, write_weights
+from rubricrm_export.tensorrt.weight_file import StoredTensor, WeightTensor, read_weights_header, write_weights
 from rubricrm_export.tensorrt_build.export import export_tensorrt
+from rubricrm_export.tensorrt_lint.file_rules import _is_finite
 from rubricrm_export.tensorrt_lint.linter import inspect_directory
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -235,6 +239,28 @@ def test_floats_that_are_no_numbers(foreign: Callable[[str], Path], value: float
     path = foreign("awq")
     edit_tensors(path, lambda tensors: tensors["model.norm.weight"].__setitem__(3, value))
     assert rules(path) == ["not-finite", "not-judged"]
+
+
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@given(codes=st.lists(st.integers(0, 255), min_size=16, max_size=16))
+def test_finite_is_what_numpy_calls_finite(dtype: str, codes: list[int]) -> None:
+    values = np.array(codes, np.uint8).view(TYPES[dtype])
+    with tempfile.TemporaryDirectory() as folder, np.errstate(invalid="ignore"):
+        file = Path(folder) / "f"
+        file.write_bytes(values.tobytes())
+        stored = StoredTensor(file, dtype, values.shape, 0)
+        assert _is_finite(stored) == bool(np.isfinite(values.astype(np.float64)).all())
 
 
 @pytest.mark.parametrize("reader", ["vllm", "tensorrt-llm"])

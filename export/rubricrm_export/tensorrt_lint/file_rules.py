@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from rubricrm.errors import RubricrmError
@@ -183,24 +184,32 @@ _WORDS = {
     "scale-positive": ("holds a scale that is not finite.", "Everything after that layer is no number."),
     "not-finite": ("holds NaN or infinity.", "Everything after it is no number."),
 }
+# Bits that are all set in NaN, in types that have it also in infinity, and in no other number.
+_NOT_FINITE: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
+    "F64": (np.uint64, 0x7FF0_0000_0000_0000),
+    "F32": (np.uint32, 0x7F80_0000),
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+    "F8_E4M3": (np.uint8, 0x7F),
+    "F8_E5M2": (np.uint8, 0x7C),
+    "F8_E8M0": (np.uint8, 0xFF),
+}
+_AT_ONCE = 4 << 20
 
 
 def _kind(name: str, stored: StoredTensor) -> str | None:
     """Return the rule that a tensor with such numbers breaks; None: it holds whole numbers."""
-    if stored.dtype == "F8_E4M3":
-        return "fp8-nan"
-    if stored.dtype not in ("F64", "F32", "F16", "BF16", "F8_E8M0", "F8_E5M2"):
+    if stored.dtype not in _NOT_FINITE:
         return None
-    return "scale-positive" if _SCALE.search(name) else "not-finite"
+    if _SCALE.search(name):
+        return "scale-positive"
+    return "fp8-nan" if stored.dtype == "F8_E4M3" else "not-finite"
 
 
 def _is_finite(stored: StoredTensor) -> bool:
-    flat = stored.array().reshape(-1)
-    step = 4 << 20
-    if stored.dtype == "F8_E4M3":
-        codes = flat.view(np.uint8)
-        return not any((codes[start : start + step] & 0x7F == 0x7F).any() for start in range(0, len(codes), step))
-    return all(np.isfinite(flat[start : start + step]).all() for start in range(0, len(flat), step))
+    unsigned, mask = _NOT_FINITE[stored.dtype]
+    codes, bits = stored.array().reshape(-1).view(unsigned), unsigned(mask)
+    return not any((codes[at : at + _AT_ONCE] & bits == bits).any() for at in range(0, len(codes), _AT_ONCE))
 
 
 FILE_RULES: tuple[Rule, ...] = (

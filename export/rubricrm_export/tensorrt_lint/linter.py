@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.tensorrt.support import require_known
 from rubricrm_export.tensorrt_lint.config_rules import CONFIG_RULES, FORM_RULES
@@ -29,7 +31,8 @@ def inspect_directory(path: Path, reader: str, device: str | None = None) -> lis
     """
     require_known(reader, device)
     found = Inspected.open(path, reader, device)
-    findings = [finding for rule in _rules(found) for finding in rule(found)]
+    with np.errstate(invalid="ignore"):  # numpy warns of a NaN that it converts; here it is a finding
+        findings = [finding for rule in _rules(found) for finding in rule(found)]
     return sorted(findings, key=lambda finding: not finding.is_error)
 
 
