@@ -253,9 +253,20 @@ def test_faults_are_errors_and_warnings_are_not(sound: Sound) -> None:
     assert [finding.rule for finding in require_sound(path, "tensorrt-llm")] == ["kv-scale-large"]
     edit_json(path / "config.json", drop_key("head_dim"))
     with pytest.raises(
-        CheckpointInvalid, match=r'1 faults for --for tensorrt-llm:\n  \[head-dim\] .*Set "head_dim" to 64'
+        CheckpointInvalid, match=r'1 fault for --for tensorrt-llm:\n  \[head-dim\] .*Set "head_dim" to 64'
     ):
         require_sound(path, "tensorrt-llm")
+
+
+def test_findings_name_the_directory_that_is_being_made(sound: Sound, tmp_path: Path) -> None:
+    path, output = sound(VLLM_FP8), tmp_path / "output"
+    edit_json(path / "config.json", drop_key("rope_theta"))
+    assert [finding.where for finding in require_sound(path, "vllm", output=output)] == [f"{output / 'config.json'}"]
+    edit_json(path / "config.json", drop_key("head_dim"))
+    with pytest.raises(CheckpointInvalid) as caught:
+        require_sound(path, "vllm", output=output)
+    assert f"{output}: 1 fault" in str(caught.value)
+    assert str(path) not in str(caught.value)
 
 
 def test_foreign_files(sound: Sound, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def _list(reader: str | None, *, as_json: bool) -> None:
 
 
 def _check(directory: str | None, reader: str | None, device: str | None, *, as_json: bool) -> None:
-    from rubricrm_export.tensorrt_lint.linter import inspect_directory
+    from rubricrm_export.tensorrt_lint.linter import count_faults, inspect_directory
 
     if directory is None or reader is None:
         raise OptionInvalid("--check needs a directory, and --for READER: what is a fault depends on who reads it.")
@@ -71,7 +71,7 @@ def _check(directory: str | None, reader: str | None, device: str | None, *, as_
         for finding in findings:
             click.echo(f"{'error' if finding.is_error else 'warning'} {finding}")
     if errors:
-        raise CheckpointInvalid(f"{directory}: {len(errors)} faults for --for {reader}.")
+        raise CheckpointInvalid(f"{directory}: {count_faults(errors)} for --for {reader}.")
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:

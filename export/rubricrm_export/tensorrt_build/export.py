@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import REQUEST_FIELD
@@ -43,7 +42,7 @@ from rubricrm_export.tensorrt.tokenizer_config import loadable_by
 from rubricrm_export.tensorrt.weight_file import WeightTensor, split_files, write_weights
 from rubricrm_export.tensorrt_lint.linter import require_sound
 
-Float = NDArray[np.float32]
+logger = logging.getLogger(__name__)
 
 _FILE_BYTES = 4 << 30
 _LEGACY = "tensorrt-llm-1.2"
@@ -121,7 +120,8 @@ def _write(plan: TensorRTPlan, weights: ModelWeights, on_progress: Progress) -> 
         for name, text in commands.files(choice, plan.limits, plan.bundle.manifest).items():
             (directory / name).write_text(text, "utf-8")
             (directory / name).chmod(0o755 if name.endswith(".sh") else 0o644)
-        require_sound(directory, choice.format.reader, job.device)
+        for finding in require_sound(directory, choice.format.reader, job.device, output=job.output):
+            logger.warning("%s", finding)
         _describe(plan, directory)
 
 

@@ -108,11 +108,15 @@ def tokenizer_class(found: Inspected) -> Iterator[Finding]:
         yield Finding(
             "tokenizer-class",
             f"{found.path / TOKENIZER_CONFIG}",
-            f'"{key}" is {found.tokenizer_config[key]!r}, as transformers 5 writes it.',
+            f'"{key}" is {_shown(found.tokenizer_config[key])}, as transformers 5 writes it.',
             f"--for {found.reader} {version}, which stops there.",
             remedy,
             is_error=is_pinned,
         )
+
+
+def _shown(value: object) -> str:
+    return "a list" if isinstance(value, list) else f'"{value}"'
 
 
 def stop_ids(found: Inspected) -> Iterator[Finding]:
@@ -137,7 +141,7 @@ def stop_ids(found: Inspected) -> Iterator[Finding]:
             "stop-id",
             where,
             f'the chat template ends a turn with "{token}" ({token_id}), the stop ids are {sorted(named)}.',
-            "Answers go on behind their end, until their tokens are used up.",
+            "Answers go on after their end, until their tokens are used up.",
             f'Add {token_id} to "eos_token_id", there and in config.json.',
             is_error=False,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +45,30 @@ def _rules(found: Inspected) -> tuple[Rule, ...]:
     return (*rules, *CONFIG_RULES, *TENSOR_RULES)
 
 
-def require_sound(path: Path, reader: str, device: str | None = None) -> list[Finding]:
+def require_sound(path: Path, reader: str, device: str | None = None, *, output: Path | None = None) -> list[Finding]:
     """Return the warnings of a directory.
+
+    Args:
+        path: A directory with config.json and safetensors.
+        reader: Who is to read it.
+        device: The GPU it is for; None: any.
+        output: The name that the directory is about to get, which errors and warnings tell; None: it has it.
 
     Raises:
         CheckpointInvalid: It has a fault; all of them are named.
     """
-    findings = inspect_directory(path, reader, device)
+    name = f"{output or path}"
+    findings = [
+        replace(finding, where=finding.where.replace(f"{path}", name))
+        for finding in inspect_directory(path, reader, device)
+    ]
     errors = [str(finding) for finding in findings if finding.is_error]
     if errors:
         listed = "\n".join(f"  {error}" for error in errors)
-        raise CheckpointInvalid(f"{path}: {len(errors)} faults for --for {reader}:\n{listed}")
+        raise CheckpointInvalid(f"{name}: {count_faults(errors)} for --for {reader}:\n{listed}")
     return findings
+
+
+def count_faults(errors: Sequence[object]) -> str:
+    """Return "1 fault" or "2 faults"."""
+    return f"{len(errors)} fault{'' if len(errors) == 1 else 's'}"
