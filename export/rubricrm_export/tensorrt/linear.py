@@ -77,7 +77,7 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True)
-class MatrixSource:
+class StorageSource:
     """What matrices are made from, and how the reader wants them.
 
     Attributes:
@@ -118,7 +118,7 @@ class FloatMatrices:
 class Fp8Matrices:
     """E4M3 with one scale a matrix for the weight and one for its inputs, each the largest number / 448."""
 
-    def __init__(self, source: MatrixSource) -> None:
+    def __init__(self, source: StorageSource) -> None:
         self._source = source
         self._scale = cache(self._group_scale)
 
@@ -149,7 +149,7 @@ class Fp8Matrices:
 class IntegerMatrices:
     """INT8 with a scale an output, or INT4 with a scale a group of inputs; both without zero points."""
 
-    def __init__(self, source: MatrixSource, grid: IntegerGrid, form: StoredForm) -> None:
+    def __init__(self, source: StorageSource, grid: IntegerGrid, form: StoredForm) -> None:
         self._source = source
         self._grid = grid
         self._form = form
@@ -183,20 +183,20 @@ class IntegerMatrices:
         return tensors
 
 
-def _floats(source: MatrixSource) -> Storage:
+def _floats(source: StorageSource) -> Storage:
     return FloatMatrices(source.checkpoint, source.float_type)
 
 
-def _int8(form: StoredForm) -> Callable[[MatrixSource], Storage]:
+def _int8(form: StoredForm) -> Callable[[StorageSource], Storage]:
     return lambda source: IntegerMatrices(source, IntegerGrid(8, None, True), form)
 
 
-def _int4(source: MatrixSource) -> Storage:
+def _int4(source: StorageSource) -> Storage:
     return IntegerMatrices(source, IntegerGrid(4, GROUP_SIZE, True), W4A16)
 
 
 # How the matrices of each form are made.
-STORAGES: Mapping[StoredForm, Callable[[MatrixSource], Storage]] = {
+STORAGES: Mapping[StoredForm, Callable[[StorageSource], Storage]] = {
     FLOATS: _floats,
     FLOATS_TO_ROUND: _floats,
     FP8: Fp8Matrices,

@@ -35,7 +35,7 @@ from rubricrm_export.tensorrt.layout import (
     llm_tensors,
     unified_tensors,
 )
-from rubricrm_export.tensorrt.linear import STORAGES, FloatMatrices, MatrixSource
+from rubricrm_export.tensorrt.linear import STORAGES, FloatMatrices, StorageSource
 from rubricrm_export.tensorrt.model_weights import ModelWeights, open_weights
 from rubricrm_export.tensorrt.tensorrt_plan import TensorRTPlan, open_plan
 from rubricrm_export.tensorrt.tokenizer_config import loadable_by
@@ -144,7 +144,7 @@ def _tensors(plan: TensorRTPlan, weights: ModelWeights) -> list[WeightTensor]:
     choice, checkpoint, floats = plan.choice, plan.checkpoint, plan.float_type
     reader = choice.format.reader
     names = LLM_SCALES if reader == _LEGACY else UNIFIED_SCALES
-    source = MatrixSource(checkpoint, weights, names, floats, _FACTORS_BEFORE.get(reader, ()), usable_cores())
+    source = StorageSource(checkpoint, weights, names, floats, _FACTORS_BEFORE.get(reader, ()), usable_cores())
     matrices = STORAGES[choice.format.form](source)
     # The head's other types are those of the layers.
     head = FloatMatrices(checkpoint, floats) if choice.head == "model" else matrices
