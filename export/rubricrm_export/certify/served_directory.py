@@ -18,7 +18,7 @@ from pathlib import Path
 from rubricrm.errors import DependencyMissing, RuntimeFailed
 
 from rubricrm_export.certify.answers import ServerAnswerer, WrittenAnswer
-from rubricrm_export.tensorrt.commands import install_command, serve
+from rubricrm_export.tensorrt.commands import reader_install_command, serve
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.support import choose
 from rubricrm_export.tensorrt_build.engine_build import build_engine
@@ -72,7 +72,7 @@ class DirectoryAnswerer:
         if program is None:
             raise DependencyMissing(
                 f"{words[0]} is not on the path, and {directory.path} is for {directory.reader}. Install "
-                f"it on the GPU machine and certify it there: {install_command(directory.reader)}."
+                f"it on the GPU machine and certify it there: {reader_install_command(directory.reader)}."
             )
         if directory.reader == "tensorrt-llm-1.2":
             build_engine(directory.path, engine)

@@ -50,7 +50,7 @@ def files(choice: Choice, limits: EngineLimits, manifest: Manifest) -> dict[str,
     return texts
 
 
-def install_command(reader: str) -> str:
+def reader_install_command(reader: str) -> str:
     """Return the command that installs a reader, from NVIDIA's package index where pip's own has a placeholder."""
     index = f"--extra-index-url {_INDEX} " if VERSIONS[reader].startswith("tensorrt-llm") else ""
     return f"pip install {index}'{VERSIONS[reader]}'"
@@ -69,7 +69,7 @@ def build_script(reader: str, choice: Choice, limits: EngineLimits) -> str:
 
 def _serve_tensorrt_llm(_: Choice, __: EngineLimits) -> list[str]:
     return [
-        f"# Needs: {install_command('tensorrt-llm')}",
+        f"# Needs: {reader_install_command('tensorrt-llm')}",
         "# or NVIDIA's container of that version. No engine is built.",
         "exec " + " ".join([*_trtllm_serve("."), *_ADDRESS]),
     ]
@@ -120,7 +120,7 @@ def trtllm_build(choice: Choice, limits: EngineLimits, source: str, target: str)
 
 def _build_tensorrt_llm(choice: Choice, limits: EngineLimits) -> list[str]:
     return [
-        f"# Needs: {install_command('tensorrt-llm-1.2')}",
+        f"# Needs: {reader_install_command('tensorrt-llm-1.2')}",
         "# An engine runs on the GPU and with the version that it was built with.",
         "exec " + " ".join(trtllm_build(choice, limits, ".", "${1:-engine}")),
     ]
@@ -150,7 +150,10 @@ def _build_edge(_: Choice, limits: EngineLimits) -> list[str]:
 
 
 def _serve_vllm(choice: Choice, limits: EngineLimits) -> list[str]:
-    return [f"# Needs: {install_command('vllm')}", "exec " + " ".join([*_vllm_serve(choice, limits, "."), *_ADDRESS])]
+    return [
+        f"# Needs: {reader_install_command('vllm')}",
+        "exec " + " ".join([*_vllm_serve(choice, limits, "."), *_ADDRESS]),
+    ]
 
 
 def _vllm_serve(choice: Choice, limits: EngineLimits, source: str) -> list[str]:
@@ -249,7 +252,7 @@ Written by `rubricrm export tensorrt`. **Not run on a GPU.**
 
 {_NEEDS[row.reader]} On the GPU machine:
 
-    {install_command(row.reader)}
+    {reader_install_command(row.reader)}
     ./build.sh
 
 {_CERTIFY}Beside the weights and the tokenizer: {listed}. `rubricrm-tensorrt.json` holds the size and

@@ -182,7 +182,9 @@ def read_weights_header(path: Path) -> dict[str, StoredTensor]:
     try:
         size = path.stat().st_size
         data, header = _read_header(path, size)
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", None)
+        if metadata is not None and not _is_text_map(metadata):
+            raise ValueError("its metadata is no map of texts")  # noqa: TRY301 - told as every other fault of the file
         tensors = {name: _stored_tensor(path, name, facts, data) for name, facts in header.items()}
         _require_no_gaps(tensors, data, size)
     except (OSError, ValueError) as error:
@@ -206,16 +208,20 @@ def _read_header(path: Path, size: int) -> tuple[int, Any]:
         raise ValueError(f"its header is a JSON {type(header).__name__}, expected an object")
 
 
+def _is_text_map(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
 def _stored_tensor(path: Path, name: str, facts: Any, data: int) -> StoredTensor:
     try:
-        dtype, shape, (start, stop) = facts["dtype"], tuple(facts["shape"]), facts["data_offsets"]
+        dtype, shape, (start, stop) = facts["dtype"], facts["shape"], facts["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f'the header has no type, shape and two offsets of "{name}"') from error
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise ValueError(f'"{name}" has the type {dtype!r}, which safetensors does not know')
-    if not all(type(number) is int and number >= 0 for number in (*shape, start, stop)):
-        raise ValueError(f'"{name}" has the shape {list(shape)} and offsets {start}, {stop}, expected whole numbers')
-    tensor = StoredTensor(path, dtype, shape, data + start)
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
+        raise ValueError(f'"{name}" has the shape {shape} and offsets {start}, {stop}, expected whole numbers')
+    tensor = StoredTensor(path, dtype, tuple(shape), data + start)
     if stop - start != tensor.num_bytes:
         raise ValueError(f'"{name}" takes {stop - start} bytes, {dtype} of {list(shape)} takes {tensor.num_bytes}')
     return tensor

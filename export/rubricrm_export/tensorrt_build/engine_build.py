@@ -15,7 +15,7 @@ from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.system.gpu import Gpu, find_gpu
 from rubricrm_export.system.published_directory import whole_directory
 from rubricrm_export.system.tool import run_tool
-from rubricrm_export.tensorrt.commands import install_command, trtllm_build
+from rubricrm_export.tensorrt.commands import reader_install_command, trtllm_build
 from rubricrm_export.tensorrt.devices import FP8_CAPABILITY
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.support import choose
@@ -24,7 +24,7 @@ from rubricrm_export.tensorrt_lint.linter import require_sound
 VERSION = "1.2.1"
 _ENGINE = "rank0.engine"
 # Pip's own index has a placeholder of that name, whose installation fails.
-_REMEDY = f"Install it from NVIDIA's package index: {install_command('tensorrt-llm-1.2')}."
+_REMEDY = f"Install it from NVIDIA's package index: {reader_install_command('tensorrt-llm-1.2')}."
 
 
 def build_engine(path: Path, output: Path, *, force: bool = False) -> Gpu:
