@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rubricrm.errors import OptionInvalid
-from rubricrm_export.tensorrt.devices import Device
+from rubricrm_export.tensorrt.devices import DeviceFacts
 
 from rubricrm_bench.planned_export import PlannedExport, planned_exports
 
@@ -155,7 +155,7 @@ class Plan:
         }
 
 
-def make_plans(model: ModelSize, device: Device, context: int, slots: int) -> list[Plan]:
+def make_plans(model: ModelSize, device: DeviceFacts, context: int, slots: int) -> list[Plan]:
     """Return a plan for each export that runs on the device.
 
     Raises:
@@ -171,7 +171,7 @@ def make_plans(model: ModelSize, device: Device, context: int, slots: int) -> li
     return [_plan(model, device, context, slots, export) for export in planned_exports(device, model.shapes)]
 
 
-def _plan(model: ModelSize, device: Device, context: int, slots: int, export: PlannedExport) -> Plan:
+def _plan(model: ModelSize, device: DeviceFacts, context: int, slots: int, export: PlannedExport) -> Plan:
     layers = model.layer_parameters * export.layer_bytes
     embedding = model.table_parameters * export.embedding_bytes
     head = embedding if export.head_bytes is None else model.table_parameters * export.head_bytes
@@ -201,7 +201,7 @@ def fastest(plans: list[Plan]) -> dict[str, Plan]:
     return best
 
 
-def to_dict(model: ModelSize, device: Device, plans: list[Plan]) -> Mapping[str, Any]:
+def to_dict(model: ModelSize, device: DeviceFacts, plans: list[Plan]) -> Mapping[str, Any]:
     """Return what `--json` prints."""
     return {
         "model": model.name,

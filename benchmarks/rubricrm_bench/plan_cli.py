@@ -7,7 +7,7 @@ import math
 
 import click
 from rubricrm.errors import OptionInvalid
-from rubricrm_export.tensorrt.devices import DEVICES, FP8_CAPABILITY, ONNX_RUNTIME, Device
+from rubricrm_export.tensorrt.devices import DEVICES, FP8_CAPABILITY, ONNX_RUNTIME, DeviceFacts
 from rubricrm_export.tensorrt.option_values import READERS
 
 from rubricrm_bench.plan import SIZES, ModelSize, Plan, fastest, make_plans, to_dict
@@ -43,7 +43,7 @@ def plan(
         click.echo(_text(size, device, plans))
 
 
-def _find_device(name: str | None, memory: float | None, bandwidth: float | None) -> Device:
+def _find_device(name: str | None, memory: float | None, bandwidth: float | None) -> DeviceFacts:
     given = (memory, bandwidth)
     if name is not None and given == (None, None):
         return DEVICES[name]
@@ -52,11 +52,11 @@ def _find_device(name: str | None, memory: float | None, bandwidth: float | None
             raise OptionInvalid("memory and bandwidth must be positive numbers of GB and GB/s.")
         every = (*READERS, ONNX_RUNTIME)
         source = "--memory and --bandwidth"
-        return Device("other", FP8_CAPABILITY, int(memory * 1e9), bandwidth * 1e9, every, source)
+        return DeviceFacts("other", FP8_CAPABILITY, int(memory * 1e9), bandwidth * 1e9, every, source)
     raise OptionInvalid("name a device by --device, or give both --memory and --bandwidth.")
 
 
-def _text(model: ModelSize, device: Device, plans: list[Plan]) -> str:
+def _text(model: ModelSize, device: DeviceFacts, plans: list[Plan]) -> str:
     lines = [
         f"{model.name} on {device.name}: {device.memory_bytes / 1e9:.0f} GB, {device.bytes_per_s / 1e9:.0f} GB/s "
         f"({device.source})",

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rubricrm_export.tensorrt.devices import DEVICES, ONNX_RUNTIME, Device
+from rubricrm_export.tensorrt.devices import DEVICES, ONNX_RUNTIME, DeviceFacts
 from rubricrm_export.tensorrt.option_values import READERS
 from rubricrm_export.tensorrt.support import GROUP_SIZE, Format, formats_of, width_refusal
 
@@ -53,7 +53,7 @@ class PlannedExport:
         return shlex.join(words)
 
 
-def planned_exports(device: Device, shapes: Mapping[str, tuple[int, int]]) -> list[PlannedExport]:
+def planned_exports(device: DeviceFacts, shapes: Mapping[str, tuple[int, int]]) -> list[PlannedExport]:
     """Return the exports that run on a device, reader by reader.
 
     BF16 is left out where it takes what FP16 takes.
@@ -96,7 +96,7 @@ def _of_format(row: Format, kv: str, device: str | None) -> Iterator[PlannedExpo
         )
 
 
-def _onnx(device: Device, known: str | None) -> Iterator[PlannedExport]:
+def _onnx(device: DeviceFacts, known: str | None) -> Iterator[PlannedExport]:
     # A device that is not in the table may be a CPU.
     for target in ("cuda",) if known else ("cuda", "cpu"):
         float_bytes = 4.0 if target == "cpu" else 2.0  # a CPU computes in float32, whatever is stored

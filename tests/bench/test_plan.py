@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
 from rubricrm_bench.plan import SIZES, ModelSize, Plan, fastest, make_plans
-from rubricrm_export.tensorrt.devices import DEVICES, ONNX_RUNTIME, Device
+from rubricrm_export.tensorrt.devices import DEVICES, ONNX_RUNTIME, DeviceFacts
 from rubricrm_export.tensorrt.option_values import READERS
 
 MakeCheckpoint = Callable[..., Path]
@@ -38,8 +38,8 @@ def plan_of(device: str, name: str, context: int = 512) -> Plan:
     return next(plan for plan in plans if plan.export.name == name)
 
 
-def other(memory_bytes: int, bytes_per_s: float) -> Device:
-    return Device("other", 90, memory_bytes, bytes_per_s, (*READERS, ONNX_RUNTIME), "")
+def other(memory_bytes: int, bytes_per_s: float) -> DeviceFacts:
+    return DeviceFacts("other", 90, memory_bytes, bytes_per_s, (*READERS, ONNX_RUNTIME), "")
 
 
 def test_sizes_are_those_of_the_checkpoints() -> None:

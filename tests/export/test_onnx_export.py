@@ -299,12 +299,12 @@ def test_weights_replaced_while_exporting(make_checkpoint: MakeCheckpoint, tmp_p
     assert not (tmp_path / "bundle").exists()
 
 
-def test_every_number_of_a_tensor_is_kept_even_if_it_is_none(make_checkpoint: MakeCheckpoint) -> None:
+def test_number_that_is_not_finite_is_refused(make_checkpoint: MakeCheckpoint) -> None:
     def damage(tensors: dict[str, np.ndarray]) -> None:
         tensors["model.norm.weight"][0] = np.nan
 
-    # A broken model is exported as it is: judging it is the work of a quality check.
-    assert export(make_checkpoint(change=damage)).manifest.model.name == "checkpoint"
+    with pytest.raises(CheckpointInvalid, match=r'"model\.norm\.weight" holds 1 NaN of 48 weights'):
+        export(make_checkpoint(change=damage))
 
 
 def test_graph_that_the_checker_refuses(make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from rubricrm import RubricModel
-from rubricrm.errors import BundleInvalid
+from rubricrm.errors import BundleInvalid, OutputInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.prefix import Prefix, compute_prefix, open_prefix
 from rubricrm.runtime.session import Session
@@ -58,7 +60,8 @@ def runs(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def kept_file(cache: Path, bundle: Bundle) -> Path:
-    return cache / bundle.manifest_sha256 / "prefix.safetensors"
+    (directory,) = (cache / bundle.manifest_sha256).iterdir()
+    return directory / "prefix.safetensors"
 
 
 def test_a_prefix_is_computed_once_and_then_restored(
@@ -213,8 +216,9 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / cache_name))
     prefix = open_prefix(bundle, session, TOKEN_IDS)
     assert prefix.token_ids == tuple(TOKEN_IDS)
-    assert "could not be kept" in caplog.text
-    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "nothing is kept between runs" in record.getMessage()
 
 
 def test_a_full_disk_leaves_no_file_behind(
@@ -226,6 +230,7 @@ def test_a_full_disk_leaves_no_file_behind(
     monkeypatch.setattr(Path, "replace", refuse)
     open_prefix(bundle, session, TOKEN_IDS)
     assert "No space left on device" in caplog.text
+    assert "writing" not in caplog.text
     assert list(kept_file(cache, bundle).parent.iterdir()) == []
 
 
@@ -303,6 +308,68 @@ def test_another_bundle_has_another_place_in_the_cache(
     open_prefix(bundle, session, TOKEN_IDS)
     open_prefix(Bundle.open(other), session, TOKEN_IDS)
     assert len(list(cache.iterdir())) == 2
+
+
+def test_the_place_in_the_cache_names_device_runtime_and_type(
+    bundle: Bundle, session: Session, int8_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another device, version or type of the KV cache computed is another's."""
+    open_prefix(bundle, session, TOKEN_IDS)
+    assert kept_file(cache, bundle).parent.name == (
+        f"cpu-float32-onnxruntime-{onnxruntime.__version__}-{platform.machine()}"
+    )
+    monkeypatch.setattr(onnxruntime, "__version__", "9.9.9")
+    other = Session(bundle, threads=1)
+    assert other.cache_key.startswith("cpu-float32-onnxruntime-9.9.9-")
+    other.close()
+    narrow = Session(Bundle.open(int8_bundle), threads=1)
+    assert narrow.cache_key.startswith("cpu-int8-")
+    narrow.close()
+
+
+# ---- numbers that are none ----
+
+
+@pytest.mark.parametrize("kind", ["float", "int8"])
+def test_a_prefix_that_is_not_finite_is_not_kept(
+    request: pytest.FixtureRequest, poison: Callable[[Path, str], None], cache: Path, kind: str
+) -> None:
+    path = request.getfixturevalue("int8_bundle" if kind == "int8" else "bundle_without_prefix")
+    poison(path, "model.layers.0.mlp.down_proj.weight" if kind == "int8" else "model.layers.0.self_attn.v_proj.weight")
+    with pytest.raises(OutputInvalid, match="not finite"):
+        RubricModel.open(path, threads=1)
+    assert [file for file in cache.rglob("*") if file.is_file()] == []
+
+
+def test_the_last_layers_keys_are_looked_at_too(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One NaN anywhere, though all logits were numbers."""
+    new_slot = session.new_slot
+
+    def poisoned(num_positions: int) -> Any:
+        slot = new_slot(num_positions)
+        positions = slot.cache.positions
+
+        def with_nan(length: int) -> Any:
+            found = positions(length)
+            found[1, 1, 0, 1, 3, 7] = np.nan
+            return found
+
+        monkeypatch.setattr(slot.cache, "positions", with_nan)
+        return slot
+
+    monkeypatch.setattr(session, "new_slot", poisoned)
+    with pytest.raises(OutputInvalid, match="the prefix: 1 of 10240 keys and values are not finite"):
+        compute_prefix(session, TOKEN_IDS)
+
+
+def test_a_bundles_own_prefix_must_be_finite(bundle_copy: Path, edit_manifest: EditManifest) -> None:
+    path = bundle_copy / "prefix.safetensors"
+    tensors = load_file(path)
+    tensors["past_key_values.1.value"][0, 1, 5, 3] = np.inf
+    save_file(tensors, path, metadata=metadata(path))
+    edit_manifest(lambda document: document["files"]["prefix.safetensors"].update(size=path.stat().st_size))
+    with pytest.raises(BundleInvalid, match=r"prefix.safetensors: 1 of its keys and values are not finite"):
+        RubricModel.open(bundle_copy, threads=1)
 
 
 def test_a_prefix_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from rubricrm.runtime.manifest import FLOAT_WEIGHTS
+from rubricrm.runtime.path_text import utf8_path
 
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import ExportFailed
@@ -64,7 +67,6 @@ def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, 
     floats = FloatStorage(
         checkpoint,
         FLOAT_TYPES[scheme.float_weights],
-        must_be_finite=scheme.is_quantized,
         is_standard=is_standard,
     )
     projections: MatrixStorage = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)
@@ -103,9 +105,24 @@ def write_graph(
     except ir.serde.SerdeError as error:  # around whatever a small weight's conversion raised
         raise _root_cause(error) from error
     try:
-        onnx.checker.check_model(directory / GRAPH_FILE)
+        with _utf8_directory(directory) as readable:
+            onnx.checker.check_model(readable / GRAPH_FILE)
     except onnx.checker.ValidationError as error:
         raise ExportFailed(f"the graph does not pass the ONNX checker: {error}. Please report this.") from error
+
+
+@contextmanager
+def _utf8_directory(directory: Path) -> Iterator[Path]:
+    """Yield a directory under a name in UTF-8, as the checker needs it: its own, or that of an open descriptor."""
+    name = utf8_path(directory)
+    if name is not None:
+        yield Path(name)
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def projection_storage(scheme: Scheme, weights: MatrixSource) -> MatrixStorage:

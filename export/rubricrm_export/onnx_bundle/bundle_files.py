@@ -20,10 +20,10 @@ from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
 
+from rubricrm_export.checkpoint.chat_template import CHAT_TEMPLATE_FILE
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer_config
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
-from rubricrm_export.checkpoint.prompt_source import CHAT_TEMPLATE_FILE
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
 from rubricrm_export.graph.writer import GRAPH_FILE, write_graph

@@ -20,10 +20,12 @@ import onnx_ir as ir
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import GraphFacts, ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
+from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
 from rubricrm_export.checkpoint.config_keys import ConfigKeys
+from rubricrm_export.checkpoint.directory import require_checkpoint_directory
 from rubricrm_export.checkpoint.files import (
     CONFIG,
     GENERATION_CONFIG,
@@ -32,7 +34,6 @@ from rubricrm_export.checkpoint.files import (
     companion_files,
     read_json_object,
     read_weights,
-    require_checkpoint_directory,
 )
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint, resolve_checkpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field
@@ -90,7 +91,7 @@ class OptimumExport:
     @property
     def command(self) -> str:
         """The command line without its paths, for the provenance."""
-        return f"rubricrm export onnx {Path(self.source).name} --exporter optimum"
+        return f"rubricrm export onnx {printable_path(Path(self.source).name)} --exporter optimum"
 
 
 def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> Bundle:
@@ -109,6 +110,7 @@ def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> B
     check_space(job.output, 2 * _FLOAT_BYTES * _num_parameters(weights))
     program = _program(job.environment)
     report(0, 2)
+    weights.require_finite()
     with (
         scratch_directory(job.output, "optimum") as made,
         whole_directory(job.output, force=job.force) as directory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,14 +25,17 @@ from rubricrm.runtime.manifest import (
     SourceFacts,
     TokenizerFacts,
 )
+from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
+from rubricrm_export.checkpoint.chat_pieces import pieces, starts_in_thought
+from rubricrm_export.checkpoint.chat_template import ChatTemplate
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import TOKENIZER
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
-from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
+from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
 from rubricrm_export.graph.writer import FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
@@ -39,6 +43,8 @@ from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES
+
+logger = logging.getLogger(__name__)
 
 MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v3, table 8)
 
@@ -120,7 +126,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
 
 def model_name(resolved: ResolvedCheckpoint) -> str:
     """Return the name of a checkpoint's model: its repository's, its card's or its directory's."""
-    return resolved.repo or read_card_field(resolved.path, "model_name") or resolved.path.resolve().name
+    return resolved.repo or read_card_field(resolved.path, "model_name") or printable_path(resolved.path.resolve().name)
 
 
 def make_manifest(
@@ -205,12 +211,22 @@ def read_prompt_facts(
         CheckpointInvalid: No stop id.
     """
     template, source = read_prompt_template(path, templates.prompt_template)
+    chat_template = ChatTemplate.read(path, templates.chat_template)
+    chat = pieces(chat_template, tokenizer.added_tokens)
+    if starts_in_thought(chat.generation):
+        logger.warning(
+            "%s: the model's turn begins with %r although thinking is switched off: what it writes starts inside a "
+            "thought, and only what follows the thought is read as a rubric. Pass --chat-template FILE with a template "
+            "that can switch thinking off",
+            chat_template.where,
+            chat.generation[-40:],
+        )
     return PromptFacts(
         template=template,
         template_sha256=template_sha256(template),
         template_source=source,
-        chat=read_chat(path, templates.chat_template, tokenizer.added_tokens),
-        stop_ids=read_stop_ids(path, config, generation_config, tokenizer),
+        chat=chat,
+        stop_ids=read_stop_ids(path, config, generation_config, tokenizer, chat_template),
     )
 
 

@@ -20,7 +20,7 @@ _JETSON = ("edge-llm", "vllm")
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceFacts:
     """A device.
 
     Attributes:
@@ -47,18 +47,20 @@ class Device:
         return self.capability >= FP8_CAPABILITY
 
 
-def _jetson(name: str, capability: int, memory_gb: float, gb_per_s: float, module: str) -> Device:
+def _jetson(name: str, capability: int, memory_gb: float, gb_per_s: float, module: str) -> DeviceFacts:
     source = f"Jetson modules, technical specifications ({module})"
-    return Device(name, capability, int(memory_gb * _GB), gb_per_s * _GB, _JETSON, source, is_shared=True)
+    return DeviceFacts(name, capability, int(memory_gb * _GB), gb_per_s * _GB, _JETSON, source, is_shared=True)
 
 
 def _gpu(
     name: str, capability: int, memory_gb: float, gb_per_s: float, source: str, readers: tuple[str, ...]
-) -> Device:
-    return Device(name, capability, int(memory_gb * _GB), gb_per_s * _GB, readers, source)
+) -> DeviceFacts:
+    return DeviceFacts(name, capability, int(memory_gb * _GB), gb_per_s * _GB, readers, source)
 
 
-_SPARK = Device("dgx-spark", 121, 128 * _GB, 273e9, ("edge-llm", *_SERVERS), "DGX Spark data sheet", is_shared=True)
+_SPARK = DeviceFacts(
+    "dgx-spark", 121, 128 * _GB, 273e9, ("edge-llm", *_SERVERS), "DGX Spark data sheet", is_shared=True
+)
 DEVICES = {
     device.name: device
     for device in (

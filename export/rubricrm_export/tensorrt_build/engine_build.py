@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.runtime.byte_size import byte_text
 
 from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.system.gpu import Gpu, find_gpu
@@ -94,8 +95,8 @@ def _require_able(directory: TensorRTDirectory, gpu: Gpu) -> None:
     weights = directory.files["rank0.safetensors"].size
     if weights > gpu.memory_bytes:
         raise OptionInvalid(
-            f"{directory.path}: its weights take {weights / 1e9:.1f} GB, {gpu.name} has "
-            f"{gpu.memory_bytes / 1e9:.1f} GB. Export with fewer bits."
+            f"{directory.path}: its weights take {byte_text(weights)}, {gpu.name} has "
+            f"{byte_text(gpu.memory_bytes)}. Export with fewer bits."
         )
 
 

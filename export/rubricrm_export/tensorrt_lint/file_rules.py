@@ -11,7 +11,7 @@ from rubricrm.errors import RubricrmError
 from tokenizers import Tokenizer
 
 from rubricrm_export.checkpoint.files import CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_json_object
-from rubricrm_export.checkpoint.prompt_source import read_chat
+from rubricrm_export.checkpoint.stop_ids import read_turn_end
 from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.tensorrt.tokenizer_config import MAY_PIN_TRANSFORMERS_4, PINS_TRANSFORMERS_4, unloadable_keys
 from rubricrm_export.tensorrt.weight_file import StoredTensor
@@ -134,8 +134,7 @@ def stop_ids(found: Inspected) -> Iterator[Finding]:
             "Answers go on until their tokens are used up.",
             'Set "eos_token_id" to the ids that end an answer.',
         )
-    token = _turn_end(found, tokenizer)
-    token_id = None if token is None else tokenizer.token_to_id(token)
+    token, token_id = _turn_end(found) or (None, None)
     if named and token_id is not None and token_id not in named:
         yield Finding(
             "stop-id",
@@ -159,16 +158,12 @@ def _named_stop_ids(found: Inspected, tokenizer: Tokenizer) -> set[int]:
     return ids if token_id is None else ids | {token_id}
 
 
-def _turn_end(found: Inspected, tokenizer: Tokenizer) -> str | None:
-    """Return the added token that the chat template writes after an answer; None: no such template."""
-    tokens = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+def _turn_end(found: Inspected) -> tuple[str, int] | None:
+    """Return the token that the chat template writes after an answer; None: there is no template that does."""
     try:
-        chat = read_chat(found.path, None, tokens)
+        return read_turn_end(found.path)
     except RubricrmError:
         return None
-    after = (chat.assistant or chat.user).after
-    places = {after.find(token): token for token in tokens if token in after}
-    return places[min(places)] if places else None
 
 
 def finite_numbers(found: Inspected) -> Iterator[Finding]:

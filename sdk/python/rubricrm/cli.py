@@ -181,14 +181,7 @@ def doctor(as_json: bool) -> None:
     from rubricrm.doctor import examine
 
     checkup = examine()
-    if as_json:
-        click.echo(json.dumps(checkup.to_dict(), indent=2))
-    else:
-        for key, value in checkup.facts.items():
-            click.echo(f"{key:13} {_flat(value)}")
-        for problem in checkup.problems:
-            click.echo(f"problem       {problem}")
-        click.echo(f"{'result':13} {'rubrics can be generated' if checkup.can_generate else 'NOT able to generate'}")
+    click.echo(json.dumps(checkup.to_dict(), indent=2) if as_json else checkup.to_text())
     if not checkup.can_generate:
         raise click.exceptions.Exit(1)
 

@@ -90,6 +90,13 @@ class RuntimeFailed(RubricrmError):
     exit_code = 1
 
 
+class OutputInvalid(RubricrmError):
+    """The model computed NaN or infinity where numbers were expected: there is no answer in it."""
+
+    code = "OUTPUT_INVALID"
+    exit_code = 1
+
+
 class ModelClosed(RubricrmError):
     """The model was closed, or belongs to the process that this one was forked from."""
 
