@@ -178,6 +178,16 @@ def test_algorithms_of_modelopt_that_are_not_written_here(make_checkpoint: MakeC
     assert f'in ModelOpt\'s "{algorithm}", which is not written here: not judged' in check(path, "vllm").output
 
 
+def test_modelopts_facts_inside_of_config(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    """As some of its versions write it: the whole of the other file."""
+    path = tmp_path / "out"
+    export_tensorrt(TensorRTExport(str(make_checkpoint()), path, "tensorrt-llm", "fp8", calibration="none"))
+    whole = json.loads((path / "hf_quant_config.json").read_text())
+    (path / "hf_quant_config.json").unlink()
+    edit_json(path / "config.json", lambda document: document.update(quantization_config=whole))
+    assert rules(path, "tensorrt-llm") == []
+
+
 def test_two_forms_at_once(foreign: Callable[[str], Path]) -> None:
     path = foreign("fp8")
     (path / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "FP8"}}))
@@ -367,6 +377,17 @@ def test_every_directory_names_the_stop_ids_of_its_plan(
     assert written == {"eos_token_id": [0, 2], "temperature": 0.6}
     if reader != "tensorrt-llm-1.2":
         assert json.loads((path / "config.json").read_text())["eos_token_id"] == [0, 2]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_token_that_ends_a_turn_is_a_stop_id(make_checkpoint: MakeCheckpoint, tmp_path: Path, reader: str) -> None:
+    checkpoint = make_checkpoint()
+    rename_eos(checkpoint, 0, "<|endoftext|>")
+    assert "stop-id" in rules(checkpoint, reader)
+    weights = "fp16" if reader == "edge-llm" else "bf16"
+    path = export_tensorrt(TensorRTExport(str(checkpoint), tmp_path / "out", reader, weights)).path
+    assert json.loads((path / "generation_config.json").read_text())["eos_token_id"] == [0, 2]
+    assert rules(path, reader) == []
 
 
 # --- The cases that were collected outside

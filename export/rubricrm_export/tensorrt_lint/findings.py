@@ -147,13 +147,13 @@ class Inspected:
     def embedded(self) -> Mapping[str, Any]:
         """`quantization_config` of config.json, translated; empty where there is none."""
         given = _mapping(self.config.get("quantization_config"))
-        if not given:
-            return {}
+        if not given or isinstance(given.get("quantization"), dict):
+            return _mapping(given.get("quantization"))  # some of ModelOpt's versions repeat the other file
         kv = "FP8" if given.get("kv_cache_scheme") else None
         return {
             "quant_algo": given.get("quant_algo"),
             "kv_cache_quant_algo": kv,
-            "exclude_modules": given.get("ignore") or [],
+            "exclude_modules": given.get("ignore") or given.get("exclude_modules") or [],
         }
 
     @property

@@ -59,6 +59,6 @@ def _named(given: object) -> str | None:
     method = given.get("quant_method")
     if isinstance(method, str):
         return None if method.lower().startswith("modelopt") else method
-    if not given or "quant_algo" in given:
+    if not given or given.keys() & {"quant_algo", "quantization"}:
         return None
     return next((form for key, form in _KEYS.items() if key in given), "no quant_method")
