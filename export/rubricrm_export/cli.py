@@ -127,7 +127,7 @@ def _quantized(manifest: Manifest) -> dict[str, Any]:
     facts = manifest.quantization
     return {
         "activations": facts.activations,
-        "kv_cache": facts.kv_cache,
+        "kv_cache": manifest.graph.kv_type,
         "method": facts.method,
         "quality": dict(sorted(manifest.quality.items())),
     }
@@ -166,6 +166,6 @@ def _planned(plan: ExportPlan) -> dict[str, Any]:
         "target": manifest.graph.target,
         "weight_bytes": plan.weight_bytes,
         "template_source": manifest.prompt.template_source,
-        "prefix_tokens": manifest.prefix.num_tokens,
+        "prefix_tokens": manifest.prompt.prefix.num_tokens,
         "stop_ids": list(manifest.prompt.stop_ids),
     }

@@ -81,8 +81,8 @@ KINDS = {
     "ONNX": (["model.onnx", "model.onnx_data"], "is a model of another runtime", "made from"),
     "ONNX inside": (["onnx/model_q4.onnx"], "is a model of another runtime", "made from"),
     "OpenVINO": (["openvino_model.xml", "openvino_model.bin"], "is a model of another runtime", "made from"),
-    "engine": (["rank0.engine"], "is an engine of TensorRT-LLM", "made from"),
-    "TensorRT-LLM": (["rank0.safetensors"], "is an engine of TensorRT-LLM", "made from"),
+    "engine": (["rank0.engine"], "is a checkpoint or an engine of TensorRT-LLM", "made from"),
+    "TensorRT-LLM": (["rank0.safetensors"], "is a checkpoint or an engine of TensorRT-LLM", "made from"),
     "embeddings": (["modules.json", "model.safetensors"], "is an embedding model", "writes none"),
     "images": (["model_index.json", "unet/diffusion_pytorch_model.safetensors"], "is a pipeline of diffusers", "text"),
 }
@@ -319,6 +319,10 @@ def test_prefix_of_a_wrapper_is_named(
     [
         ("v_head.summary.weight", (1, 48), "1 tensors of a value head, which PPO trains"),
         ("v_head.summary.bias", (1,), "1 tensors of a value head"),
+        ("value_head.weight", (1, 48), "1 tensors of a value head"),
+        ("critic_head.weight", (1, 48), "1 tensors of a value head"),
+        ("reward_head.0.weight", (1, 48), "a head that scores or classifies text"),
+        ("model.score.weight", (1, 48), "a head that scores or classifies text"),
         ("score.weight", (1, 48), "a head that scores or classifies text"),
         ("classifier.bias", (2,), "a head that scores or classifies text"),
         ("mtp.layers.0.self_attn.q_proj.weight", (128, 48), "heads that predict several tokens"),

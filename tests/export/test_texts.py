@@ -23,7 +23,7 @@ MakeCheckpoint = Callable[..., Path]
 
 DEMO = Bundle.open(DEMO_BUNDLE)
 TOKENIZER = Tokenizer.from_file(DEMO.file("tokenizer.json"))
-PROMPT = Prompt(DEMO.manifest.prompt, TOKENIZER)
+PROMPT = Prompt(DEMO.manifest.prompt, DEMO.manifest.chat, TOKENIZER)
 CONTEXT = DEMO.manifest.model.context_length
 
 

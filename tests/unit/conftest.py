@@ -21,6 +21,7 @@ from rubricrm.runtime.prefix import Prefix
 from rubricrm.runtime.providers import DEVICES, Device
 from rubricrm.runtime.session import Session
 
+PREFIX = "prefix.rubric.float32.safetensors"
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
 
@@ -51,11 +52,11 @@ def bundle_without_prefix(edit_manifest: EditManifest) -> Path:
     """A bundle whose prefix is computed at first open, as a large model's is."""
 
     def forget_prefix(document: dict[str, Any]) -> None:
-        document["prefix"]["file"] = None
-        del document["files"]["prefix.safetensors"]
+        document["prompts"]["rubric"]["prefix"]["files"] = {}
+        del document["files"][PREFIX]
 
     bundle = edit_manifest(forget_prefix)
-    (bundle / "prefix.safetensors").unlink()
+    (bundle / PREFIX).unlink()
     return bundle
 
 
@@ -91,7 +92,7 @@ def int8_bundle(bundle_without_prefix: Path, edit_manifest: EditManifest) -> Pat
     path.write_bytes(contents)
 
     def change(document: dict[str, Any]) -> None:
-        document["graph"]["kv_type"] = document["quantization"]["kv_cache"] = "int8"
+        document["graphs"][0]["kv_type"] = "int8"
         document["files"]["model.onnx"] = {"size": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
 
     return edit_manifest(change)

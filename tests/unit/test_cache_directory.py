@@ -273,7 +273,7 @@ def test_a_planted_prefix_changes_no_answer(bundle_without_prefix: Path, cache: 
     """The file is whole and states its own hash, but somebody else wrote it."""
     with RubricModel.open(bundle_without_prefix, threads=1) as model:
         expected = model.generate("Write a haiku.", max_new_tokens=12).text
-    (kept,) = cache.rglob("prefix.safetensors")
+    (kept,) = cache.rglob("prefix.rubric.float32.safetensors")
     with safe_open(kept, framework="np") as file:
         token_ids = tuple(map(int, file.metadata()["token_ids"].split(",")))
     Prefix(token_ids, np.ones((2, 2, 1, 2, len(token_ids), 32), np.float32)).save(kept)

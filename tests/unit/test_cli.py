@@ -54,7 +54,7 @@ def test_the_device_is_the_bundles_unless_given(bundle_copy: Path, edit_manifest
     result = invoke("generate", REQUEST, "-m", bundle_copy, "--device", "cuda")
     assert result.exit_code == 2
     assert "was exported for cpu, cannot run on cuda. Export with --target cuda." in result.stderr
-    edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
     result = invoke("generate", REQUEST, "-m", bundle_copy)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: RUNTIME_MISSING: device cuda cannot be used: ")

@@ -64,7 +64,7 @@ def test_the_threads_default_to_the_usable_cores(bundle: Bundle, monkeypatch: py
 
 
 def test_a_bundle_for_another_device_is_refused(edit_manifest: EditManifest) -> None:
-    path = edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    path = edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
     with pytest.raises(OptionInvalid, match="was exported for cuda, cannot run on cpu. Export with --target cpu"):
         RubricModel.open(path, device="cpu")
 
@@ -73,7 +73,7 @@ def test_the_device_defaults_to_the_bundles_target(bundle: Bundle, edit_manifest
     session = Session(bundle, threads=1)
     assert session.device == "cpu"
     session.close()
-    path = edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    path = edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
     with pytest.raises(RuntimeMissing, match="device cuda cannot be used: .*pip install .*\\[gpu\\]'"):
         RubricModel.open(path)
 
@@ -153,7 +153,7 @@ CONTRADICTIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     "wider-heads": lambda document: document["model"].update(head_dim=64),
     "smaller-vocabulary": lambda document: document["model"].update(vocab_size=265),
     "larger-vocabulary": lambda document: document["model"].update(vocab_size=300),
-    "other-cache-type": lambda document: document["graph"].update(kv_type="float16"),
+    "other-cache-type": lambda document: document["graphs"][0].update(kv_type="float16"),
     "longer-context": lambda document: document["model"].update(context_length=4096),
 }
 
@@ -212,7 +212,7 @@ def test_an_int8_cache_holds_rounded_keys_and_values(
     positions = exact.cache.positions(len(TOKEN_IDS))
     scale = np.full(size, np.abs(positions).max() / 127, np.float32)
     facts = dataclasses.replace(bundle.manifest.graph, kv_type="int8")
-    narrow = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graph=facts))
+    narrow = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graphs=(facts,)))
     rounded = Session(narrow, threads=1, graph=int8_graph(bundle.file("model.onnx"), scale))
     slot = rounded.new_slot(100)
     logits = rounded.run(slot, TOKEN_IDS, 30)
@@ -251,14 +251,14 @@ def device_bundle(request: pytest.FixtureRequest, edit_manifest: EditManifest) -
     """A bundle for cuda, where cuda is the CPU by the way of a device."""
     request.getfixturevalue("device_in_host_memory")
     request.getfixturevalue("int8_bundle" if request.param == "int8" else "bundle_without_prefix")
-    return edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    return edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
 
 
 def host_bundle(path: Path) -> Bundle:
     """The same bundle, for the CPU."""
     bundle = Bundle.open(path)
     facts = dataclasses.replace(bundle.manifest.graph, target="cpu")
-    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graph=facts))
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graphs=(facts,)))
 
 
 def test_a_device_computes_what_the_host_computes(device_bundle: Path) -> None:

@@ -61,7 +61,7 @@ def pieces(template: ChatTemplate, control_tokens: Collection[str]) -> ChatFacts
     chat = replace(chat, assistant=_assistant(template, chat))
     if _joined(chat, "su") != with_system:
         chat = replace(chat, system=None)
-    return chat
+    return replace(chat, starts_in_thought=starts_in_thought(generation))
 
 
 def _assistant(template: ChatTemplate, chat: ChatFacts) -> RoleFacts | None:

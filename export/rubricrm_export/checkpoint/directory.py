@@ -57,7 +57,7 @@ _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_m
 _FOREIGN = (
     DirectoryKind("is a bundle, already exported", ("rubricrm.json",), "Open it with RubricModel.open."),
     DirectoryKind(
-        "is an engine of TensorRT-LLM",
+        "is a checkpoint or an engine of TensorRT-LLM",
         ("*.engine", "rank[0-9]*.safetensors"),
         "Export the Hugging Face checkpoint that it was made from.",
     ),

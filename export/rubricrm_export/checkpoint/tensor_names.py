@@ -59,12 +59,14 @@ _KINDS = (
         "Export the BF16, F16 or F32 checkpoint that it was made from.",
     ),
     _Kind(
-        re.compile(r"\b(v_head|value_head|critic|value_model)\b"),
+        re.compile(r"\b(v_head|value_head|value_model|critic)(\w*)\b"),
         "tensors of a value head, which PPO trains beside the language model",
         f"It takes no part in writing text. {_SAVE_WITHOUT}",
     ),
     _Kind(
-        re.compile(r"^(score|classifier|reward_head|rm_head|cls|regression_layer|qa_outputs|classification_head)\b"),
+        re.compile(
+            r"^(model\.)?(scores?|classifier|reward\w*|rm_head|cls|regression\w*|qa_outputs|classification_head)\."
+        ),
         "tensors of a head that scores or classifies text: a reward model or classifier",
         "It writes no text: pass the language model that writes the rubrics.",
     ),

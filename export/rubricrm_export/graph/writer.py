@@ -14,8 +14,9 @@ from rubricrm.runtime.path_text import utf8_path
 
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import ExportFailed
+from rubricrm_export.graph import onnxruntime_form, standard_form
 from rubricrm_export.graph.block_storage import BlockStorage
-from rubricrm_export.graph.builder import DecoderBuilder, MatrixStorage, TableStorage
+from rubricrm_export.graph.builder import CONTRIB, DecoderBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.data_file import save_graph
 from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.graph.decoder_form import DecoderForm
@@ -42,6 +43,8 @@ TYPE_NAMES = {
 }
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
+# Operator domains of the graphs by how their KV cache grows, with their versions, as a manifest names them.
+DOMAINS = {"shared": {"ai.onnx": onnxruntime_form.OPSET, CONTRIB: 1}, "scatter": {"ai.onnx": standard_form.OPSET}}
 _QDQ_TYPES = {"int4": ir.DataType.INT4, "int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 _KV_TYPES = {"int8": ir.DataType.INT8, "int8-tensor": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 

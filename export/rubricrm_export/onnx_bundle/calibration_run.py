@@ -78,7 +78,7 @@ def calibration_facts(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint)
         "tools": plan.manifest.provenance.tools,
         "file": _stamps(checkpoint),
         "calibration text": None if job.calibration == SELF else _text_sha256(Path(job.calibration)),
-        "prompt": asdict(plan.manifest.prompt),
+        "prompt": [asdict(plan.manifest.prompt), asdict(plan.manifest.chat)],
     }
 
 
@@ -136,5 +136,11 @@ def _kept_text(path: Path, plan: ExportPlan, checkpoint: Checkpoint) -> TokenTex
 
 def _text_key(plan: ExportPlan, checkpoint: Checkpoint) -> str:
     """Return a name for the text that a checkpoint writes with a prompt."""
-    facts = [_stamps(checkpoint), asdict(plan.manifest.prompt), plan.manifest.provenance.tools, builtin_requests()]
+    facts = [
+        _stamps(checkpoint),
+        asdict(plan.manifest.prompt),
+        asdict(plan.manifest.chat),
+        plan.manifest.provenance.tools,
+        builtin_requests(),
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

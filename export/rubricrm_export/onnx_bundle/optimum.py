@@ -19,7 +19,7 @@ from pathlib import Path
 import onnx_ir as ir
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.manifest import GraphFacts, ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
+from rubricrm.runtime.manifest import ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
 from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.tokenizer import Tokenizer
 
@@ -43,9 +43,10 @@ from rubricrm_export.graph.writer import DATA_FILE, GRAPH_FILE
 from rubricrm_export.onnx_bundle.bundle_files import add_prefix, write_companions
 from rubricrm_export.onnx_bundle.plan import (
     ExportPlan,
+    graph_facts,
     make_manifest,
     model_name,
-    read_prompt_facts,
+    read_prompts,
     tool_versions,
 )
 from rubricrm_export.quantize.scheme import Scheme
@@ -161,14 +162,18 @@ def _write_graph(
     source = SourceFacts(resolved.repo, resolved.commit, checkpoint_digests(resolved.path, files))
     manifest = make_manifest(
         model,
-        GraphFacts(GRAPH_FILE, "cpu", "concatenate", "float32", "float32"),
-        QuantizationFacts("fp32", "none", "float32", "none"),
+        graph_facts("cpu", "concatenate", "float32", "float32", _domains(graph)),
+        QuantizationFacts("fp32", "none", "none"),
         tokenizer,
-        read_prompt_facts(resolved.path, config, generation_config, job, tokenizer),
+        *read_prompts(resolved.path, config, generation_config, job, tokenizer),
         ProvenanceFacts(source, tools, job.command),
     )
     save_graph(graph, directory / GRAPH_FILE, DATA_FILE, lambda _: None)
     return ExportPlan(manifest, Scheme.of("cpu", "fp32"), _FLOAT_BYTES * model.num_parameters)
+
+
+def _domains(graph: ir.Model) -> dict[str, int]:
+    return {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()}
 
 
 def _num_parameters(weights: Weights) -> int:

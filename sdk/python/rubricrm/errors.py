@@ -41,6 +41,13 @@ class BundleVersionUnsupported(RubricrmError):
     exit_code = 2
 
 
+class GraphUnusable(RubricrmError):
+    """A bundle has no graph, or none that this version of the package knows how to run."""
+
+    code = "GRAPH_UNUSABLE"
+    exit_code = 2
+
+
 class RequestInvalid(RubricrmError):
     """The request is empty, or holds characters that no UTF-8 text can hold."""
 

@@ -53,6 +53,16 @@ def runtime_facts() -> dict[str, Any]:
     }
 
 
+def device_problem(device: str) -> str | None:
+    """Return why a device cannot be used here, and the remedy; None where nothing is known to be missing.
+
+    Raises:
+        OptionInvalid: Unknown device.
+        RuntimeMissing: No ONNX Runtime is installed.
+    """
+    return find_device(device).problem(import_onnxruntime())
+
+
 def open_graph(
     model: Path | bytes,
     *,

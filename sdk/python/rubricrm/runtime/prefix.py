@@ -14,6 +14,7 @@ from rubricrm.errors import BundleInvalid, OutputInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.cache_directory import cache_reason, own_directory, warn_without_cache
 from rubricrm.runtime.kv_cache import STORAGE_TYPES, count_not_finite
+from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.whole_file import write_whole
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
-
-FILE_NAME = "prefix.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ class Prefix:
         write_whole(path, contents)
 
 
+def prefix_file(prompt: str, kv_type: str) -> str:
+    """Return the name of the file that holds a prompt's prefix in one type of KV cache."""
+    return f"prefix.{prompt}.{kv_type}.safetensors"
+
+
 def compute_prefix(session: Session, token_ids: list[int]) -> Prefix:
     """Run the tokens through the model (as long as one prefill of them).
 
@@ -55,13 +59,13 @@ def compute_prefix(session: Session, token_ids: list[int]) -> Prefix:
     for start in range(0, len(token_ids), session.max_rows):
         part = token_ids[start : start + session.max_rows]
         # A cache of integers cannot hold NaN, only rounded rubbish: there the logits of every token are looked at.
-        session.run(slot, part, len(part) if session.kv_type == "int8" else 1)
+        session.run(slot, part, len(part) if session.facts.kv_type == "int8" else 1)
     prefix = Prefix(tuple(token_ids), slot.cache.positions(len(token_ids)))
     if count := count_not_finite(prefix.positions):
         raise OutputInvalid(
             f"the prefix: {count} of {prefix.positions.size} keys and values are not finite, expected numbers. The "
-            f"model's weights hold NaN or infinity, or exceed the range of {session.kv_type}. Export it again with "
-            "another type of the KV cache, or from sound weights."
+            f"model's weights hold NaN or infinity, or exceed the range of {session.facts.kv_type}. Export it again "
+            "with another type of the KV cache, or from sound weights."
         )
     return prefix
 
@@ -76,17 +80,18 @@ def open_prefix(bundle: Bundle, session: Session, token_ids: list[int]) -> Prefi
         BundleInvalid: The bundle's own file does not fit its model.
         OutputInvalid: As `compute_prefix`.
     """
-    name = bundle.manifest.prefix.file
+    kv_type = session.facts.kv_type
+    name = bundle.manifest.prompt.prefix.files.get(kv_type)
     if name is not None:
-        return _load(bundle.file(name), bundle, token_ids)
+        return _load(bundle.file(name), bundle, kv_type, token_ids)
     try:
-        path = own_directory(bundle.manifest_sha256, session.cache_key) / FILE_NAME
+        path = own_directory(bundle.manifest_sha256, session.cache_key) / prefix_file(RUBRIC, kv_type)
     except OSError as error:
         warn_without_cache(error)
         return compute_prefix(session, token_ids)
     try:
         if path.exists():
-            return _load(path, bundle, token_ids, has_digest=True)
+            return _load(path, bundle, kv_type, token_ids, has_digest=True)
     except (BundleInvalid, OSError) as error:
         logger.warning("computing the prefix anew: %s", error)
     prefix = compute_prefix(session, token_ids)
@@ -127,12 +132,12 @@ def _digest(positions: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(positions).data).hexdigest()
 
 
-def _load(path: Path, bundle: Bundle, token_ids: list[int], *, has_digest: bool = False) -> Prefix:
+def _load(path: Path, bundle: Bundle, kv_type: str, token_ids: list[int], *, has_digest: bool = False) -> Prefix:
     """Read and check a file; the manifest has the hash of the bundle's own, one in the cache brings its own."""
     import numpy as np
     from safetensors import SafetensorError, safe_open
 
-    model, kv_type = bundle.manifest.model, bundle.manifest.graph.kv_type
+    model = bundle.manifest.model
     shape = (model.num_layers, 2, 1, model.num_kv_heads, len(token_ids), model.head_dim)
     positions: NDArray[Any] = np.empty(shape, STORAGE_TYPES[kv_type])
     try:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rubricrm.errors import ModelClosed, OptionInvalid, OutputInvalid, RuntimeFailed
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.concatenated_cache import NAMES, ConcatenatedCache
-from rubricrm.runtime.graph import import_onnxruntime, open_graph
+from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
+from rubricrm.runtime.graph_choice import choose_graph
 from rubricrm.runtime.kv_cache import DeviceBuffer, HostBuffer, KVCache
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.manifest import DEVICES
 from rubricrm.runtime.providers import Device, find_device, provider_options
 from rubricrm.runtime.step_inputs import STEP_INPUTS, StepInputs
 
@@ -48,7 +48,7 @@ class Session:
         device: Where it runs: one of `DEVICES`.
         threads: Threads of one run.
         max_rows: Most tokens of one run.
-        kv_type: Element type of its KV cache, as in the manifest.
+        facts: What the manifest says of the graph that was chosen.
         cache_key: Names all that keys and values, or engines, of this graph depend on beside the bundle.
     """
 
@@ -65,24 +65,23 @@ class Session:
 
         Args:
             bundle: The bundle to open.
-            device: Where to run; None takes the device that the bundle was exported for.
+            device: Where to run; None takes the best graph whose device is here.
             threads: Threads of one run; None takes the cores that this process may really use.
             max_rows: Most tokens of one run.
             graph: A variant of the bundle's graph to open in its place; its external data are the bundle's files.
 
         Raises:
+            GraphUnusable: The bundle has no graph that this version can run.
             OptionInvalid: Unknown device, one that the bundle was not exported for, or a number out of range.
             RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
-        target = bundle.manifest.graph.target
-        self.device = target if device is None else device
+        if device is not None:
+            find_device(device)
+        choice = choose_graph(bundle.manifest.graphs, device, device_problem, str(bundle.path))
+        self.facts = choice.graph
+        self.device = choice.device
         self._device = find_device(self.device)
-        if target not in DEVICES[self.device]:
-            raise OptionInvalid(
-                f"{bundle.path}: was exported for {target}, cannot run on {device}. Export with --target "
-                f"{DEVICES[self.device][0]}."
-            )
         if threads is not None:
             _check_integer("threads", threads, _MAX_THREADS)
         _check_integer("max_rows", max_rows, _MAX_ROWS)
@@ -92,10 +91,11 @@ class Session:
         self._process = os.getpid()
         self._lock = threading.Lock()
         version = import_onnxruntime().__version__
-        self.kv_type = bundle.manifest.graph.kv_type
-        self.cache_key = f"{self.device}-{self.kv_type}-onnxruntime-{version}-{platform.machine()}"
+        self.cache_key = (
+            f"{self.device}-{self.facts.file}-{self.facts.kv_type}-onnxruntime-{version}-{platform.machine()}"
+        )
         self._graph: Any = open_graph(
-            bundle.file(bundle.manifest.graph.file) if graph is None else graph,
+            bundle.file(self.facts.file) if graph is None else graph,
             threads=self.threads,
             device=self.device,
             data_directory=None if graph is None else bundle.path,
@@ -109,13 +109,12 @@ class Session:
             ModelClosed: As `run`.
             RuntimeFailed: The graph has no such cache, or the device no memory for it.
         """
-        facts = self._bundle.manifest
         binding = self._usable_graph().io_binding()
-        update = facts.graph.kv_update
+        update, model = self.facts.kv_update, self._bundle.manifest.model
         try:
             if update == "concatenate":
                 make_value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-                cache: KVCache | ConcatenatedCache = ConcatenatedCache(facts.model, facts.graph.kv_type, make_value)
+                cache: KVCache | ConcatenatedCache = ConcatenatedCache(model, self.facts.kv_type, make_value)
             else:
                 cache = self._bound_cache(binding, num_positions)
         except Exception as error:  # its own classes have no common base
@@ -216,14 +215,14 @@ class Session:
 
     def _bound_cache(self, binding: Any, num_positions: int) -> KVCache:
         """Make a cache whose memory the graph reads the past from and writes the present into."""
-        facts = self._bundle.manifest
+        model = self._bundle.manifest.model
         # The graph states the length of a buffer that it scatters into: the whole context's.
-        num_positions = facts.model.context_length if facts.graph.kv_update == "scatter" else num_positions
+        num_positions = model.context_length if self.facts.kv_update == "scatter" else num_positions
         make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
-        cache = KVCache(facts.model, facts.graph.kv_type, num_positions, make_buffer)
-        shape = (1, facts.model.num_kv_heads, cache.capacity, facts.model.head_dim)
-        where = (self._device.memory, 0, _ELEMENT_TYPES[facts.graph.kv_type], shape)
-        for layer in range(facts.model.num_layers):
+        cache = KVCache(model, self.facts.kv_type, num_positions, make_buffer)
+        shape = (1, model.num_kv_heads, cache.capacity, model.head_dim)
+        where = (self._device.memory, 0, _ELEMENT_TYPES[self.facts.kv_type], shape)
+        for layer in range(model.num_layers):
             for half, name in enumerate(NAMES):
                 address = cache.buffer.address(layer, half)
                 binding.bind_input(f"past_key_values.{layer}.{name}", *where, address)
