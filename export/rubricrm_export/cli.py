@@ -14,6 +14,7 @@ from rubricrm.runtime.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
 from rubricrm_export.system.collected_warnings import collected_warnings
+from rubricrm_export.system.export_options import export_options
 from rubricrm_export.system.progress_bar import progress_bar
 from rubricrm_export.system.termination import terminated_cleanly
 from rubricrm_export.tensorrt_build.cli import tensorrt
@@ -58,11 +59,6 @@ export.add_command(tensorrt)
 @click.option("--no-rubrics", "rubrics", is_flag=True, default=True, flag_value=False, help="Do not compare rubrics.")
 @click.option("--max-kl", type=float, metavar="X", help="Refuse a bundle that loses more, nats a token.")
 @click.option("--min-top1", type=float, metavar="Y", help="Refuse a bundle that agrees less, 0 to 1.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted export.")
-@click.option("--prompt-template", type=click.Path(path_type=Path), help="Text file with {prompt} in it.")
-@click.option("--chat-template", type=click.Path(path_type=Path), help="Jinja file.")
-@click.option("--revision", help="Branch, tag or commit, if CHECKPOINT is on the hub.")
-@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option(
     "--exporter",
     type=click.Choice(("rubricrm", "optimum")),
@@ -71,8 +67,7 @@ export.add_command(tensorrt)
     help="optimum: optimum-onnx's own export, in float32.",
 )
 @click.option("--environment", type=click.Path(path_type=Path), help="Virtual environment with optimum-onnx.")
-@click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@export_options
 @click.pass_context
 def onnx(context: click.Context, /, dry_run: bool, as_json: bool, exporter: str, **options: Any) -> None:
     """Convert CHECKPOINT, a directory or a name on the Hugging Face hub, into an ONNX bundle."""
