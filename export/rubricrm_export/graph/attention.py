@@ -9,6 +9,7 @@ import onnx_ir as ir
 from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.graph.builder import DecoderBuilder
 from rubricrm_export.graph.decoder_form import DecoderForm
+from rubricrm_export.graph.node_names import attention_name, projections_name
 
 
 def attention(
@@ -26,7 +27,7 @@ def attention(
     Returns:
         The output [batch, seq, hidden_size], and the present keys and values.
     """
-    name, weights = f"/layers.{layer}/attn", f"model.layers.{layer}.self_attn"
+    name, weights = attention_name(layer), f"model.layers.{layer}.self_attn"
     query, key, value = b.projections.linears(b, hidden, weights, name, ("q", "k", "v"))
 
     def head_norm(x: ir.Value, num_heads: int, part: str) -> ir.Value:
@@ -39,4 +40,4 @@ def attention(
         query = head_norm(query, architecture.num_heads, "q_norm")
         key = head_norm(key, architecture.num_kv_heads, "k_norm")
     output, present = form.attend(b, layer, query, key, value, name)
-    return b.projections.linear(b, output, f"{weights}.o_proj.weight", f"{name}/o_proj"), present
+    return b.projections.linear(b, output, f"{weights}.o_proj.weight", projections_name(name, ["o"])), present

@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from rubricrm_export.graph.node_names import projections_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,7 +35,7 @@ class MatrixStorage(Protocol):
         self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]
     ) -> Sequence[ir.Value]:
         """Multiply one x by the weights `weights.PART_proj.weight`. A form may join them; here each has its product."""
-        return [self.linear(b, x, f"{weights}.{part}_proj.weight", f"{name}/{part}_proj") for part in parts]
+        return [self.linear(b, x, f"{weights}.{part}_proj.weight", projections_name(name, [part])) for part in parts]
 
 
 class TableStorage(MatrixStorage, Protocol):

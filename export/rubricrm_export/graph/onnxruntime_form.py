@@ -11,6 +11,7 @@ from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.graph.builder import CONTRIB, DecoderBuilder
 from rubricrm_export.graph.decoder_form import cache_pair, cache_shape, describe, named_input
 from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph.node_names import norm_node, sum_value
 from rubricrm_export.graph.rotary import rotary_tables
 
 OPSET = 23  # the first with RMSNormalization
@@ -63,7 +64,7 @@ class OnnxRuntimeForm:
     def rms_norm(self, b: DecoderBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
         """As `DecoderForm`."""
         epsilon = self._architecture.rms_norm_eps
-        return b.op("RMSNormalization", [x, b.norm_weight(weight)], f"{name}/RMSNorm", axis=-1, epsilon=epsilon)
+        return b.op("RMSNormalization", [x, b.norm_weight(weight)], norm_node(name), axis=-1, epsilon=epsilon)
 
     def add_and_norm(
         self, b: DecoderBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
@@ -77,7 +78,7 @@ class OnnxRuntimeForm:
             num_outputs=4,
             name=f"{name}/SkipNorm",
         )
-        normed.name, total.name = f"{name}/output", f"{name}/residual"
+        normed.name, total.name = f"{name}/output", sum_value(name)
         return normed, total
 
     def attend(

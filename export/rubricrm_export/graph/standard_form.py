@@ -15,6 +15,7 @@ import onnx_ir as ir
 from rubricrm_export.checkpoint.architecture import Architecture
 from rubricrm_export.graph.builder import DecoderBuilder
 from rubricrm_export.graph.decoder_form import cache_pair, cache_shape, describe, named_input
+from rubricrm_export.graph.node_names import norm_node, sum_value
 from rubricrm_export.graph.rotary import rotary_tables
 
 OPSET = 24  # the first with TensorScatter
@@ -69,14 +70,14 @@ class StandardForm:
         normed = b.op("Div", [exact, root], f"{name}/Div")
         if b.computed != ir.DataType.FLOAT:
             normed = b.op("Cast", [normed], f"{name}/narrow", to=b.computed)
-        return b.op("Mul", [normed, b.norm_weight(weight)], f"{name}/RMSNorm")
+        return b.op("Mul", [normed, b.norm_weight(weight)], norm_node(name))
 
     def add_and_norm(
         self, b: DecoderBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
     ) -> tuple[ir.Value, ir.Value]:
         """As `DecoderForm`."""
         total = b.op("Add", [residual, update], f"{name}/Add")
-        total.name = f"{name}/residual"
+        total.name = sum_value(name)
         return self.rms_norm(b, total, weight, name), total
 
     def attend(
