@@ -3,8 +3,9 @@
 
     measured.py
 
-`results/rivals-4b.json` is of rivals.py, `results/bench-*.json` of `rubricrm bench --json`, `results/quantization-*.json`
-of quantization_table.py. A test holds that the documents show what this script would write.
+`results/rivals-4b.json` is of rivals.py, `results/bench-*.json` of `rubricrm bench --json`, and
+`results/quantization-*.json` of quantization_table.py. A test holds that the documents show what this script would
+write.
 """
 
 from __future__ import annotations

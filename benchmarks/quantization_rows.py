@@ -78,7 +78,8 @@ IN_SHORT = (
     "--weights int4",
 )
 HEADER = (
-    "| options | recipe | bundle MB | KL, nats per token | standard error | top-1 % | perplexity | export s | peak MB |\n"
+    "| options | recipe | bundle MB | KL, nats per token | standard error | top-1 % | perplexity | export s "
+    "| peak MB |\n"
     "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
@@ -152,7 +153,7 @@ def limit_table() -> str:
 def losses_in_short(rows: Sequence[Row]) -> str:
     """Return what the recipes that the README names lost, each with its options."""
     by_options = {options_of(row["command"]).removesuffix(" --kv model"): row["kl"] for row in rows}
-    lost = [f"{by_options[options]:.2f} by `{options}`" for options in IN_SHORT]
+    lost = [f"{by_options[options]:.2g} by `{options}`" for options in IN_SHORT]
     return f"SmolLM2-135M-Instruct lost, in nats per token: {', '.join(lost)}."
 
 
@@ -173,9 +174,9 @@ def _line(row: Row) -> str:
 
 
 def usual_kl() -> dict[str, tuple[float, float]]:
-    """Return what the demo model and SmolLM2 lost by each recipe that both were measured by, as `measure.verdict` has it.
+    """Return what `measure.verdict` states of each recipe that both models were measured by.
 
-    The least of the one and the most of the other, of all KV caches, with two digits, so that all lie between.
+    The least that the demo model lost and the most that SmolLM2 did, of all KV caches; two digits, and all lie between.
     """
     by_model = {name: read_rows(name) for name in MODELS}
     found = {}

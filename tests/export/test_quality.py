@@ -204,9 +204,9 @@ def test_beyond_the_limits() -> None:
     with pytest.raises(QualityTooLow) as caught:
         LossLimits(0.01, 0.95).require(some_quality(), "bundle", lambda: [7, 2])
     assert str(caught.value) == (
-        "QUALITY_TOO_LOW: bundle: KL is 0.02 nats per token, expected at most 0.01; top-1 agreement is 0.9000, expected "
-        "at least 0.95. Layers that lose most: 7, 2. Store more bits, use smaller blocks or a calibrated method, or "
-        "move the limit."
+        "QUALITY_TOO_LOW: bundle: KL is 0.02 nats per token, expected at most 0.01; top-1 agreement is 0.9000, "
+        "expected at least 0.95. Layers that lose most: 7, 2. Store more bits, use smaller blocks or a calibrated "
+        "method, or move the limit."
     )
     with pytest.raises(QualityTooLow, match=r"at most 0.01 \(a reason\)\. Store more bits.*, or think\."):
         LossLimits(0.01, 0.5, "a reason", "or think").require(some_quality(), "bundle")

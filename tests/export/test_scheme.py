@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import ACTIVATIONS, FLOAT_WEIGHTS, TARGETS, WEIGHTS
+from rubricrm_export.graph.storage_table import STORAGES
 from rubricrm_export.onnx_bundle.export import OnnxExport
 from rubricrm_export.quantize.combinations import COMBINATIONS, READER, SCHEME_TARGETS, describe_combinations
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
@@ -240,6 +241,55 @@ def test_blocks_of_the_head(weights: str, bits: int, size: str) -> None:
 def test_a_float_head_has_no_blocks(options: dict[str, str]) -> None:
     with pytest.raises(OptionInvalid, match="--head-block-size has no meaning with --head model. Leave it out"):
         Scheme.of("cpu", "bf16", head_block_size="64", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "recipe"),
+    [
+        ("cpu", {"weights": "int4"}, "INT4 block 128, round to nearest, head INT4"),
+        ("cuda", {"weights": "int4", "method": "gptq", "kv": "fp8"}, "INT4 block 128, GPTQ, head INT4"),
+        ("cpu", {"weights": "int4", "symmetric": True}, "INT4 block 128, symmetric, round to nearest, head INT4"),
+        ("cpu", {"weights": "int8", "head": "model"}, "INT8 block 32, round to nearest, head float"),
+        ("cpu", {"weights": "int8", "head_block_size": "64"}, "INT8 block 32, round to nearest, head INT8 block 64"),
+        (
+            "cpu",
+            {"weights": "int8", "activations": "int8"},
+            "INT8 per channel, activations INT8 with scales per token, SmoothQuant, head INT8",
+        ),
+        (
+            "tensorrt",
+            {"weights": "int8", "activations": "int8"},
+            "INT8 per channel, activations INT8 with one scale, SmoothQuant, head float",
+        ),
+        ("cpu", {"kv": "int8"}, "float weights"),
+    ],
+    ids=str,
+)
+def test_recipe_in_words(target: str, options: dict[str, Any], recipe: str) -> None:
+    assert Scheme.of(target, "bf16", **options).recipe == recipe
+
+
+def test_what_a_gpu_runs_is_measured_by_a_combination_of_the_cpu() -> None:
+    tried = 0
+    for options in all_options():
+        target = options.pop("target")
+        if target == "cuda" and is_possible(target, **options):
+            there = options | {"kv": "model"} if options["kv"] == "fp8" else options
+            expected = Scheme.of("cpu", "bf16", **there)
+            assert Scheme.of(target, "bf16", **options).on_cpu() == expected
+            tried += 1
+    assert tried > 100
+
+
+def test_every_combination_names_its_own_operator() -> None:
+    named = set()
+    for row in COMBINATIONS:
+        for size, method in product(row.block_sizes, row.methods):
+            chosen = {"weights": row.weights, "activations": row.activations, "block_size": size, "method": method}
+            assert Scheme.of(row.target, "bf16", **chosen).operator == row.operator
+        named |= {row.operator} if row.target != READER else set()
+    # Each of them has what makes it, and nothing is made that no combination names.
+    assert named == set(STORAGES)
 
 
 def test_another_method() -> None:

@@ -140,6 +140,8 @@ USUAL_KL: Mapping[str, tuple[float, float]] = {
     "FP8 block 128, round to nearest, head float": (0.0021, 0.024),
     "FP8 per channel, round to nearest, head float": (0.0024, 0.026),
     "FP8 block 128, activations FP8 with one scale, round to nearest, head float": (0.0072, 0.043),
+    "INT4 block 128, round to nearest, head INT4": (0.04, 0.52),
+    "INT4 block 32, round to nearest, head INT4": (0.037, 0.34),
     "INT4 block 32, round to nearest, head float": (0.023, 0.27),
     "INT4 block 64, round to nearest, head float": (0.025, 0.37),
     "INT4 block 64, symmetric, round to nearest, head float": (0.031, 0.44),
