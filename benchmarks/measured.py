@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from marked_table import insert
-from quantization_rows import MODELS, limit_table, losses_in_short, read_rows, shown
+from quantization_rows import MODELS, limit_table, losses_in_short, read_rows, shown, tensorrt_table
 from quantization_rows import table as loss_table
 from rivals_table import table
 from rubricrm_bench.rival_rows import TIMES, is_ranked, ratios
@@ -46,6 +46,7 @@ def _loss_tables() -> Iterator[tuple[Path, str, str]]:
     page = ROOT / "docs" / "QUANTIZATION.md"
     yield ROOT / "README.md", "losses", losses_in_short(read_rows("smollm2"))
     yield page, "limits", limit_table()
+    yield ROOT / "docs" / "TENSORRT.md", "losses", tensorrt_table(read_rows("smollm2"))
     for name in MODELS:
         rows = read_rows(name)
         yield page, name, loss_table(shown(rows))

@@ -141,6 +141,19 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     return [by_options[options] for options in SHOWN]
 
 
+def tensorrt_table(rows: Iterable[Row]) -> str:
+    """Return the rows of `TENSORRT` as a Markdown table."""
+    lines = [
+        "| SmolLM2, options | MB | KL, nats per token | top-1 % | perplexity |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if (options := options_of(row["command"])) in TENSORRT:
+            figures = f"{row['num_bytes'] / 1e6:.1f} | {row['kl']:.4f} | {100 * row['top1_agreement']:.1f}"
+            lines.append(f"| `{options}` | {figures} | {row['perplexity']:.3f} |")
+    return "\n".join(lines)
+
+
 def limit_table() -> str:
     """Return the default limits of `measure.verdict` as a Markdown table."""
     lines = ["| weights | activations | refused beyond, nats per token | because |", "| --- | --- | ---: | --- |"]
@@ -158,37 +171,36 @@ def losses_in_short(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row) -> str:
-    seconds = "not alone" if row["export_s"] is None else f"{row['export_s']:.0f}"
     cells = [
         f"`{options_of(row['command']).removesuffix(' --kv model')}`",
         row["recipe"],
         f"{row['num_bytes'] / 1e6:.1f}",
         f"{row['kl']:.4f}",
-        f"{row['kl_stderr']:.4f}",
+        "" if row["kl_stderr"] is None else f"{row['kl_stderr']:.4f}",
         f"{100 * row['top1_agreement']:.1f}",
         f"{row['perplexity']:.3f}",
-        seconds,
-        f"{row['peak_bytes'] / 1e6:.0f}",
+        "" if row["export_s"] is None else f"{row['export_s']:.0f}",
+        "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def usual_kl() -> dict[str, tuple[float, float]]:
-    """Return what `measure.verdict` states of each recipe that both models were measured by.
+def usual_kl() -> dict[str, tuple[float | None, float]]:
+    """Return what `measure.verdict` states of each recipe that SmolLM2 was measured by.
 
     The least that the demo model lost and the most that SmolLM2 did, of all KV caches; two digits, and all lie between.
     """
     by_model = {name: read_rows(name) for name in MODELS}
-    found = {}
+    found: dict[str, tuple[float | None, float]] = {}
     for recipe in dict.fromkeys(row["recipe"] for row in by_model["smollm2"]):
         demo, smollm2 = (
             [row["kl"] for row in by_model[name] if row["recipe"] == recipe] for name in ("demo", "smollm2")
         )
-        if demo:
-            found[recipe] = _rounded(min(demo), ROUND_FLOOR), _rounded(max(smollm2), ROUND_CEILING)
+        low = _rounded(min(demo), ROUND_FLOOR) if demo else None
+        found[recipe] = low, _rounded(max(smollm2), ROUND_CEILING)
     return found
 
 
 def _rounded(value: float, how: str) -> float:
-    exact = Decimal(value)
+    exact = Decimal(str(value))
     return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), how))

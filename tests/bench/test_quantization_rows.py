@@ -1,5 +1,6 @@
 """What the recipes lost, as it is kept: rows beside their commands, and what the exporter says of them."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ def quantization_rows(load_script: Callable[[str], ModuleType], monkeypatch: pyt
 
 def test_usual_losses_are_those_that_were_measured(quantization_rows: ModuleType) -> None:
     assert quantization_rows.usual_kl() == USUAL_KL
-    assert all(low < high for low, high in USUAL_KL.values())
+    assert all((low or 0) < high for low, high in USUAL_KL.values())
 
 
 def test_limits_keep_what_was_measured_well_and_refuse_what_was_not(quantization_rows: ModuleType) -> None:
@@ -36,6 +37,16 @@ def test_limits_keep_what_was_measured_well_and_refuse_what_was_not(quantization
     assert default > LIMITS["int4", "none"].max_kl  # 0.51, with another token at every third position
     for row in quantization_rows.read_rows("demo"):
         assert row["kl"] < default_limit(quantization_rows.scheme_of(row["command"])).max_kl
+
+
+def test_reasons_state_what_was_measured(quantization_rows: ModuleType) -> None:
+    rows = quantization_rows.read_rows("smollm2")
+    for kind, limit in LIMITS.items():
+        stated = re.search(r"lost at most (0\.\d+)", limit.reason)
+        if stated is not None:
+            schemes = [(quantization_rows.scheme_of(row["command"]), row["kl"]) for row in rows]
+            most = max(kl for scheme, kl in schemes if default_limit(scheme) is limit)
+            assert most <= float(stated[1]) < limit.max_kl / 2, kind
 
 
 @pytest.mark.parametrize("name", ["smollm2", "demo"])
@@ -59,7 +70,7 @@ def test_options_that_decide_what_is_stored(quantization_rows: ModuleType) -> No
 def test_usual_range_holds_what_it_was_made_of(quantization_rows: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {
         "demo": [{"recipe": "a", "kl": 0.01239}, {"recipe": "a", "kl": 0.02}, {"recipe": "c", "kl": 1.0}],
-        "smollm2": [{"recipe": "a", "kl": 0.1301}, {"recipe": "a", "kl": 0.12}, {"recipe": "b", "kl": 1.0}],
+        "smollm2": [{"recipe": "a", "kl": 0.1301}, {"recipe": "a", "kl": 0.12}, {"recipe": "b", "kl": 0.2}],
     }
     monkeypatch.setattr(quantization_rows, "read_rows", rows.__getitem__)
-    assert quantization_rows.usual_kl() == {"a": (0.012, 0.14)}
+    assert quantization_rows.usual_kl() == {"a": (0.012, 0.14), "b": (None, 0.2)}

@@ -121,7 +121,7 @@ def _write_bundle(
     with whole_directory(job.output, force=job.force) as directory:
         kv = kv_storage(plan.scheme, kv_scales)
         report = partial(on_progress, "Writing weights")
-        bundle = write_bundle_files(job, plan, checkpoint, source(computed), kv, directory, report)
+        bundle = write_bundle_files(plan, checkpoint, source(computed), kv, job.chat_template, directory, report)
         manifest = _with_source(bundle.manifest, checkpoint)
         if plan.scheme.is_quantized and plan.scheme.runs_on_cpu:
             manifest = _with_quality(job, plan, checkpoint, bundle, manifest, on_progress)
@@ -132,7 +132,7 @@ def _write_bundle(
                 kv = kv_storage(twin.scheme, kv_scales)
                 weights = source(ir.DataType.FLOAT)
                 report = partial(on_progress, "Making a twin for the CPU")
-                measured = write_bundle_files(job, twin, checkpoint, weights, kv, twin_directory, report)
+                measured = write_bundle_files(twin, checkpoint, weights, kv, job.chat_template, twin_directory, report)
                 quality = _with_quality(job, plan, checkpoint, measured, measured.manifest, on_progress).quality
             manifest = replace(manifest, quality=quality)
         add_prefix(write_manifest(directory, manifest), plan)
@@ -158,7 +158,7 @@ def _with_quality(
         bundle.path, checkpoint.path, job.eval_text, device="cpu", limits=limits, output=job.output
     )
     if job.rubrics and checkpoint.is_small:
-        with copy_of(job, checkpoint, None, "reference", on_progress) as reference:
+        with copy_of(checkpoint, None, job, job.output, "reference", on_progress) as reference:
             evaluation = replace(evaluation, reference=reference.path)
             quality, changed = measure_export(evaluation, checkpoint, on_progress)
     else:
