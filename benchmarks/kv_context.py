@@ -42,7 +42,7 @@ def main() -> None:
     for context, p, q in zip(contexts, exact, found, strict=True):
         kl = float((np.exp(p) * (p - q)).sum(1).mean())
         report[str(context)] = {"kl": kl, "top1_agreement": float((p.argmax(1) == q.argmax(1)).mean())}
-    print(json.dumps({"bundle": bundle.manifest.quantization.kv_cache, "contexts": report}, indent=2))
+    print(json.dumps({"bundle": bundle.manifest.graph.kv_type, "contexts": report}, indent=2))
 
 
 def log_probabilities(bundle: Bundle, ids: list[int], contexts: list[int]) -> list[NDArray[np.float64]]:

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import settings
+from rubricrm.runtime import cache_directory, graph
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import save_file
 
@@ -278,8 +279,10 @@ def block() -> Callable[[str], str]:
 
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test out of the user's cache."""
+    """Keep every test out of the user's cache, and let it see warnings that a process gives once."""
     monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    cache_directory._warn_once.cache_clear()
+    graph._warn_of_conflict.cache_clear()
 
 
 @dataclass

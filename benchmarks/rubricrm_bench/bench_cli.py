@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from rubricrm.cli import INTERRUPTED
-from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 from rubricrm.runtime.whole_file import write_whole
 
@@ -71,20 +73,18 @@ def bench(json_path: Path | None, html_path: Path | None, rivals_path: Path | No
     try:
         from rubricrm_bench.bench import run_bench
         from rubricrm_bench.bench_job import BenchJob
-        from rubricrm_bench.html_page import to_html
         from rubricrm_bench.report import to_dict, to_markdown
         from rubricrm_bench.rival_rows import read_rivals
     except ImportError as error:
-        raise DependencyMissing(
-            f"benchmarks need {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,bench]'."
-        ) from error
+        raise missing_package("bench", error, "cpu") from error
+    to_html = None if html_path is None else _page_writer()
     for path in (json_path, html_path):
         if path is not None and str(path) != "-" and not path.resolve().parent.is_dir():
             raise OptionInvalid(f"{path.resolve().parent}: no such directory. Make it first.")
     rivals = None if rivals_path is None else read_rivals(rivals_path)
     result = run_bench(BenchJob(**options), _progress)
     report = to_dict(result) | {"rivals": rivals}
-    if html_path is not None:
+    if html_path is not None and to_html is not None:
         write_whole(html_path, to_html(report))
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     if json_path is not None and str(json_path) != "-":
@@ -94,6 +94,15 @@ def bench(json_path: Path | None, html_path: Path | None, rivals_path: Path | No
         raise click.exceptions.Exit(INTERRUPTED)
     if result.proof is None or not result.proof.is_right:
         raise click.exceptions.Exit(1)
+
+
+def _page_writer() -> Callable[[Mapping[str, Any]], str]:
+    """Import what draws the plots, before anything is measured."""
+    try:
+        from rubricrm_bench.html_page import to_html
+    except ImportError as error:
+        raise missing_package("--html", error, "cpu", "bench") from error
+    return to_html
 
 
 def _progress(stage: str, done: int, total: int) -> None:

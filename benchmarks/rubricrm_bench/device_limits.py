@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from rubricrm.errors import DependencyMissing
-from rubricrm.runtime.session import open_graph
+from rubricrm.runtime.graph import open_graph
 
 from rubricrm_bench.roofline import Limits
 

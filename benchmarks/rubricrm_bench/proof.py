@@ -76,7 +76,8 @@ def _compared(model: RubricModel, requests: tuple[str, ...], reference: Path | N
 def _problem(bundle: Bundle, job: BenchJob, request: str, chosen: list[int]) -> str | None:
     """Run prompt and answer through the graph at once, without prefix or cache, and look at every choice."""
     facts = bundle.manifest
-    ids = Prompt(facts.prompt, Tokenizer.from_file(bundle.file(facts.tokenizer.file))).encode_request(request)
+    tokenizer = Tokenizer.from_file(bundle.file(facts.tokenizer.file))
+    ids = Prompt(facts.prompt, facts.chat, tokenizer).encode_request(request)
     count = len(ids) + len(chosen)
     session = Session(bundle, device=job.device, threads=job.threads, max_rows=count)
     rows = session.run(session.new_slot(count), [*ids, *chosen], rows=len(chosen) + 1)

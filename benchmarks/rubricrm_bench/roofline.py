@@ -78,7 +78,8 @@ def weight_bytes(bundle: Bundle) -> int:
     counted too: some percent too much. Floats that are computed with in a wider type than stored lie in memory in that.
     """
     facts = bundle.manifest
-    data = sum(entry.size for name, entry in facts.files.items() if name.startswith(facts.graph.file))
+    names = [facts.graph.file] + ([facts.graph.data_file] if facts.graph.data_file else [])
+    data = sum(facts.files[name].size for name in names)
     computed = _ELEMENT_BYTES[facts.graph.compute_type]
     tables = facts.model.context_length * facts.model.head_dim * computed
     stored = _FLOAT_BYTES.get(facts.quantization.weights, computed)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rubricrm.errors import OptionInvalid
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
 
@@ -50,7 +51,7 @@ def make_rows(job: BenchJob, bundle: Bundle, requests: tuple[str, ...]) -> list[
     """
     rows = [Row("rubrics", concurrency, requests, None) for concurrency in job.concurrency if not job.no_rubrics]
     tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-    prompt = Prompt(bundle.manifest.prompt, tokenizer)
+    prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, tokenizer)
     context = bundle.manifest.model.context_length
     for prompt_tokens, new_tokens in job.shapes:
         if prompt_tokens + new_tokens > context:
@@ -122,4 +123,5 @@ def without_stops(bundle: Bundle) -> Bundle:
     """
     manifest = bundle.manifest
     ids = (manifest.model.vocab_size - 1,)
-    return Bundle(bundle.path, replace(manifest, prompt=replace(manifest.prompt, stop_ids=ids)))
+    prompts = {**manifest.prompts, RUBRIC: replace(manifest.prompt, stop_ids=ids)}
+    return replace(bundle, manifest=replace(manifest, prompts=prompts))

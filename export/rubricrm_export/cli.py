@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
+from rubricrm_export.system.collected_warnings import collected_warnings
 from rubricrm_export.system.progress_bar import progress_bar
 from rubricrm_export.system.termination import terminated_cleanly
 from rubricrm_export.tensorrt_build.cli import tensorrt
@@ -89,12 +91,14 @@ export.add_command(tensorrt)
 @click.pass_context
 def onnx(context: click.Context, /, dry_run: bool, as_json: bool, exporter: str, **options: Any) -> None:
     """Convert CHECKPOINT, a directory or a name on the Hugging Face hub, into an ONNX bundle."""
-    if exporter == "optimum":
-        report = _export_with_optimum(context, options)
-    else:
-        if options.pop("environment") is not None:
-            raise OptionInvalid("--environment has no meaning without --exporter optimum. Leave it out.")
-        report = _export(dry_run, options)
+    with collected_warnings() as warnings:
+        if exporter == "optimum":
+            report = _export_with_optimum(context, options)
+        else:
+            if options.pop("environment") is not None:
+                raise OptionInvalid("--environment has no meaning without --exporter optimum. Leave it out.")
+            report = _export(dry_run, options)
+    report["warnings"] = warnings
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
 
 
@@ -145,17 +149,18 @@ def _quantized(manifest: Manifest) -> dict[str, Any]:
     facts = manifest.quantization
     return {
         "activations": facts.activations,
-        "kv_cache": facts.kv_cache,
+        "kv_cache": manifest.graph.kv_type,
         "method": facts.method,
         "quality": dict(sorted(manifest.quality.items())),
     }
 
 
 def _text(report: dict[str, Any]) -> str:
-    quality = report.get("quality", {})
-    rows = {key: "not declared" if value is None else value for key, value in report.items() if key != "quality"}
-    rows |= {key: f"{value:.6g}" for key, value in quality.items()}
-    return "\n".join(f"{key:21} {value}" for key, value in rows.items())
+    rows = {key: "not declared" if value is None else value for key, value in report.items()}
+    lines = [(key, value) for key, value in rows.items() if key not in ("quality", "warnings")]
+    lines += [(key, f"{value:.6g}") for key, value in report.get("quality", {}).items()]
+    lines += [("warning", warning) for warning in report["warnings"]]
+    return "\n".join(f"{key:21} {value}" for key, value in lines)
 
 
 def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any, Any]:
@@ -168,9 +173,7 @@ def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any, Any]:
 
 
 def _missing(error: ImportError) -> DependencyMissing:
-    return DependencyMissing(
-        f"exporting needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
-    )
+    return missing_package("exporting", error, "cpu", "export")
 
 
 def _planned(plan: ExportPlan) -> dict[str, Any]:
@@ -185,6 +188,6 @@ def _planned(plan: ExportPlan) -> dict[str, Any]:
         "target": manifest.graph.target,
         "weight_bytes": plan.weight_bytes,
         "template_source": manifest.prompt.template_source,
-        "prefix_tokens": manifest.prefix.num_tokens,
+        "prefix_tokens": manifest.prompt.prefix.num_tokens,
         "stop_ids": list(manifest.prompt.stop_ids),
     }

@@ -384,7 +384,7 @@ def test_the_built_in_requests() -> None:
 
 def test_messages_have_every_length(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
-    prompt = Prompt(bundle.manifest.prompt, Tokenizer.from_file(bundle.file("tokenizer.json")))
+    prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, Tokenizer.from_file(bundle.file("tokenizer.json")))
     least = len(prompt.encode_messages([{"role": "user", "content": "a"}]))
     for length in (*range(least, least + 40), 300, 1023):
         message = message_of_length(prompt, length)

@@ -146,6 +146,18 @@ def test_refusals_of_the_hub_say_what_to_do(local_hub: Any, tmp_path: Path) -> N
     assert "the hub cannot be reached" in broken
 
 
+def test_repository_of_another_kind_is_told_what_it_is(local_hub: Any, tmp_path: Path) -> None:
+    for file in local_hub.folder.glob("*.safetensors*"):
+        file.unlink()
+    (local_hub.folder / "model-Q4_K_M.gguf").write_bytes(b"GGUF")
+    (answer,) = resolve_in_client(tmp_path, local_hub.url, (REPO, None))
+    assert (
+        f"{REPO}: holds weights in GGUF (found model-Q4_K_M.gguf; a checkpoint has model.safetensors)"
+        in answer["error"]
+    )
+    assert not any(path.endswith(".gguf") for path in local_hub.requests)
+
+
 def test_unreachable_hub(tmp_path: Path) -> None:
     with socket.socket() as listener:  # a port that was free a moment ago: nobody answers there
         listener.bind(("127.0.0.1", 0))

@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 MakeCheckpoint = Callable[..., Path]
 
-FILES = ["genai_config.json", "model.onnx", "model.onnx.data", "prefix.safetensors", "tokenizer.json"]
+FILES = ["genai_config.json", "model.onnx", "model.onnx.data", "prefix.rubric.float32.safetensors", "tokenizer.json"]
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -58,15 +58,18 @@ def test_manifest_of_a_tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> None:
     }
     assert dataclasses.asdict(manifest.graph) == {
         "file": "model.onnx",
+        "data_file": "model.onnx.data",
+        "layout": "standard",
         "target": "cpu",
         "kv_update": "shared",
-        "compute_type": "float32",
         "kv_type": "float32",
+        "compute_type": "float32",
+        "requires": {"domains": {"ai.onnx": 23, "com.microsoft": 1}, "library": None},
+        "extensions": {},
     }
     assert dataclasses.asdict(manifest.quantization) == {
         "weights": "fp16",
         "activations": "none",
-        "kv_cache": "float32",
         "method": "none",
     }
     assert dataclasses.asdict(manifest.tokenizer) == {"file": "tokenizer.json", "num_tokens": 261}
@@ -74,7 +77,7 @@ def test_manifest_of_a_tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> None:
     assert manifest.prompt.template.startswith("Write the rubric of a good answer.\n")
     assert manifest.prompt.template_sha256 == hashlib.sha256(manifest.prompt.template.encode()).hexdigest()
     assert manifest.prompt.stop_ids == (0, 2)
-    assert manifest.prompt.chat.generation.endswith("<think>\n\n</think>\n\n")
+    assert manifest.chat.generation.endswith("<think>\n\n</think>\n\n")
     assert manifest.generation.max_new_tokens == 1024
     assert manifest.quality is None
     source = manifest.provenance.source
@@ -160,9 +163,9 @@ def test_shards_change_the_provenance_only(make_checkpoint: MakeCheckpoint) -> N
 
 def test_small_models_ship_their_prefix(make_checkpoint: MakeCheckpoint) -> None:
     bundle = export(make_checkpoint())
-    facts = bundle.manifest.prefix
-    assert facts.file == "prefix.safetensors"
-    with safe_open(bundle.file("prefix.safetensors"), framework="np") as tensors:
+    facts = bundle.manifest.prompt.prefix
+    assert facts.files == {"float32": "prefix.rubric.float32.safetensors"}
+    with safe_open(bundle.file("prefix.rubric.float32.safetensors"), framework="np") as tensors:
         ids = [int(token) for token in tensors.metadata()["token_ids"].split(",")]
         assert len(ids) == facts.num_tokens > 100
         assert tensors.get_tensor("past_key_values.1.value").shape == (1, 2, facts.num_tokens, 32)
@@ -173,9 +176,9 @@ def test_small_models_ship_their_prefix(make_checkpoint: MakeCheckpoint) -> None
 
 def test_cuda_bundles_ship_none(make_checkpoint: MakeCheckpoint) -> None:
     manifest = export(make_checkpoint(), target="cuda").manifest
-    assert manifest.prefix.file is None
-    assert manifest.prefix.num_tokens > 100
-    assert "prefix.safetensors" not in manifest.files
+    assert manifest.prompt.prefix.files == {}
+    assert manifest.prompt.prefix.num_tokens > 100
+    assert "prefix.rubric.float32.safetensors" not in manifest.files
 
 
 def test_template_that_begins_with_the_request_has_the_chat_before_it(make_checkpoint: MakeCheckpoint) -> None:
@@ -184,7 +187,7 @@ def test_template_that_begins_with_the_request_has_the_chat_before_it(make_check
     template.write_text("{prompt}")
     manifest = export(checkpoint, prompt_template=template).manifest
     # <|im_start|> and the five bytes of "user" and its line break.
-    assert manifest.prefix.num_tokens == 6
+    assert manifest.prompt.prefix.num_tokens == 6
 
 
 # --- devices and types
@@ -238,7 +241,7 @@ def test_plan_is_the_manifest_without_files(make_checkpoint: MakeCheckpoint) -> 
     without_files = dataclasses.replace(
         manifest,
         files={},
-        prefix=plan.manifest.prefix,
+        prompts=plan.manifest.prompts,
         provenance=dataclasses.replace(manifest.provenance, source=plan.manifest.provenance.source),
     )
     assert plan.manifest == without_files
@@ -299,12 +302,12 @@ def test_weights_replaced_while_exporting(make_checkpoint: MakeCheckpoint, tmp_p
     assert not (tmp_path / "bundle").exists()
 
 
-def test_every_number_of_a_tensor_is_kept_even_if_it_is_none(make_checkpoint: MakeCheckpoint) -> None:
+def test_number_that_is_not_finite_is_refused(make_checkpoint: MakeCheckpoint) -> None:
     def damage(tensors: dict[str, np.ndarray]) -> None:
         tensors["model.norm.weight"][0] = np.nan
 
-    # A broken model is exported as it is: judging it is the work of a quality check.
-    assert export(make_checkpoint(change=damage)).manifest.model.name == "checkpoint"
+    with pytest.raises(CheckpointInvalid, match=r'"model\.norm\.weight" holds 1 NaN of 48 weights'):
+        export(make_checkpoint(change=damage))
 
 
 def test_graph_that_the_checker_refuses(make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:

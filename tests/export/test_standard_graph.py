@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from rubricrm.errors import OptionInvalid, PromptTooLong, RuntimeMissing
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.providers import provider_options
 from rubricrm.runtime.session import Session
-from rubricrm.runtime.tensorrt import provider_options
 from safetensors.numpy import load_file
 from short_texts import IDS
 
@@ -292,7 +292,7 @@ def test_a_profile_covers_every_input(
     make_checkpoint: MakeCheckpoint, export: Export, device: str, prefix: str
 ) -> None:
     bundle = export(make_checkpoint())
-    options = provider_options(device, bundle, 256)
+    options = provider_options(device, bundle, 256, "key")
     graph = onnx.load(bundle.path / "model.onnx", load_external_data=False).graph
     for kind, count in (("min", 1), ("opt", 1), ("max", 256)):
         entries = dict(entry.split(":") for entry in options[f"{prefix}_profile_{kind}_shapes"].split(","))
@@ -302,4 +302,4 @@ def test_a_profile_covers_every_input(
             names = {"batch_size": 1, "sequence_length": count, "num_rows": count}
             dims = value.type.tensor_type.shape.dim
             assert shape == [names[d.dim_param] if d.dim_param else d.dim_value for d in dims]
-    assert provider_options("cpu", bundle, 256) == {}
+    assert provider_options("cpu", bundle, 256, "key") == {}

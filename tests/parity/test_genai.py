@@ -101,7 +101,7 @@ def our_tokens(bundle: Path, prompts: list[list[int]], num_candidates: int) -> l
 def prompts_of(bundle: Path) -> list[list[int]]:
     facts = Bundle.open(bundle).manifest
     tokenizer = Tokenizer.from_file(bundle / "tokenizer.json")
-    prompt = Prompt(facts.prompt, tokenizer)
+    prompt = Prompt(facts.prompt, facts.chat, tokenizer)
     text = tokenizer.encode("Explain how a rainbow forms. " * 80)
     return [
         prompt.encode_request("Write a haiku about rain. Do not use the word water."),
@@ -149,7 +149,7 @@ def test_tokenizer_and_chat_template(make_checkpoint: MakeCheckpoint, tmp_path: 
     answer = run_genai(TOKENIZER, bundle, {"messages": [{"role": "user", "content": "Hello"}], "text": text})
     assert answer["ids"] == Tokenizer.from_file(bundle / "tokenizer.json").encode(text)
     # Its Python interface cannot switch thinking off: the empty block is missing there.
-    chat = Bundle.open(bundle).manifest.prompt.chat
+    chat = Bundle.open(bundle).manifest.chat
     assert f"{chat.user.before}Hello{chat.user.after}{chat.generation}".startswith(answer["chat"])
 
 

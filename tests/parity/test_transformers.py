@@ -27,7 +27,7 @@ from rubricrm.runtime.prefix import Prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
-from rubricrm_export.checkpoint.prompt_source import read_chat
+from rubricrm_export.checkpoint.chat_pieces import read_chat
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 pytestmark = [
@@ -171,7 +171,7 @@ def open_subject(checkpoint: Path, directory: Path, weights: str | None = None) 
     bundle = export_onnx(job)
     session = Session(bundle)
     tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
-    prompt = Prompt(bundle.manifest.prompt, tokenizer)
+    prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, tokenizer)
     prefix = open_prefix(bundle, session, prompt.fixed_prefix())
     length = min(2000, bundle.manifest.model.context_length - 148)
     ids = tokenizer.encode(TEXT)
@@ -273,7 +273,7 @@ def test_restored_prefix(subject: Subject, request_text: str) -> None:
     ids = subject.prompt.encode_request(request_text)
     num_restored = len(subject.prefix.token_ids)
     assert list(subject.prefix.token_ids) == ids[:num_restored]
-    assert num_restored == subject.bundle.manifest.prefix.num_tokens > 10
+    assert num_restored == subject.bundle.manifest.prompt.prefix.num_tokens > 10
     rows = len(ids) - num_restored
     assert relative_error(subject.computed(ids, 256, num_restored), subject.expected(ids, rows)) <= TOLERANCE
 
@@ -400,7 +400,7 @@ def test_chat_template(subject: Subject, roles: str, content: str) -> None:
     messages = conversation(roles, content)
     options = {"add_generation_prompt": True, "enable_thinking": False}
     text = tokenizer.apply_chat_template(messages, tokenize=False, **options)
-    chat = subject.bundle.manifest.prompt.chat
+    chat = subject.bundle.manifest.chat
     joined = "" if roles[0] == "s" else chat.opening
     for message in messages:
         role = {"system": chat.system, "user": chat.user, "assistant": chat.assistant}[message["role"]]

@@ -18,8 +18,10 @@ from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.kv_cache import KVCache
 from rubricrm.runtime.manifest import ModelFacts
 from rubricrm.runtime.prefix import Prefix
-from rubricrm.runtime.session import _DEVICES, Session, _Device
+from rubricrm.runtime.providers import DEVICES, Device
+from rubricrm.runtime.session import Session
 
+PREFIX = "prefix.rubric.float32.safetensors"
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
 
@@ -50,11 +52,11 @@ def bundle_without_prefix(edit_manifest: EditManifest) -> Path:
     """A bundle whose prefix is computed at first open, as a large model's is."""
 
     def forget_prefix(document: dict[str, Any]) -> None:
-        document["prefix"]["file"] = None
-        del document["files"]["prefix.safetensors"]
+        document["prompts"]["rubric"]["prefix"]["files"] = {}
+        del document["files"][PREFIX]
 
     bundle = edit_manifest(forget_prefix)
-    (bundle / "prefix.safetensors").unlink()
+    (bundle / PREFIX).unlink()
     return bundle
 
 
@@ -90,16 +92,33 @@ def int8_bundle(bundle_without_prefix: Path, edit_manifest: EditManifest) -> Pat
     path.write_bytes(contents)
 
     def change(document: dict[str, Any]) -> None:
-        document["graph"]["kv_type"] = document["quantization"]["kv_cache"] = "int8"
+        document["graphs"][0]["kv_type"] = "int8"
         document["files"]["model.onnx"] = {"size": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
 
     return edit_manifest(change)
 
 
 @pytest.fixture
+def poison() -> Callable[[Path, str], None]:
+    """Return a function that writes NaN over one weight of a bundle's matrix, as a damaged checkpoint has it."""
+
+    def write_nan(path: Path, name: str) -> None:
+        model = onnx.load(path / "model.onnx", load_external_data=False)
+        (tensor,) = (value for value in model.graph.initializer if value.name == name)
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        data = bytearray((path / facts["location"]).read_bytes())
+        size = int(facts["length"]) // int(np.prod(tensor.dims))
+        start = int(facts.get("offset", 0))
+        data[start : start + size] = b"\xff" * size  # in every float type
+        (path / facts["location"]).write_bytes(data)
+
+    return write_nan
+
+
+@pytest.fixture
 def device_in_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the device cuda be the CPU, reached in every way as a device: memory, copies and bindings."""
-    monkeypatch.setitem(_DEVICES, "cuda", _Device("CPUExecutionProvider", "cpu"))
+    monkeypatch.setitem(DEVICES, "cuda", Device("CPUExecutionProvider", "cpu"))
 
 
 class ScriptedSession:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rubricrm import RubricModel
 from rubricrm.errors import BundleInvalid, BundleNotFound, BundleVersionUnsupported
 from rubricrm.runtime.bundle import Bundle, file_sha256
 
 MakeCheckpoint = Callable[..., Path]
 
-FILES = ("genai_config.json", "model.onnx", "model.onnx.data", "prefix.safetensors", "tokenizer.json")
+FILES = ("genai_config.json", "model.onnx", "model.onnx.data", "prefix.rubric.float32.safetensors", "tokenizer.json")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234567\n"
 
 
@@ -153,6 +154,89 @@ def test_a_link_to_itself_is_missing(bundle_copy: Path, name: str) -> None:
         Bundle.open(bundle_copy)
 
 
+# --- links, as those who hand out files lay them
+
+
+def as_kubernetes_mounts_it(bundle: Path) -> Path:
+    """Lay a bundle as a projected volume: every file a link through ..data, which is a link to a dated folder."""
+    dated = bundle / "..2026_01_01_00_00_00.123"
+    dated.mkdir()
+    (bundle / "..data").symlink_to(dated.name, target_is_directory=True)
+    for path in [path for path in bundle.iterdir() if not path.name.startswith(".")]:
+        path.rename(dated / path.name)
+        path.symlink_to(Path("..data") / path.name)
+    return bundle
+
+
+def as_the_hub_caches_it(bundle: Path, root: Path, inside: str = "") -> Path:
+    """Lay a bundle as the hub's client does: files are links to blobs that are called by their hashes."""
+    snapshot = root / "models--org--name" / "snapshots" / "0123abcd" / inside
+    blobs = root / "models--org--name" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in bundle.iterdir():
+        blob = blobs / hashlib.sha256(path.read_bytes()).hexdigest()
+        path.rename(blob)
+        (snapshot / path.name).symlink_to(os.path.relpath(blob, snapshot))
+    return snapshot
+
+
+@pytest.mark.parametrize("layout", ["kubernetes", "hub", "hub, in a folder", "hub, through a link"])
+def test_a_bundle_of_links_to_where_its_data_may_lie_opens_and_runs(
+    bundle_copy: Path, tmp_path: Path, layout: str
+) -> None:
+    with RubricModel.open(bundle_copy, threads=1) as model:
+        expected = model.generate("Write a haiku.", max_new_tokens=8).text
+    if layout == "kubernetes":
+        path = as_kubernetes_mounts_it(bundle_copy)
+    else:
+        path = as_the_hub_caches_it(bundle_copy, tmp_path / "hub", "int4" if "folder" in layout else "")
+    if "link" in layout.split(", ")[-1]:
+        (tmp_path / "link").symlink_to(path, target_is_directory=True)
+        path = tmp_path / "link"
+    with RubricModel.open(path, threads=1, verify=True) as model:
+        assert model.generate("Write a haiku.", max_new_tokens=8).text == expected
+
+
+def test_blobs_of_another_repository_are_outside(bundle_copy: Path, tmp_path: Path) -> None:
+    snapshot = as_the_hub_caches_it(bundle_copy, tmp_path / "hub")
+    other = tmp_path / "hub" / "models--org--other" / "blobs"
+    other.mkdir(parents=True)
+    tokenizer = snapshot / "tokenizer.json"
+    blob = Path(os.path.realpath(tokenizer))
+    blob.rename(other / blob.name)
+    tokenizer.unlink()
+    tokenizer.symlink_to(other / blob.name)
+    with pytest.raises(BundleInvalid, match="tokenizer.json: is a link that leaves the bundle .*blobs of the hub"):
+        Bundle.open(snapshot)
+
+
+def test_a_directory_whose_name_begins_alike_is_outside(bundle_copy: Path, tmp_path: Path) -> None:
+    alike = tmp_path / f"{bundle_copy.name}-2"
+    alike.mkdir()
+    (bundle_copy / "tokenizer.json").rename(alike / "tokenizer.json")
+    (bundle_copy / "tokenizer.json").symlink_to(alike / "tokenizer.json")
+    with pytest.raises(BundleInvalid, match="is a link that leaves the bundle"):
+        Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize("copied", ["model.onnx", "model.onnx.data"])
+def test_a_graph_and_its_data_lie_together(bundle_copy: Path, tmp_path: Path, copied: str) -> None:
+    snapshot = as_the_hub_caches_it(bundle_copy, tmp_path / "hub")
+    contents = (snapshot / copied).read_bytes()
+    (snapshot / copied).unlink()
+    (snapshot / copied).write_bytes(contents)
+    with pytest.raises(BundleInvalid, match="lies in the blobs of the hub's cache, the other does not"):
+        Bundle.open(snapshot)
+
+
+def test_the_hash_is_of_the_manifest_that_was_read(bundle_copy: Path) -> None:
+    bundle = Bundle.open(bundle_copy)
+    digest = hashlib.sha256((bundle_copy / "rubricrm.json").read_bytes()).hexdigest()
+    (bundle_copy / "rubricrm.json").write_text("{}")
+    assert bundle.manifest_sha256 == digest
+
+
 def test_a_manifest_that_is_not_utf8_is_refused(bundle_copy: Path) -> None:
     (bundle_copy / "rubricrm.json").write_bytes(b'{"format": "\xff"}')
     with pytest.raises(BundleInvalid, match=r"rubricrm.json: cannot be read"):
@@ -168,7 +252,7 @@ def test_a_manifest_that_is_not_json_is_refused(bundle_copy: Path, contents: byt
 
 def test_a_newer_bundle_asks_for_an_upgrade(bundle_copy: Path) -> None:
     manifest = json.loads((bundle_copy / "rubricrm.json").read_text("utf-8"))
-    (bundle_copy / "rubricrm.json").write_text(json.dumps(manifest | {"format_version": 2}))
+    (bundle_copy / "rubricrm.json").write_text(json.dumps(manifest | {"format_version": 99}))
     with pytest.raises(BundleVersionUnsupported, match="Upgrade rubricrm"):
         Bundle.open(bundle_copy)
 

@@ -54,7 +54,7 @@ def test_the_device_is_the_bundles_unless_given(bundle_copy: Path, edit_manifest
     result = invoke("generate", REQUEST, "-m", bundle_copy, "--device", "cuda")
     assert result.exit_code == 2
     assert "was exported for cpu, cannot run on cuda. Export with --target cuda." in result.stderr
-    edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
     result = invoke("generate", REQUEST, "-m", bundle_copy)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: RUNTIME_MISSING: device cuda cannot be used: ")
@@ -401,11 +401,28 @@ FACTS = ["rubricrm", "python", "platform", "runtime", "packages", "usable_cores"
 def test_doctor_shows_what_there_is() -> None:
     result = invoke("doctor")
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines() if not line.startswith("problem")] == [
-        *FACTS,
-        "result",
-    ]
+    rows = [line[:14].strip() for line in result.stdout.splitlines()]
+    names = ["rubricrm", "python", "platform", "onnxruntime", *["device"] * 4, *["packages"] * 3]
+    names += ["usable cores", "memory", "cache"]
+    assert [row for row in rows if row != "problem"] == [*names, "result"]
     assert "rubrics can be generated" in result.stdout
+
+
+def test_doctor_says_of_each_device_on_a_line_whether_it_is_ready() -> None:
+    lines = invoke("doctor").stdout.splitlines()
+    devices = {line.split()[1]: line[28:] for line in lines if line.startswith("device ")}
+    assert list(devices) == ["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
+    assert devices["cpu"] == "ready"
+    assert all(devices.values())
+
+
+def test_doctor_names_two_packages_that_hide_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}
+    monkeypatch.setattr("rubricrm.runtime.installation.installed_version", found.get)
+    result = invoke("doctor", "--json")
+    assert result.exit_code == 0
+    problems = json.loads(result.stdout)["problems"]
+    assert any(problem.startswith("onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1 are") for problem in problems)
 
 
 def test_doctor_json_holds_the_same() -> None:
@@ -422,7 +439,8 @@ def test_doctor_fails_where_rubrics_cannot_be_generated(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     result = invoke("doctor", *mode)
     assert result.exit_code == 1
-    assert "pip install 'rubricrm[cpu]'" in result.stdout
+    assert "[cpu]'" in result.stdout
+    assert "Install it: " in result.stdout
 
 
 def test_doctor_says_what_a_gpu_lacks_but_only_minds_where_one_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,7 +450,7 @@ def test_doctor_says_what_a_gpu_lacks_but_only_minds_where_one_is_wanted(monkeyp
         printed = json.loads(result.stdout)
         assert result.exit_code == 0
         assert printed["runtime"]["devices"]["cpu"] == "ready"
-        assert "pip install 'rubricrm[gpu]'" in printed["runtime"]["devices"]["cuda"]
+        assert "[gpu]'" in printed["runtime"]["devices"]["cuda"]
         assert [problem.partition(":")[0] for problem in printed["problems"]] == (
             ["device cuda cannot be used"] if is_wanted else []
         )
@@ -442,7 +460,18 @@ def test_doctor_says_that_the_cache_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = invoke("doctor", env={"RUBRICRM_CACHE": str(tmp_path / "file" / "below")})
     assert result.exit_code == 0
-    assert "cannot be written: set RUBRICRM_CACHE" in result.stdout
+    assert "nothing is kept between runs" in result.stdout
+    assert "Set RUBRICRM_CACHE" in result.stdout
+
+
+def test_doctor_says_that_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("rubricrm.runtime.cache_directory.Path.home", no_home)
+    result = invoke("doctor", env={"RUBRICRM_CACHE": None, "XDG_CACHE_HOME": None})
+    assert result.exit_code == 0, result.output
+    assert "nothing is kept between runs: this user has no home directory" in result.stdout
 
 
 # ---- the command itself ----

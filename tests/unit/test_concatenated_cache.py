@@ -108,7 +108,7 @@ def joining(bundle_copy: Path, edit_manifest: EditManifest) -> Iterator[Session]
     graph = helper.make_graph(nodes, "joining", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
-    edit_manifest(lambda document: document["graph"].update(kv_update="concatenate"))
+    edit_manifest(lambda document: document["graphs"][0].update(kv_update="concatenate"))
     session = Session(Bundle.open(bundle_copy), threads=1, graph=model.SerializeToString())
     yield session
     session.close()

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.kv_cache import STORAGE_TYPES, Buffer, DeviceBuffer, HostBuffer, KVCache
+from rubricrm.runtime.kv_cache import STORAGE_TYPES, Buffer, DeviceBuffer, HostBuffer, KVCache, count_not_finite
 from rubricrm.runtime.manifest import KV_TYPES, ModelFacts
 
 MakeBuffer = Callable[[tuple[int, ...], str], Buffer]
@@ -161,3 +164,58 @@ def test_only_what_is_not_there_is_copied(
             cache.restore(other if step == "other" else prefix, count)
     assert cache.buffer.writes == writes  # type: ignore[attr-defined]
     assert (cache.positions(count) == prefix[:, :, :, :, :count]).all()
+
+
+# ---- zeros, and numbers that are none ----
+
+
+def filled_with_rubbish(shape: tuple[int, ...], storage_type: str) -> DeviceBuffer:
+    """A device whose memory holds what was there before: NaN in every float type."""
+
+    def allocate(part: tuple[int, ...]) -> Any:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.full(part, 0xFF, np.uint8))
+
+    return DeviceBuffer(shape, storage_type, allocate)
+
+
+@pytest.mark.parametrize("kv_type", STORAGE_TYPES)
+@pytest.mark.parametrize("make_buffer", [HostBuffer, filled_with_rubbish], ids=["host", "device"])
+def test_a_new_cache_is_zero_whatever_the_memory_held(model: ModelFacts, kv_type: str, make_buffer: MakeBuffer) -> None:
+    cache = KVCache(model, kv_type, 256, make_buffer)
+    assert not cache.positions(256).any()
+    for layer, half in ((0, 0), (1, 1)):
+        memory = (ctypes.c_uint8 * 64).from_address(cache.buffer.address(layer, half))
+        assert bytes(memory) == bytes(64)
+
+
+@both_buffers
+def test_a_cleared_cache_is_zero_and_restores_all_of_a_prefix(model: ModelFacts, make_buffer: MakeBuffer) -> None:
+    cache, prefix = KVCache(model, "float32", 256, make_buffer), random_positions("float32")
+    cache.restore(prefix, 10)
+    cache.advance(3)
+    cache.clear()
+    assert cache.length == 0
+    assert not cache.positions(256).any()
+    cache.restore(prefix, 10)
+    assert (cache.positions(10) == prefix).all()
+
+
+ML_TYPES = {"bfloat16": ml_dtypes.bfloat16, "float8e4m3fn": ml_dtypes.float8_e4m3fn}
+
+
+@pytest.mark.parametrize("kv_type", STORAGE_TYPES)
+@given(data=st.data())
+def test_numbers_that_are_none_are_counted_in_every_type(kv_type: str, data: st.DataObject) -> None:
+    storage = np.dtype(STORAGE_TYPES[kv_type])
+    raw = data.draw(st.binary(max_size=64 * storage.itemsize))
+    stored = np.frombuffer(raw[: len(raw) // storage.itemsize * storage.itemsize], storage)
+    with np.errstate(invalid="ignore"):
+        values = stored.view(ML_TYPES.get(kv_type, storage)).astype(np.float64)
+    assert count_not_finite(stored) == np.count_nonzero(~np.isfinite(values))
+
+
+def test_the_largest_numbers_are_numbers() -> None:
+    largest = {name: ml_dtypes.finfo(kind).max for name, kind in ML_TYPES.items()}
+    for kv_type, value in largest.items():
+        stored = np.array([value, -value, 0], ML_TYPES[kv_type]).view(STORAGE_TYPES[kv_type])
+        assert count_not_finite(stored) == 0

@@ -43,7 +43,7 @@ def test_a_result_says_what_was_asked_written_and_spent(tiny_model: RubricModel)
     assert result.request == REQUEST
     assert result.finish_reason == "length"
     assert result.usage.completion_tokens == 20
-    assert result.usage.cached_prompt_tokens == tiny_model.bundle.manifest.prefix.num_tokens
+    assert result.usage.cached_prompt_tokens == tiny_model.bundle.manifest.prompt.prefix.num_tokens
     assert result.usage.prompt_tokens > result.usage.cached_prompt_tokens
     assert result.rubric == parse(result.text, truncated=True)
     assert result.logprobs is None
@@ -137,7 +137,8 @@ RUBRIC = (
 def rubric_stream(scripted: Scripted, tiny_bundle: Path) -> Callable[..., RubricStream]:
     """Return a function that opens a stream of a given text."""
     tokenizer = Tokenizer.from_file(tiny_bundle / "tokenizer.json")
-    prompt = Prompt(Bundle.open(tiny_bundle).manifest.prompt, tokenizer).encode_request(REQUEST)
+    manifest = Bundle.open(tiny_bundle).manifest
+    prompt = Prompt(manifest.prompt, manifest.chat, tokenizer).encode_request(REQUEST)
 
     def open_stream(text: str, **options: Any) -> RubricStream:
         engine, _ = scripted([*(5 + byte for byte in text.encode()), 2], len(prompt))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from rubricrm import RubricModel
-from rubricrm.errors import BundleInvalid
+from rubricrm.errors import BundleInvalid, OutputInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.prefix import Prefix, compute_prefix, open_prefix
 from rubricrm.runtime.session import Session
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+PREFIX = "prefix.rubric.float32.safetensors"
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 
 TOKEN_IDS = list(range(5, 45))
@@ -58,7 +61,8 @@ def runs(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def kept_file(cache: Path, bundle: Bundle) -> Path:
-    return cache / bundle.manifest_sha256 / "prefix.safetensors"
+    (directory,) = (cache / bundle.manifest_sha256).iterdir()
+    return directory / f"prefix.rubric.{bundle.manifest.graph.kv_type}.safetensors"
 
 
 def test_a_prefix_is_computed_once_and_then_restored(
@@ -71,7 +75,7 @@ def test_a_prefix_is_computed_once_and_then_restored(
     assert computed.token_ids == restored.token_ids == tuple(TOKEN_IDS)
     assert computed.positions.shape == (2, 2, 1, 2, len(TOKEN_IDS), 32)
     assert (computed.positions == restored.positions).all()
-    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == ["prefix.safetensors"]
+    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == [PREFIX]
     assert not caplog.records
 
 
@@ -101,7 +105,7 @@ def test_a_bundles_own_prefix_is_neither_computed_nor_cached(tiny_bundle: Path, 
 
 def test_a_bundles_own_prefix_is_what_its_graph_computes(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
-    ids = [int(n) for n in metadata(tiny_bundle / "prefix.safetensors")["token_ids"].split(",")]
+    ids = [int(n) for n in metadata(tiny_bundle / PREFIX)["token_ids"].split(",")]
     session = Session(bundle, threads=1)
     stored = open_prefix(bundle, session, ids)
     np.testing.assert_allclose(stored.positions, compute_prefix(session, ids).positions, atol=1e-4)
@@ -197,7 +201,7 @@ def test_a_directory_in_place_of_the_kept_file_costs_a_warning(
     directory(kept_file(cache, bundle))
     assert (open_prefix(bundle, session, TOKEN_IDS).positions == first.positions).all()
     assert "could not be kept" in caplog.text
-    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == ["prefix.safetensors"]
+    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == [PREFIX]
 
 
 @pytest.mark.parametrize("cache_name", ["file", "file/below", "x" * 300], ids=["file", "below-a-file", "too-long"])
@@ -213,8 +217,9 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / cache_name))
     prefix = open_prefix(bundle, session, TOKEN_IDS)
     assert prefix.token_ids == tuple(TOKEN_IDS)
-    assert "could not be kept" in caplog.text
-    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "nothing is kept between runs" in record.getMessage()
 
 
 def test_a_full_disk_leaves_no_file_behind(
@@ -226,6 +231,7 @@ def test_a_full_disk_leaves_no_file_behind(
     monkeypatch.setattr(Path, "replace", refuse)
     open_prefix(bundle, session, TOKEN_IDS)
     assert "No space left on device" in caplog.text
+    assert "writing" not in caplog.text
     assert list(kept_file(cache, bundle).parent.iterdir()) == []
 
 
@@ -233,10 +239,10 @@ def test_a_full_disk_leaves_no_file_behind(
 def test_a_damaged_file_of_the_bundle_itself_is_an_error(
     bundle_copy: Path, edit_manifest: EditManifest, damage: Callable[[Path], None]
 ) -> None:
-    path = bundle_copy / "prefix.safetensors"
+    path = bundle_copy / PREFIX
     damage(path)
-    edit_manifest(lambda document: document["files"]["prefix.safetensors"].update(size=path.stat().st_size))
-    with pytest.raises(BundleInvalid, match=r"prefix.safetensors: .*Export the bundle again"):
+    edit_manifest(lambda document: document["files"][PREFIX].update(size=path.stat().st_size))
+    with pytest.raises(BundleInvalid, match=rf"{PREFIX}: .*Export the bundle again"):
         RubricModel.open(bundle_copy, threads=1)
 
 
@@ -251,7 +257,7 @@ def test_several_may_open_a_bundle_for_the_first_time_at_once(
         texts = set(pool.map(open_and_generate, range(8)))
     assert len(texts) == 1
     assert not caplog.records
-    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == ["prefix.safetensors"]
+    assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == [PREFIX]
 
 
 def test_texts_with_a_kept_a_computed_and_a_bundled_prefix_are_equal(
@@ -281,12 +287,15 @@ def test_a_prefix_of_int8_is_kept_in_int8(int8_bundle: Path, cache: Path) -> Non
 def test_a_bundle_of_int8_may_bring_its_prefix(int8_bundle: Path, edit_manifest: EditManifest, cache: Path) -> None:
     with RubricModel.open(int8_bundle, threads=1) as model:
         expected = model.generate("Write a haiku.", max_new_tokens=12).text
-    (kept,) = cache.rglob("prefix.safetensors")
-    own = Path(shutil.copy(kept, int8_bundle / "prefix.safetensors"))
+    (kept,) = cache.rglob("prefix.rubric.int8.safetensors")
+    own = Path(shutil.copy(kept, int8_bundle / kept.name))
     facts = {"size": own.stat().st_size, "sha256": hashlib.sha256(own.read_bytes()).hexdigest()}
-    edit_manifest(
-        lambda document: (document["prefix"].update(file=own.name), document["files"].update({own.name: facts}))
-    )
+
+    def bring(document: dict[str, Any]) -> None:
+        document["prompts"]["rubric"]["prefix"]["files"]["int8"] = own.name
+        document["files"][own.name] = facts
+
+    edit_manifest(bring)
     shutil.rmtree(cache)
     with RubricModel.open(int8_bundle, threads=1, verify=True) as model:
         assert model.generate("Write a haiku.", max_new_tokens=12).text == expected
@@ -305,6 +314,68 @@ def test_another_bundle_has_another_place_in_the_cache(
     assert len(list(cache.iterdir())) == 2
 
 
+def test_the_place_in_the_cache_names_device_runtime_and_type(
+    bundle: Bundle, session: Session, int8_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another device, version or type of the KV cache computed is another's."""
+    open_prefix(bundle, session, TOKEN_IDS)
+    assert kept_file(cache, bundle).parent.name == (
+        f"cpu-model.onnx-float32-onnxruntime-{onnxruntime.__version__}-{platform.machine()}"
+    )
+    monkeypatch.setattr(onnxruntime, "__version__", "9.9.9")
+    other = Session(bundle, threads=1)
+    assert other.cache_key.startswith("cpu-model.onnx-float32-onnxruntime-9.9.9-")
+    other.close()
+    narrow = Session(Bundle.open(int8_bundle), threads=1)
+    assert narrow.cache_key.startswith("cpu-model.onnx-int8-")
+    narrow.close()
+
+
+# ---- numbers that are none ----
+
+
+@pytest.mark.parametrize("kind", ["float", "int8"])
+def test_a_prefix_that_is_not_finite_is_not_kept(
+    request: pytest.FixtureRequest, poison: Callable[[Path, str], None], cache: Path, kind: str
+) -> None:
+    path = request.getfixturevalue("int8_bundle" if kind == "int8" else "bundle_without_prefix")
+    poison(path, "model.layers.0.mlp.down_proj.weight" if kind == "int8" else "model.layers.0.self_attn.v_proj.weight")
+    with pytest.raises(OutputInvalid, match="not finite"):
+        RubricModel.open(path, threads=1)
+    assert [file for file in cache.rglob("*") if file.is_file()] == []
+
+
+def test_the_last_layers_keys_are_looked_at_too(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One NaN anywhere, though all logits were numbers."""
+    new_slot = session.new_slot
+
+    def poisoned(num_positions: int) -> Any:
+        slot = new_slot(num_positions)
+        positions = slot.cache.positions
+
+        def with_nan(length: int) -> Any:
+            found = positions(length)
+            found[1, 1, 0, 1, 3, 7] = np.nan
+            return found
+
+        monkeypatch.setattr(slot.cache, "positions", with_nan)
+        return slot
+
+    monkeypatch.setattr(session, "new_slot", poisoned)
+    with pytest.raises(OutputInvalid, match="the prefix: 1 of 10240 keys and values are not finite"):
+        compute_prefix(session, TOKEN_IDS)
+
+
+def test_a_bundles_own_prefix_must_be_finite(bundle_copy: Path, edit_manifest: EditManifest) -> None:
+    path = bundle_copy / PREFIX
+    tensors = load_file(path)
+    tensors["past_key_values.1.value"][0, 1, 5, 3] = np.inf
+    save_file(tensors, path, metadata=metadata(path))
+    edit_manifest(lambda document: document["files"][PREFIX].update(size=path.stat().st_size))
+    with pytest.raises(BundleInvalid, match=rf"{PREFIX}: 1 of its keys and values are not finite"):
+        RubricModel.open(bundle_copy, threads=1)
+
+
 def test_a_prefix_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = Prefix((1, 2), np.ones((1, 2, 1, 1, 2, 4), np.float32))
 
@@ -313,5 +384,5 @@ def test_a_prefix_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        prefix.save(tmp_path / "prefix.safetensors")
+        prefix.save(tmp_path / PREFIX)
     assert list(tmp_path.iterdir()) == []

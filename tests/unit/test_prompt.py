@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.errors import OptionInvalid, RequestInvalid
+from rubricrm.errors import BundleInvalid, OptionInvalid, RequestInvalid
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.manifest import REQUEST_FIELD, ChatFacts, PromptFacts, RoleFacts
+from rubricrm.runtime.manifest import REQUEST_FIELD, ChatFacts, PrefixFacts, PromptFacts, RoleFacts
 from rubricrm.runtime.prompt import Prompt, check_text, common_prefix
 from rubricrm.runtime.tokenizer import Tokenizer
-from rubricrm_export.checkpoint.prompt_source import read_chat
+from rubricrm_export.checkpoint.chat_pieces import read_chat
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 QWEN3 = SHARED / "qwen3-tokenizer" / "tokenizer.json"
@@ -35,22 +35,27 @@ def facts(tiny_bundle: Path) -> PromptFacts:
 
 
 @pytest.fixture(scope="module")
+def chat(tiny_bundle: Path) -> ChatFacts:
+    return Bundle.open(tiny_bundle).manifest.chat
+
+
+@pytest.fixture(scope="module")
 def tokenizer(tiny_bundle: Path) -> Tokenizer:
     return Tokenizer.from_file(tiny_bundle / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")
-def prompt(facts: PromptFacts, tokenizer: Tokenizer) -> Prompt:
-    return Prompt(facts, tokenizer)
+def prompt(facts: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer) -> Prompt:
+    return Prompt(facts, chat, tokenizer)
 
 
 @pytest.fixture
-def change_prompt(facts: PromptFacts, tokenizer: Tokenizer) -> ChangePrompt:
+def change_prompt(facts: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer) -> ChangePrompt:
     """Return a function that makes a prompt with another template, or with other parts of the chat template."""
 
-    def change(template: str = facts.template, **chat: Any) -> Prompt:
-        changed = dataclasses.replace(facts, template=template, chat=dataclasses.replace(facts.chat, **chat))
-        return Prompt(changed, tokenizer)
+    def change(template: str = facts.template, **pieces: Any) -> Prompt:
+        changed = dataclasses.replace(facts, template=template)
+        return Prompt(changed, dataclasses.replace(chat, **pieces), tokenizer)
 
     return change
 
@@ -68,9 +73,8 @@ def message(role: str, content: str) -> Mapping[str, str]:
 
 
 def test_a_request_stands_in_the_template_inside_the_chat_wrapper(
-    prompt: Prompt, tokenizer: Tokenizer, facts: PromptFacts
+    prompt: Prompt, tokenizer: Tokenizer, facts: PromptFacts, chat: ChatFacts
 ) -> None:
-    chat = facts.chat
     rubric_prompt = facts.template.replace(REQUEST_FIELD, REQUEST)
     expected = f"{chat.opening}{chat.user.before}{rubric_prompt}{chat.user.after}{chat.generation}"
     ids = prompt.encode_request(REQUEST)
@@ -161,7 +165,7 @@ def test_every_prompt_begins_with_the_fixed_prefix(prompt: Prompt, request_text:
 
 
 def test_the_manifest_tells_the_length_of_the_prefix(prompt: Prompt, tiny_bundle: Path) -> None:
-    assert len(prompt.fixed_prefix()) == Bundle.open(tiny_bundle).manifest.prefix.num_tokens
+    assert len(prompt.fixed_prefix()) == Bundle.open(tiny_bundle).manifest.prompt.prefix.num_tokens
 
 
 def test_the_fixed_prefix_ends_before_what_the_request_can_change(change_prompt: ChangePrompt) -> None:
@@ -276,7 +280,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Prompt, Tokeniz
     digest = hashlib.sha256(template.encode()).hexdigest()
     tokenizer = Tokenizer.from_file(QWEN3)
     chat = read_chat(checkpoint, None, tokenizer.added_tokens)
-    return Prompt(PromptFacts(template, digest, "rubric_v2.txt", chat, (151645, 151643)), tokenizer), tokenizer
+    fields, ids = {"request": "{prompt}"}, (151645, 151643)
+    facts = PromptFacts(fields, template, digest, "rubric_v2.txt", ids, PrefixFacts(0, {}))
+    return Prompt(facts, chat, tokenizer), tokenizer
 
 
 @needs_shared
@@ -322,4 +328,10 @@ def test_no_added_token_of_the_published_tokenizer_can_be_typed(published: tuple
 
 def test_roles_that_are_none_are_not_needed_for_a_request(tokenizer: Tokenizer, facts: PromptFacts) -> None:
     chat = ChatFacts("", None, RoleFacts("<|im_start|>", "<|im_end|>"), None, "")
-    assert text_of(tokenizer, Prompt(dataclasses.replace(facts, chat=chat), tokenizer).encode_request("Hi"))
+    assert text_of(tokenizer, Prompt(facts, chat, tokenizer).encode_request("Hi"))
+
+
+def test_a_prompt_with_other_fields_is_refused(tokenizer: Tokenizer, facts: PromptFacts, chat: ChatFacts) -> None:
+    other = dataclasses.replace(facts, fields={"question": "{prompt}"})
+    with pytest.raises(BundleInvalid, match="are question, expected request alone"):
+        Prompt(other, chat, tokenizer)

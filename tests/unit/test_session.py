@@ -15,19 +15,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from rubricrm import RubricModel
-from rubricrm.errors import ModelClosed, OptionInvalid, RubricrmError, RuntimeFailed, RuntimeMissing
+from rubricrm.errors import ModelClosed, OptionInvalid, OutputInvalid, RubricrmError, RuntimeFailed, RuntimeMissing
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.graph import RECORD_ASSIGNMENT, open_graph, runtime_facts
 from rubricrm.runtime.kv_cache import STORAGE_TYPES, KVCache
 from rubricrm.runtime.manifest import ModelFacts
-from rubricrm.runtime.session import (
-    _ELEMENT_TYPES,
-    _RECORD_ASSIGNMENT,
-    Session,
-    Slot,
-    _misplaced_operators,
-    open_graph,
-    runtime_facts,
-)
+from rubricrm.runtime.providers import misplaced_operators
+from rubricrm.runtime.session import _ELEMENT_TYPES, Session, Slot
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
@@ -70,7 +64,7 @@ def test_the_threads_default_to_the_usable_cores(bundle: Bundle, monkeypatch: py
 
 
 def test_a_bundle_for_another_device_is_refused(edit_manifest: EditManifest) -> None:
-    path = edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    path = edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
     with pytest.raises(OptionInvalid, match="was exported for cuda, cannot run on cpu. Export with --target cpu"):
         RubricModel.open(path, device="cpu")
 
@@ -79,8 +73,8 @@ def test_the_device_defaults_to_the_bundles_target(bundle: Bundle, edit_manifest
     session = Session(bundle, threads=1)
     assert session.device == "cpu"
     session.close()
-    path = edit_manifest(lambda document: document["graph"].update(target="cuda"))
-    with pytest.raises(RuntimeMissing, match="device cuda cannot be used: .*pip install 'rubricrm\\[gpu\\]'"):
+    path = edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
+    with pytest.raises(RuntimeMissing, match="device cuda cannot be used: .*pip install .*\\[gpu\\]'"):
         RubricModel.open(path)
 
 
@@ -89,7 +83,7 @@ def test_a_provider_that_onnx_runtime_left_out_is_missing(bundle: Bundle, monkey
         assert providers == ["CUDAExecutionProvider"]
         return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
 
-    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.providers.cuda_problem", lambda _: None)
     monkeypatch.setattr("onnxruntime.InferenceSession", open_on_the_cpu)
     with pytest.raises(
         RuntimeMissing, match="did not load CUDAExecutionProvider and would run on CPUExecutionProvider"
@@ -114,7 +108,7 @@ def test_heavy_operators_without_a_kernel_on_the_device_are_named(
             assigned("CPUExecutionProvider", ("", "Gather"), *(("com.microsoft", name) for name in misplaced)),
         ],
     )
-    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.providers.cuda_problem", lambda _: None)
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: graph)
     if not misplaced:
         assert open_graph(bundle.file("model.onnx"), threads=1, device="cuda") is graph
@@ -125,17 +119,17 @@ def test_heavy_operators_without_a_kernel_on_the_device_are_named(
 
 def test_what_a_graph_runs_on_is_recorded_by_the_installed_runtime(bundle: Bundle) -> None:
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+    options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     path = str(bundle.file("model.onnx"))
     graph = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    assert _misplaced_operators(graph, "CPUExecutionProvider") == []
-    assert "GroupQueryAttention" in _misplaced_operators(graph, "CUDAExecutionProvider")
+    assert misplaced_operators(graph, "CPUExecutionProvider") == []
+    assert "GroupQueryAttention" in misplaced_operators(graph, "CUDAExecutionProvider")
 
 
 def test_nothing_falls_back_to_the_cpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rubricrm.runtime.cuda.cuda_problem", lambda _: None)
+    monkeypatch.setattr("rubricrm.runtime.providers.cuda_problem", lambda _: None)
     with pytest.raises((RuntimeMissing, RuntimeFailed)), pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
     assert capfd.readouterr().out == ""
@@ -159,7 +153,7 @@ CONTRADICTIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     "wider-heads": lambda document: document["model"].update(head_dim=64),
     "smaller-vocabulary": lambda document: document["model"].update(vocab_size=265),
     "larger-vocabulary": lambda document: document["model"].update(vocab_size=300),
-    "other-cache-type": lambda document: document["graph"].update(kv_type="float16"),
+    "other-cache-type": lambda document: document["graphs"][0].update(kv_type="float16"),
     "longer-context": lambda document: document["model"].update(context_length=4096),
 }
 
@@ -218,7 +212,7 @@ def test_an_int8_cache_holds_rounded_keys_and_values(
     positions = exact.cache.positions(len(TOKEN_IDS))
     scale = np.full(size, np.abs(positions).max() / 127, np.float32)
     facts = dataclasses.replace(bundle.manifest.graph, kv_type="int8")
-    narrow = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graph=facts))
+    narrow = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graphs=(facts,)))
     rounded = Session(narrow, threads=1, graph=int8_graph(bundle.file("model.onnx"), scale))
     slot = rounded.new_slot(100)
     logits = rounded.run(slot, TOKEN_IDS, 30)
@@ -257,14 +251,14 @@ def device_bundle(request: pytest.FixtureRequest, edit_manifest: EditManifest) -
     """A bundle for cuda, where cuda is the CPU by the way of a device."""
     request.getfixturevalue("device_in_host_memory")
     request.getfixturevalue("int8_bundle" if request.param == "int8" else "bundle_without_prefix")
-    return edit_manifest(lambda document: document["graph"].update(target="cuda"))
+    return edit_manifest(lambda document: document["graphs"][0].update(target="cuda"))
 
 
 def host_bundle(path: Path) -> Bundle:
     """The same bundle, for the CPU."""
     bundle = Bundle.open(path)
     facts = dataclasses.replace(bundle.manifest.graph, target="cpu")
-    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graph=facts))
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graphs=(facts,)))
 
 
 def test_a_device_computes_what_the_host_computes(device_bundle: Path) -> None:
@@ -363,7 +357,7 @@ def test_the_numbers_of_element_types_are_onnxs() -> None:
 def test_a_missing_runtime_names_both_extras(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for use in (lambda: Session(bundle), runtime_facts):
-        with pytest.raises(RuntimeMissing, match=r"pip install 'rubricrm\[cpu\]', or 'rubricrm\[gpu\]' for a CUDA GPU"):
+        with pytest.raises(RuntimeMissing, match=r"pip install .*\[cpu\]'; for a CUDA GPU with the extra gpu"):
             use()
 
 
@@ -372,7 +366,7 @@ def test_the_runtime_tells_its_version_and_providers() -> None:
     assert facts["onnxruntime"].count(".") >= 2
     assert "CPUExecutionProvider" in facts["providers"]
     assert facts["devices"]["cpu"] == "ready"
-    assert "rubricrm[gpu]" in facts["devices"]["cuda"]
+    assert "[gpu]'" in facts["devices"]["cuda"]
 
 
 def test_logits_are_rows_of_the_whole_vocabulary(session: Session) -> None:
@@ -474,3 +468,140 @@ def test_onnx_runtime_reports_to_nobody_unless_the_user_wants_it(bundle: Bundle)
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     assert telemetry_setting(bundle, environment) == "1"
     assert telemetry_setting(bundle, environment | {"ORT_DISABLE_TELEMETRY": "0"}) == "0"
+
+
+# ---- what a run is asked for ----
+
+
+@pytest.mark.parametrize("max_rows", [0, -1, True, 1.5, "2", 10**9], ids=repr)
+def test_rows_out_of_range_are_refused(bundle: Bundle, max_rows: Any) -> None:
+    with pytest.raises(OptionInvalid, match=f"max_rows must be an integer from 1 to 1048576, got {max_rows!r}"):
+        Session(bundle, threads=1, max_rows=max_rows)
+
+
+@pytest.mark.parametrize("count", [257, 300, 1000])
+def test_more_tokens_than_a_run_takes_are_a_typed_error(session: Session, count: int) -> None:
+    slot = session.new_slot(2000)
+    message = f"{count} tokens in one run, expected at most 256. Run them in parts, or open .* larger max_rows"
+    with pytest.raises(RuntimeFailed, match=message):
+        session.run(slot, [9] * count)
+    assert slot.cache.length == 0
+    assert np.isfinite(session.run(slot, [9] * 256)).all()
+
+
+@pytest.mark.parametrize("token", [-1, 272, 10**9, 2**70])
+def test_an_id_that_is_none_is_a_typed_error(session: Session, token: int) -> None:
+    with pytest.raises(RuntimeFailed, match=f"token {token}, expected ids from 0 to 271"):
+        session.run(session.new_slot(100), [5, token])
+
+
+# ---- numbers that are none ----
+
+MATRIX = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 1}, {"temperature": 1.0, "top_p": 0.9}], ids=str)
+def test_a_weight_that_is_no_number_gives_an_error_and_no_text(
+    bundle_copy: Path, poison: Callable[[Path, str], None], options: dict[str, Any]
+) -> None:
+    poison(bundle_copy, MATRIX)
+    with RubricModel.open(bundle_copy, threads=1) as model, pytest.raises(OutputInvalid) as caught:
+        model.generate("Write a haiku.", max_new_tokens=8, **options)
+    text = str(caught.value)
+    assert text.startswith(
+        f"OUTPUT_INVALID: running {bundle_copy}: 272 of 272 logits are not finite (the first is nan)"
+    )
+    assert " after token " in text
+    assert "inspect --verify" in text
+
+
+def changing(
+    session: Session, monkeypatch: pytest.MonkeyPatch, change: Callable[[NDArray[np.float32]], object]
+) -> None:
+    """Let the graph compute other logits."""
+    read = session._read_logits
+
+    def changed(logits: Any) -> NDArray[np.float32]:
+        found = read(logits)
+        change(found)
+        return found
+
+    monkeypatch.setattr(session, "_read_logits", changed)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("column", [0, 100, 260])
+def test_one_logit_that_is_no_number_is_named_with_its_token(
+    session: Session, monkeypatch: pytest.MonkeyPatch, value: float, column: int
+) -> None:
+    slot = session.new_slot(100)
+    session.run(slot, TOKEN_IDS[:10])
+    changing(session, monkeypatch, lambda logits: logits.__setitem__((1, column), value))
+    with pytest.raises(OutputInvalid, match=rf"1 of 272 .* is {value}\) after token {TOKEN_IDS[13]} at position 13,"):
+        session.run(slot, TOKEN_IDS[10:15], 3)
+    assert slot.cache.length == 0
+    assert not slot.cache.positions(100).any()
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan, np.inf], ids=str)
+def test_padding_after_the_real_tokens_may_be_ruled_out(
+    session: Session, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """Minus infinity adds nothing to a sum over all tokens; the others would be its result."""
+    changing(session, monkeypatch, lambda logits: logits.__setitem__((-1, 261), value))
+    if value == -np.inf:
+        assert session.run(session.new_slot(100), TOKEN_IDS)[0, 261] == -np.inf
+        return
+    with pytest.raises(OutputInvalid, match=f"the first is {value}"):
+        session.run(session.new_slot(100), TOKEN_IDS)
+
+
+def test_a_slot_is_of_use_again_after_numbers_that_were_none(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(bundle, threads=1)
+    slot = session.new_slot(100)
+    expected = session.run(slot, TOKEN_IDS)
+    with monkeypatch.context() as patch:
+        changing(session, patch, lambda logits: logits.fill(np.nan))
+        with pytest.raises(OutputInvalid):
+            session.run(slot, [9])
+    assert (session.run(slot, TOKEN_IDS) == expected).all()
+    session.close()
+
+
+# ---- paths ----
+
+NAMES = {"not-ascii": "größe \u4e2d".encode(), "no-utf8": b"bad\xff\xfename", "both": b"gr\xc3\xb6\xff"}
+GENERATE = """
+import os, sys
+from pathlib import Path
+from rubricrm import RubricModel
+with RubricModel.open(Path(os.fsdecode(bytes.fromhex(sys.argv[1]))), threads=1, verify=True) as model:
+    print(model.generate("Write a haiku.", max_new_tokens=12).text.encode().hex())
+"""
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=["", "C"])
+def test_a_bundle_may_lie_under_any_name(
+    bundle_without_prefix: Path, tmp_path: Path, name: bytes, locale: dict[str, str]
+) -> None:
+    with RubricModel.open(bundle_without_prefix, threads=1) as model:
+        expected = model.generate("Write a haiku.", max_new_tokens=12).text
+    path = os.fsencode(tmp_path) + b"/" + name
+    bundle_without_prefix.rename(os.fsdecode(path))
+    environment = os.environ | locale | {"RUBRICRM_CACHE": os.fsdecode(path + b"-cache")}
+    command = [sys.executable, "-c", GENERATE, path.hex()]
+    for _ in range(2):  # the second one reads the prefix that the first one kept
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert bytes.fromhex(done.stdout).decode() == expected
+        assert done.stderr == ""
+
+
+def test_a_damaged_graph_under_any_name_is_a_typed_error(bundle_copy: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff"))
+    bundle_copy.rename(path)
+    graph = path / "model.onnx"
+    graph.write_bytes(b"x" * graph.stat().st_size)
+    with pytest.raises(RuntimeFailed, match=r"opening .*model.onnx with onnxruntime"):
+        RubricModel.open(path, threads=1)

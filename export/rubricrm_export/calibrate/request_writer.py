@@ -25,7 +25,7 @@ class RequestWriter:
         """Open it. Arguments and errors as `Session`."""
         facts = bundle.manifest
         self.tokenizer = Tokenizer.from_file(bundle.file(facts.tokenizer.file))
-        self._prompt = Prompt(facts.prompt, self.tokenizer)
+        self._prompt = Prompt(facts.prompt, facts.chat, self.tokenizer)
         self.prefix = self._prompt.fixed_prefix()
         session = Session(bundle, device=device, threads=threads)
         self._engine = Engine(session, facts, compute_prefix(session, self.prefix) if self.prefix else None)

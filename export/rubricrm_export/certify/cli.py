@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 from rubricrm.runtime.whole_file import write_whole
 
@@ -84,9 +85,7 @@ def _certificate(
         from rubricrm_export.certify.answers import BundleAnswerer
         from rubricrm_export.certify.environment import environment
     except ImportError as error:
-        raise DependencyMissing(
-            f"certifying needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
-        ) from error
+        raise missing_package("certifying", error, "cpu", "export") from error
     given = {"shared_tokens": min_tokens, "agreement": min_rubrics}
     limits = certification.Limits(**{name: value for name, value in given.items() if value is not None})
     bundle = Bundle.open(reference)

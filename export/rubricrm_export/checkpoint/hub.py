@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.runtime.installation import install_command
 
+from rubricrm_export.checkpoint.directory import refuse_foreign_files
 from rubricrm_export.checkpoint.files import COMPANIONS, CONFIG, WEIGHTS_INDEX
 from rubricrm_export.errors import CheckpointInvalid
 
@@ -75,16 +77,34 @@ def _download(repo: str, revision: str | None) -> ResolvedCheckpoint:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise DependencyMissing(
-            f"{repo}: no such directory; to download a model of this name, huggingface_hub is needed. Run: "
-            "pip install 'rubricrm[hub]'"
+            f"{repo}: no such directory; to download a model of this name, huggingface_hub is needed. Install it: "
+            f"{install_command('hub')}."
         ) from error
     try:
         path = Path(snapshot_download(repo, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
     except Exception as error:  # besides its own errors, the client lets those of its HTTP library pass
         raise CheckpointInvalid(_explain(error, repo, revision)) from error
     if not path.is_dir():
+        _refuse_foreign_repository(repo, revision)
         raise CheckpointInvalid(f"{repo}: the repository holds no file of a checkpoint. Check the name.")
+    if not any(path.glob("*.safetensors")):
+        _refuse_foreign_repository(repo, revision)
     return ResolvedCheckpoint(path, repo, path.name)  # the cache names a snapshot by its commit
+
+
+def _refuse_foreign_repository(repo: str, revision: str | None) -> None:
+    """Look at what was not downloaded: weights in GGUF, shards of a training run.
+
+    Raises:
+        CheckpointInvalid: The repository is known to be something else.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        names = HfApi().list_repo_files(repo, revision=revision)
+    except Exception:  # the cache served the download, and the hub cannot be reached: the directory is judged as it is
+        return
+    refuse_foreign_files(names, repo)
 
 
 def _explain(error: Exception, repo: str, revision: str | None) -> str:

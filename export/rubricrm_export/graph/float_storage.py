@@ -23,13 +23,11 @@ class FloatStorage(TableStorage):
     Attributes:
         checkpoint: Must stay as it is until the graph is written.
         stored: Element type of the weights in the file.
-        must_be_finite: Whether a weight that is no number is an error.
         is_standard: Whether products are written in standard ONNX: a runtime fuses the two nodes.
     """
 
     checkpoint: Checkpoint
     stored: ir.DataType
-    must_be_finite: bool = False
     is_standard: bool = False
 
     def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
@@ -50,7 +48,7 @@ class FloatStorage(TableStorage):
 
     def _parameter(self, b: GraphBuilder, weight: str) -> ir.Value:
         tensor = self.checkpoint.tensor(weight)
-        return b.parameter(StreamedTensor(tensor, self.stored, must_be_finite=self.must_be_finite))
+        return b.parameter(StreamedTensor(tensor, self.stored))
 
     def _cast(self, b: GraphBuilder, value: ir.Value, name: str) -> ir.Value:
         return value if self.stored == b.computed else b.op("Cast", [value], f"{name}/Cast", to=b.computed)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from rubricrm.runtime.manifest import FLOAT_WEIGHTS
+from rubricrm.runtime.path_text import utf8_path
 
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import ExportFailed
-from rubricrm_export.graph.builder import DecoderBuilder, MatrixStorage, TableStorage
+from rubricrm_export.graph import onnxruntime_form, standard_form
+from rubricrm_export.graph.builder import CONTRIB, DecoderBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.data_file import save_graph
 from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.graph.decoder_form import DecoderForm
@@ -35,6 +39,8 @@ TYPE_NAMES = {
 }
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
+# Operator domains of the graphs by how their KV cache grows, with their versions, as a manifest names them.
+DOMAINS = {"shared": {"ai.onnx": onnxruntime_form.OPSET, CONTRIB: 1}, "scatter": {"ai.onnx": standard_form.OPSET}}
 _KV_TYPES = {"int8": ir.DataType.INT8, "int8-tensor": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 
 
@@ -59,7 +65,6 @@ def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, 
     floats = FloatStorage(
         checkpoint,
         FLOAT_TYPES[scheme.float_weights],
-        must_be_finite=scheme.is_quantized,
         is_standard=is_standard,
     )
     projections: MatrixStorage = floats if scheme.weights in FLOAT_WEIGHTS else projection_storage(scheme, weights)
@@ -98,9 +103,24 @@ def write_graph(
     except ir.serde.SerdeError as error:  # around whatever a small weight's conversion raised
         raise _root_cause(error) from error
     try:
-        onnx.checker.check_model(directory / GRAPH_FILE)
+        with _utf8_directory(directory) as readable:
+            onnx.checker.check_model(readable / GRAPH_FILE)
     except onnx.checker.ValidationError as error:
         raise ExportFailed(f"the graph does not pass the ONNX checker: {error}. Please report this.") from error
+
+
+@contextmanager
+def _utf8_directory(directory: Path) -> Iterator[Path]:
+    """Yield a directory under a name in UTF-8, as the checker needs it: its own, or that of an open descriptor."""
+    name = utf8_path(directory)
+    if name is not None:
+        yield Path(name)
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -19,7 +19,8 @@ import onnx
 from numpy.typing import NDArray
 from rubricrm.runtime.bundle import Bundle
 
-from rubricrm_export.calibrate.float_model import GROUPS, INPUT_NORM, FloatModel, Group
+from rubricrm_export.calibrate.float_model import FloatModel
+from rubricrm_export.calibrate.layer_tensors import GROUPS, INPUT_NORM, Group
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.graph.block_storage import INT8_ACTIVATIONS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rubricrm.errors import DependencyMissing
+from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 
 from rubricrm_export.system.progress_bar import progress_bar
@@ -50,9 +50,7 @@ def _load() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Evalu
         from rubricrm_export.measure.evaluation import EvaluationJob, evaluate
         from rubricrm_export.measure.verdict import LossLimits
     except ImportError as error:
-        raise DependencyMissing(
-            f"evaluating needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
-        ) from error
+        raise missing_package("evaluating", error, "cpu", "export") from error
     return EvaluationJob, LossLimits, evaluate
 
 

@@ -187,7 +187,14 @@ def describe(model: Reference) -> dict[str, Any]:
         "manifest_sha256": model.manifest_sha256,
         "num_bytes": model.num_bytes,
         **asdict(facts.quantization),
+        "kv_cache": facts.graph.kv_type,
     }
+
+
+def _wording(bundle: Bundle) -> tuple[object, ...]:
+    """Return what decides the prompts of a bundle and the ends of its answers."""
+    prompt = bundle.manifest.prompt
+    return prompt.template, prompt.fields, prompt.stop_ids, bundle.manifest.chat
 
 
 def _device(job: EvaluationJob, bundle: Bundle) -> str:
@@ -201,7 +208,7 @@ def evaluation_text(job: EvaluationJob, bundle: Bundle) -> TokenText:
     tokenizer = Tokenizer.from_file(bundle.file(facts.tokenizer.file))
     if job.text is not None:
         return read_text(job.text, tokenizer, context, min_tokens=_MIN_TOKENS, max_tokens=MAX_TOKENS)
-    return held_out_text(Prompt(facts.prompt, tokenizer), tokenizer, context, max_tokens=MAX_TOKENS)
+    return held_out_text(Prompt(facts.prompt, facts.chat, tokenizer), tokenizer, context, max_tokens=MAX_TOKENS)
 
 
 def _reference_logits(job: EvaluationJob, reference: Reference, text: TokenText, report: Progress) -> LogitSource:
@@ -223,7 +230,7 @@ def _reason_without_rubrics(job: EvaluationJob, bundle: Bundle, reference: Refer
         return "not asked for"
     if isinstance(reference, Checkpoint):
         return "the reference is a checkpoint; a bundle of it can write rubrics"
-    if bundle.manifest.prompt != reference.manifest.prompt:
+    if _wording(bundle) != _wording(reference):
         return "the two have different prompts"
     return None
 

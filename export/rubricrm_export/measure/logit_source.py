@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rubricrm.errors import OutputInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.session import Session
@@ -86,17 +87,14 @@ class BundleLogits:
             for sequence in self._text.sequences:
                 slot.cache.rewind(len(self._text.prefix))
                 for ids in blocks(sequence):
-                    yield self._checked(session.run(slot, ids, rows=len(ids)))
-        finally:
-            session.close()
-
-    def _checked(self, logits: Logits) -> Logits:
-        if not np.isfinite(logits[:, : self._bundle.manifest.tokenizer.num_tokens]).all():
+                    yield session.run(slot, ids, rows=len(ids))
+        except OutputInvalid as error:
             raise QualityTooLow(
                 f"{self._bundle.path}: gives logits that are not finite on {self._text.name}, expected numbers. "
                 "Export it again, with wider types."
-            )
-        return logits
+            ) from error
+        finally:
+            session.close()
 
 
 class CheckpointLogits:

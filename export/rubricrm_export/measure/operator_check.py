@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from rubricrm.runtime.graph import open_graph
 from rubricrm.runtime.manifest import FLOAT_WEIGHTS
-from rubricrm.runtime.session import open_graph
 
 from rubricrm_export.errors import ExportFailed
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage, TableStorage

@@ -13,17 +13,16 @@ from pathlib import Path
 import onnx_ir as ir
 from rubricrm.runtime.bundle import Bundle, describe_file
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.manifest import Manifest
-from rubricrm.runtime.prefix import FILE_NAME as PREFIX_FILE
-from rubricrm.runtime.prefix import compute_prefix
+from rubricrm.runtime.manifest import RUBRIC, Manifest
+from rubricrm.runtime.prefix import compute_prefix, prefix_file
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
 
+from rubricrm_export.checkpoint.chat_template import CHAT_TEMPLATE_FILE
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import TOKENIZER, TOKENIZER_CONFIG, read_tokenizer_config
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
-from rubricrm_export.checkpoint.prompt_source import CHAT_TEMPLATE_FILE
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
 from rubricrm_export.graph.writer import GRAPH_FILE, write_graph
@@ -136,15 +135,17 @@ def copy_of(
 def add_prefix(bundle: Bundle, plan: ExportPlan) -> None:
     """Add the prefix of a small model."""
     manifest = bundle.manifest
-    if not plan.is_small or manifest.prefix.num_tokens == 0:
+    if not plan.is_small or manifest.prompt.prefix.num_tokens == 0:
         return
-    path = bundle.path / PREFIX_FILE
-    prompt = Prompt(manifest.prompt, Tokenizer.from_file(bundle.file(TOKENIZER)))
+    kv_type = manifest.graph.kv_type
+    name = prefix_file(RUBRIC, kv_type)
+    path = bundle.path / name
+    prompt = Prompt(manifest.prompt, manifest.chat, Tokenizer.from_file(bundle.file(TOKENIZER)))
     session = Session(bundle)
     compute_prefix(session, prompt.fixed_prefix()).save(path)
     session.close()
     # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
     shutil.copymode(bundle.path / GRAPH_FILE, path)
-    files = {**manifest.files, PREFIX_FILE: describe_file(path)}
-    prefix = replace(manifest.prefix, file=PREFIX_FILE)
-    write_manifest(bundle.path, replace(manifest, prefix=prefix, files=files))
+    files = {**manifest.files, name: describe_file(path)}
+    rubric = replace(manifest.prompt, prefix=replace(manifest.prompt.prefix, files={kv_type: name}))
+    write_manifest(bundle.path, replace(manifest, prompts={**manifest.prompts, RUBRIC: rubric}, files=files))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Protocol
 
 from rubricrm.errors import OptionInvalid, RubricrmError
 from rubricrm.runtime.bundle import file_sha256
-from rubricrm.runtime.machine import cache_directory, usable_cores
+from rubricrm.runtime.cache_directory import own_directory, warn_without_cache
+from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm.runtime.whole_file import write_whole
 
 from rubricrm_export.calibrate.calibrated_weights import calibrate
 from rubricrm_export.calibrate.float_model import FloatModel
@@ -101,7 +102,7 @@ def calibration_facts(job: CalibrationOptions, plan: ExportPlan, checkpoint: Che
         "tools": plan.manifest.provenance.tools,
         "file": _stamps(checkpoint),
         "calibration text": None if job.calibration == SELF else _text_sha256(Path(job.calibration)),
-        "prompt": asdict(plan.manifest.prompt),
+        "prompt": [asdict(plan.manifest.prompt), asdict(plan.manifest.chat)],
     }
 
 
@@ -128,27 +129,44 @@ def calibration_text(
         return read_text(Path(job.calibration), tokenizer, context, min_tokens=WINDOW, max_tokens=_FILE_TOKENS)
     weights, num_requests = (None, _NUM_REQUESTS) if checkpoint.is_small else ("int4", _NUM_REQUESTS_OF_LARGE)
     # What a model writes is the same for every export of it: it is kept in this machine's cache.
-    kept = cache_directory() / "calibration" / f"{_text_key(plan, checkpoint)}.json"
+    kept = None
     try:
-        return TokenText.from_json(kept.read_text("utf-8"))
-    except (OSError, ValueError):
-        pass
+        kept = own_directory("calibration") / f"{_text_key(plan, checkpoint)}.json"
+        if found := _kept_text(kept, plan, checkpoint):
+            return found
+    except OSError as error:
+        warn_without_cache(error)
     with copy_of(checkpoint, weights, job, job.output, "writer", on_progress) as bundle:
         report = partial(on_progress, "Writing text")
         text = self_text(bundle, num_requests=num_requests, threads=usable_cores(), on_progress=report)
+    if kept is not None:
+        try:
+            write_whole(kept, text.to_json())
+        except OSError as error:
+            logger.warning("the calibration text could not be kept (%s): the next export writes it again", error)
+    return text
+
+
+def _kept_text(path: Path, plan: ExportPlan, checkpoint: Checkpoint) -> TokenText | None:
+    """Return the text that another export left, None if there is none or it is not sound."""
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        writing = kept.with_name(f".{kept.name}.{os.getpid()}")
-        writing.write_text(text.to_json(), "utf-8")
-        writing.replace(kept)
-    except OSError as error:
-        logger.warning(
-            "the calibration text could not be kept in %s (%s): the next export writes it again", kept, error
-        )
+        text = TokenText.from_json(path.read_text("utf-8"))
+        text.require_fitting(plan.manifest.tokenizer.num_tokens, checkpoint.architecture.context_length)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("the calibration text is written again: %s is damaged (%s)", path, error)
+        return None
     return text
 
 
 def _text_key(plan: ExportPlan, checkpoint: Checkpoint) -> str:
     """Return a name for the text that a checkpoint writes with a prompt."""
-    facts = [_stamps(checkpoint), asdict(plan.manifest.prompt), plan.manifest.provenance.tools, builtin_requests()]
+    facts = [
+        _stamps(checkpoint),
+        asdict(plan.manifest.prompt),
+        asdict(plan.manifest.chat),
+        plan.manifest.provenance.tools,
+        builtin_requests(),
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

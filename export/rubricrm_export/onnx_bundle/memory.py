@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.machine import total_memory_bytes
 
 from rubricrm_export.checkpoint.architecture import Architecture
@@ -26,7 +27,7 @@ def check_memory(plan: ExportPlan, architecture: Architecture, *, is_measured: b
     needed, total = required_memory(plan, architecture, is_measured=is_measured), total_memory_bytes()
     if total is not None and needed > total:
         raise ExportFailed(
-            f"the export needs about {needed / 1e9:.1f} GB of memory, this process may use {total / 1e9:.1f} GB. "
+            f"the export needs about {byte_text(needed)} of memory, this process may use {byte_text(total)}. "
             f"Nothing was written. Export on a machine with more memory{_alternative(plan)}."
         )
 

@@ -19,11 +19,13 @@ from pathlib import Path
 import onnx_ir as ir
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.manifest import GraphFacts, ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
+from rubricrm.runtime.manifest import ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
+from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
 from rubricrm_export.checkpoint.config_keys import ConfigKeys
+from rubricrm_export.checkpoint.directory import require_checkpoint_directory
 from rubricrm_export.checkpoint.files import (
     CONFIG,
     GENERATION_CONFIG,
@@ -32,7 +34,6 @@ from rubricrm_export.checkpoint.files import (
     companion_files,
     read_json_object,
     read_weights,
-    require_checkpoint_directory,
 )
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint, resolve_checkpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field
@@ -42,9 +43,10 @@ from rubricrm_export.graph.writer import DATA_FILE, GRAPH_FILE
 from rubricrm_export.onnx_bundle.bundle_files import add_prefix, write_companions
 from rubricrm_export.onnx_bundle.plan import (
     ExportPlan,
+    graph_facts,
     make_manifest,
     model_name,
-    read_prompt_facts,
+    read_prompts,
     tool_versions,
 )
 from rubricrm_export.quantize.scheme import Scheme
@@ -90,7 +92,7 @@ class OptimumExport:
     @property
     def command(self) -> str:
         """The command line without its paths, for the provenance."""
-        return f"rubricrm export onnx {Path(self.source).name} --exporter optimum"
+        return f"rubricrm export onnx {printable_path(Path(self.source).name)} --exporter optimum"
 
 
 def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> Bundle:
@@ -109,6 +111,7 @@ def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> B
     check_space(job.output, 2 * _FLOAT_BYTES * _num_parameters(weights))
     program = _program(job.environment)
     report(0, 2)
+    weights.require_finite()
     with (
         scratch_directory(job.output, "optimum") as made,
         whole_directory(job.output, force=job.force) as directory,
@@ -159,14 +162,18 @@ def _write_graph(
     source = SourceFacts(resolved.repo, resolved.commit, checkpoint_digests(resolved.path, files))
     manifest = make_manifest(
         model,
-        GraphFacts(GRAPH_FILE, "cpu", "concatenate", "float32", "float32"),
-        QuantizationFacts("fp32", "none", "float32", "none"),
+        graph_facts("cpu", "concatenate", "float32", "float32", _domains(graph)),
+        QuantizationFacts("fp32", "none", "none"),
         tokenizer,
-        read_prompt_facts(resolved.path, config, generation_config, job, tokenizer),
+        *read_prompts(resolved.path, config, generation_config, job, tokenizer),
         ProvenanceFacts(source, tools, job.command),
     )
     save_graph(graph, directory / GRAPH_FILE, DATA_FILE, lambda _: None)
     return ExportPlan(manifest, Scheme.of("cpu", "fp32"), _FLOAT_BYTES * model.num_parameters)
+
+
+def _domains(graph: ir.Model) -> dict[str, int]:
+    return {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()}
 
 
 def _num_parameters(weights: Weights) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import TARGETS
+from rubricrm.runtime.path_text import printable_path
 
 from rubricrm_export.calibrate.token_text import SELF
 from rubricrm_export.measure.verdict import LossLimits, MaxKl
@@ -120,4 +121,4 @@ class OnnxExport:
         words += [f"--{name} {value}" for name, value in options.items() if value is not None]
         if self.symmetric is not None:
             words.append("--symmetric" if self.symmetric else "--asymmetric")
-        return " ".join(words)
+        return printable_path(" ".join(words))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,11 @@ from typing import Protocol
 from rubricrm._version import __version__
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import (
+    REQUEST,
     REQUEST_FIELD,
+    RUBRIC,
+    STANDARD_LAYOUT,
+    ChatFacts,
     GenerationFacts,
     GraphFacts,
     Manifest,
@@ -21,24 +26,30 @@ from rubricrm.runtime.manifest import (
     PromptFacts,
     ProvenanceFacts,
     QuantizationFacts,
+    RequiredFacts,
     SourceFacts,
     TokenizerFacts,
 )
+from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
+from rubricrm_export.checkpoint.chat_pieces import pieces
+from rubricrm_export.checkpoint.chat_template import ChatTemplate
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import TOKENIZER
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
-from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
+from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
-from rubricrm_export.graph.writer import FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
+from rubricrm_export.graph.writer import DATA_FILE, DOMAINS, FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
 from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES
+
+logger = logging.getLogger(__name__)
 
 MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v3, table 8)
 
@@ -96,7 +107,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
         )
     scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
     _require_divisible(scheme, checkpoint)
-    prompt = read_prompt_facts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
+    chat, prompt = read_prompts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
     graph = _graph_facts(scheme)
     model = ModelFacts(
         name=model_name(resolved),
@@ -112,15 +123,15 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
         vocab_size=architecture.vocab_size,
         context_length=architecture.context_length,
     )
-    quantization = QuantizationFacts(scheme.weights, scheme.activations, graph.kv_type, scheme.method)
+    quantization = QuantizationFacts(scheme.weights, scheme.activations, scheme.method)
     provenance = ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), tool_versions(), job.command)
-    manifest = make_manifest(model, graph, quantization, tokenizer, prompt, provenance)
+    manifest = make_manifest(model, graph, quantization, tokenizer, chat, prompt, provenance)
     return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
 
 
 def model_name(resolved: ResolvedCheckpoint) -> str:
     """Return the name of a checkpoint's model: its repository's, its card's or its directory's."""
-    return resolved.repo or read_card_field(resolved.path, "model_name") or resolved.path.resolve().name
+    return resolved.repo or read_card_field(resolved.path, "model_name") or printable_path(resolved.path.resolve().name)
 
 
 def make_manifest(
@@ -128,6 +139,7 @@ def make_manifest(
     graph: GraphFacts,
     quantization: QuantizationFacts,
     tokenizer: Tokenizer,
+    chat: ChatFacts,
     prompt: PromptFacts,
     provenance: ProvenanceFacts,
 ) -> Manifest:
@@ -136,13 +148,14 @@ def make_manifest(
     Raises:
         PromptTemplateInvalid: The template leaves no room for a request.
     """
+    num_fixed = _num_fixed(prompt, chat, tokenizer, model.context_length)
     return Manifest(
         model=model,
-        graph=graph,
+        graphs=(graph,),
         quantization=quantization,
         tokenizer=TokenizerFacts(TOKENIZER, tokenizer.num_tokens),
-        prompt=prompt,
-        prefix=PrefixFacts(_num_fixed(prompt, tokenizer, model.context_length), file=None),
+        chat=chat,
+        prompts={RUBRIC: replace(prompt, prefix=PrefixFacts(num_fixed, {}))},
         generation=GenerationFacts(min(MAX_NEW_TOKENS, model.context_length)),
         files={},
         provenance=provenance,
@@ -156,8 +169,7 @@ def make_twin(plan: ExportPlan) -> ExportPlan:
     """
     scheme = plan.scheme.on_cpu()
     graph = _graph_facts(scheme)
-    quantization = replace(plan.manifest.quantization, kv_cache=graph.kv_type)
-    return replace(plan, manifest=replace(plan.manifest, graph=graph, quantization=quantization), scheme=scheme)
+    return replace(plan, manifest=replace(plan.manifest, graphs=(graph,)), scheme=scheme)
 
 
 def _require_divisible(scheme: Scheme, checkpoint: Checkpoint) -> None:
@@ -177,12 +189,18 @@ def _require_divisible(scheme: Scheme, checkpoint: Checkpoint) -> None:
 
 def _graph_facts(scheme: Scheme) -> GraphFacts:
     kv_update = "scatter" if scheme.target == "tensorrt" else "shared"
-    types = TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)]
-    return GraphFacts(GRAPH_FILE, scheme.target, kv_update, *types)
+    compute_type, kv = TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)]
+    return graph_facts(scheme.target, kv_update, compute_type, kv, DOMAINS[kv_update])
 
 
-def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -> int:
-    num_fixed = len(Prompt(prompt, tokenizer).fixed_prefix())
+def graph_facts(target: str, kv_update: str, compute_type: str, kv: str, domains: Mapping[str, int]) -> GraphFacts:
+    """Return what a manifest says of a graph whose weights lie in the bundle's data file as its operators read them."""
+    required = RequiredFacts(domains, library=None)
+    return GraphFacts(GRAPH_FILE, DATA_FILE, STANDARD_LAYOUT, target, kv_update, kv, compute_type, required)
+
+
+def _num_fixed(prompt: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer, context_length: int) -> int:
+    num_fixed = len(Prompt(prompt, chat, tokenizer).fixed_prefix())
     if num_fixed >= context_length:
         raise PromptTemplateInvalid(
             f"{prompt.template_source}: {num_fixed} tokens stand before {REQUEST_FIELD}, the model's context holds "
@@ -191,13 +209,13 @@ def _num_fixed(prompt: PromptFacts, tokenizer: Tokenizer, context_length: int) -
     return num_fixed
 
 
-def read_prompt_facts(
+def read_prompts(
     path: Path,
     config: Mapping[str, object],
     generation_config: Mapping[str, object] | None,
     templates: Templates,
     tokenizer: Tokenizer,
-) -> PromptFacts:
+) -> tuple[ChatFacts, PromptFacts]:
     """Read the templates and the stop ids of a checkpoint's directory.
 
     Raises:
@@ -205,13 +223,25 @@ def read_prompt_facts(
         CheckpointInvalid: No stop id.
     """
     template, source = read_prompt_template(path, templates.prompt_template)
-    return PromptFacts(
+    chat_template = ChatTemplate.read(path, templates.chat_template)
+    chat = pieces(chat_template, tokenizer.added_tokens)
+    if chat.starts_in_thought:
+        logger.warning(
+            "%s: the model's turn begins with %r although thinking is switched off: what it writes starts inside a "
+            "thought, and only what follows the thought is read as a rubric. Pass --chat-template FILE with a template "
+            "that can switch thinking off",
+            chat_template.where,
+            chat.generation[-40:],
+        )
+    prompt = PromptFacts(
+        fields={REQUEST: REQUEST_FIELD},
         template=template,
         template_sha256=template_sha256(template),
         template_source=source,
-        chat=read_chat(path, templates.chat_template, tokenizer.added_tokens),
-        stop_ids=read_stop_ids(path, config, generation_config, tokenizer),
+        stop_ids=read_stop_ids(path, config, generation_config, tokenizer, chat_template),
+        prefix=PrefixFacts(0, {}),  # known when the sizes of the model are
     )
+    return chat, prompt
 
 
 def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
-from rubricrm.runtime.machine import cache_directory
+from rubricrm.runtime.cache_directory import cache_reason, own_directory, require_own
 
 from rubricrm_export.errors import ExportFailed
 
@@ -58,13 +58,23 @@ def program_of(environment: Path, program: str, requirements: Sequence[str]) -> 
 def own_program(program: str, requirements: Sequence[str]) -> Path:
     """Return a program of an environment in the cache directory, which is made if it is missing (gigabytes, once).
 
+    A program that another user may have put there is not run.
+
     Raises:
-        ExportFailed: The environment cannot be made.
+        ExportFailed: The environment cannot be made, or may be another user's.
         OptionInvalid: It was made, and has no such program.
     """
     name = f"{program}-{hashlib.sha256(' '.join(requirements).encode()).hexdigest()[:12]}"
-    environment = cache_directory() / "environments" / name
-    if not (environment / "bin" / program).is_file():
-        run_tool([sys.executable, "-m", "venv", str(environment)])
-        run_tool([str(environment / "bin" / "python"), "-m", "pip", "install", *requirements])
-    return program_of(environment, program, requirements)
+    try:
+        environment = own_directory("environments") / name
+        if not (environment / "bin" / program).is_file():
+            run_tool([sys.executable, "-m", "venv", str(environment)])
+            run_tool([str(environment / "bin" / "python"), "-m", "pip", "install", *requirements])
+        found = program_of(environment, program, requirements)
+        require_own(found)
+    except OSError as error:
+        raise ExportFailed(
+            f"{program} cannot be kept in the cache directory ({cache_reason(error)}). Set RUBRICRM_CACHE to a "
+            "directory of your own, or pass --environment with an environment that has it."
+        ) from error
+    return found

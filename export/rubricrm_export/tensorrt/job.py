@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.path_text import printable_path
 
 from rubricrm_export.calibrate.token_text import SELF
 from rubricrm_export.onnx_bundle.options import OnnxExport
@@ -137,4 +138,4 @@ class TensorRTExport:
             else Path(self.calibration).name,
         }
         words = [f"--{name} {value}" for name, value in options.items() if value is not None]
-        return " ".join(["rubricrm export tensorrt", Path(self.source).name, *words])
+        return printable_path(" ".join(["rubricrm export tensorrt", Path(self.source).name, *words]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rubricrm_export.calibrate.float_model import (
+from rubricrm_export.calibrate.layer_tensors import (
     DOWN_PROJ,
     GATE_PROJ,
     GROUPS,

@@ -86,7 +86,7 @@ class FloatStorage:
 
         def parts() -> Iterator[Array]:
             for name in linear.sources:
-                yield from StreamedTensor(self._checkpoint.tensor(name), self._type.ir, must_be_finite=True).parts()
+                yield from StreamedTensor(self._checkpoint.tensor(name), self._type.ir).parts()
 
         return [WeightTensor(f"{linear.prefix}.weight", self._type.stored, linear.shape, parts)]
 

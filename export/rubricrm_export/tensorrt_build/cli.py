@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.installation import missing_package
 
 from rubricrm_export.errors import CheckpointInvalid
+from rubricrm_export.system.collected_warnings import collected_warnings
 from rubricrm_export.system.progress_bar import progress_bar
 from rubricrm_export.system.termination import terminated_cleanly
 from rubricrm_export.tensorrt.vocabulary import DEVICES, HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
@@ -93,14 +95,13 @@ def _export(checkpoint: str | None, options: dict[str, Any], *, as_json: bool) -
         from rubricrm_export.tensorrt.job import TensorRTExport
         from rubricrm_export.tensorrt_build.export import export_tensorrt
     except ImportError as error:
-        raise DependencyMissing(
-            f"exporting needs {error.name}, which is not installed. Install it: pip install 'rubricrm[cpu,export]'."
-        ) from error
+        raise missing_package("exporting", error, "cpu", "export") from error
     job = TensorRTExport(source=str(checkpoint), **options)
-    with terminated_cleanly(), progress_bar() as on_progress:
+    with collected_warnings() as warnings, terminated_cleanly(), progress_bar() as on_progress:
         report = export_tensorrt(job, on_progress).report()
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        click.echo(json.dumps({**report, "warnings": warnings}, indent=2))
     else:
-        click.echo("\n".join(f"{key:21} {value}" for key, value in report.items()))
+        lines = [*report.items(), *(("warning", warning) for warning in warnings)]
+        click.echo("\n".join(f"{key:21} {value}" for key, value in lines))
         click.echo(f"{'next':21} on the GPU machine: {report['directory']}/build.sh (not run on a GPU)")

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.runtime.byte_size import byte_text
+from rubricrm.runtime.installation import install_command
 
 from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.system.gpu import Gpu, find_gpu
@@ -22,7 +24,7 @@ from rubricrm_export.tensorrt_lint.linter import require_sound
 
 VERSION = "1.2.1"
 _ENGINE = "rank0.engine"
-_TENSORRT_LLM = f"pip install --extra-index-url https://pypi.nvidia.com 'rubricrm[tensorrt-llm]' ({VERSION})"
+_INDEX = "--extra-index-url https://pypi.nvidia.com"  # the package of this name elsewhere is empty
 
 
 def build_engine(path: Path, output: Path, *, force: bool = False) -> Gpu:
@@ -73,15 +75,19 @@ def _require_tensorrt_llm() -> str:
     try:
         found = version("tensorrt-llm")
     except PackageNotFoundError as error:
-        raise DependencyMissing(f"tensorrt-llm is not installed. Install it: {_TENSORRT_LLM}.") from error
+        raise DependencyMissing(f"tensorrt-llm is not installed. Install it: {_install_command()}.") from error
     program = shutil.which("trtllm-build")
     if found != VERSION or program is None:
         what = f"tensorrt-llm {found} is installed" if found != VERSION else "trtllm-build is not on the path"
         raise DependencyMissing(
             f"{what}, expected {VERSION}: later versions build no engines, earlier ones were not read. Install it: "
-            f"{_TENSORRT_LLM}."
+            f"{_install_command()}."
         )
     return program
+
+
+def _install_command() -> str:
+    return install_command("tensorrt-llm", options=_INDEX)
 
 
 def _require_able(directory: TensorRTDirectory, gpu: Gpu) -> None:
@@ -93,8 +99,8 @@ def _require_able(directory: TensorRTDirectory, gpu: Gpu) -> None:
     weights = directory.files["rank0.safetensors"].size
     if weights > gpu.memory_bytes:
         raise OptionInvalid(
-            f"{directory.path}: its weights take {weights / 1e9:.1f} GB, {gpu.name} has "
-            f"{gpu.memory_bytes / 1e9:.1f} GB. Export with fewer bits."
+            f"{directory.path}: its weights take {byte_text(weights)}, {gpu.name} has "
+            f"{byte_text(gpu.memory_bytes)}. Export with fewer bits."
         )
 
 

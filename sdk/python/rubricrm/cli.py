@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rubricrm.model import RubricModel, RubricResult, RubricStream
     from rubricrm.rubric.rubric import Rubric
     from rubricrm.runtime.bundle import Bundle
+    from rubricrm.runtime.manifest import GraphFacts
 
 COMMANDS = "rubricrm.commands"
 INTERRUPTED = 130
@@ -181,14 +183,7 @@ def doctor(as_json: bool) -> None:
     from rubricrm.doctor import examine
 
     checkup = examine()
-    if as_json:
-        click.echo(json.dumps(checkup.to_dict(), indent=2))
-    else:
-        for key, value in checkup.facts.items():
-            click.echo(f"{key:13} {_flat(value)}")
-        for problem in checkup.problems:
-            click.echo(f"problem       {problem}")
-        click.echo(f"{'result':13} {'rubrics can be generated' if checkup.can_generate else 'NOT able to generate'}")
+    click.echo(json.dumps(checkup.to_dict(), indent=2) if as_json else checkup.to_text())
     if not checkup.can_generate:
         raise click.exceptions.Exit(1)
 
@@ -251,20 +246,36 @@ def _rubric_text(rubric: Rubric) -> str:
 
 def _bundle_text(bundle: Bundle, verified: bool) -> str:
     facts = bundle.manifest
-    model, graph, stored = facts.model, facts.graph, facts.quantization
+    model, stored = facts.model, facts.quantization
     loss = {name: f"{value:.4g}" for name, value in (facts.quality or {}).items()}
     rows = {
         "model": f"{model.name} ({model.architecture}, {model.num_parameters:,} parameters)",
         "license": model.license or "not declared",
-        "target": f"{graph.target}, computes in {graph.compute_type}, KV cache {graph.kv_type}",
+        "graphs": "\n".ljust(11).join(map(_graph_text, facts.graphs))
+        or "none: a prompt directory, for use with a server",
         "weights": f"{stored.weights} ({stored.method}), activations {stored.activations}",
         "loss": _flat(loss) or "nothing was quantized",
         "context": f"{model.context_length} tokens",
-        "prompt": f"{facts.prefix.num_tokens} tokens fixed, template {facts.prompt.template_sha256[:12]}",
+        "prompts": _lines(
+            f"{name}: {prompt.prefix.num_tokens} tokens fixed, template {prompt.template_sha256[:12]}"
+            for name, prompt in facts.prompts.items()
+        ),
         "size": f"{bundle.num_bytes / 1e6:,.1f} MB in {len(facts.files)} files",
         "hashes": "verified" if verified else "not compared (--verify)",
     }
     return "\n".join(f"{key:9} {value}" for key, value in rows.items())
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return f"\n{'':10}".join(texts)
+
+
+def _graph_text(graph: GraphFacts) -> str:
+    from rubricrm.runtime.graph_choice import unknown_words
+
+    problem = unknown_words(graph)
+    skipped = "" if problem is None else f" (skipped: {problem})"
+    return f"{graph.file} for {graph.target}, computes in {graph.compute_type}, KV cache {graph.kv_type}{skipped}"
 
 
 def _flat(value: Any) -> str:

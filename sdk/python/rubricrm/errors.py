@@ -41,6 +41,13 @@ class BundleVersionUnsupported(RubricrmError):
     exit_code = 2
 
 
+class GraphUnusable(RubricrmError):
+    """A bundle has no graph, or none that this version of the package knows how to run."""
+
+    code = "GRAPH_UNUSABLE"
+    exit_code = 2
+
+
 class RequestInvalid(RubricrmError):
     """The request is empty, or holds characters that no UTF-8 text can hold."""
 
@@ -87,6 +94,13 @@ class RuntimeFailed(RubricrmError):
     """ONNX Runtime refused; its message is appended."""
 
     code = "RUNTIME_FAILED"
+    exit_code = 1
+
+
+class OutputInvalid(RubricrmError):
+    """The model computed NaN or infinity where numbers were expected: there is no answer in it."""
+
+    code = "OUTPUT_INVALID"
     exit_code = 1
 
 

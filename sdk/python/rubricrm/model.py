@@ -140,7 +140,7 @@ class RubricModel:
     def __init__(self, bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> None:
         self.bundle = bundle
         self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-        self._prompt = Prompt(bundle.manifest.prompt, self._tokenizer)
+        self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
         session = Session(bundle, device=device, threads=threads)
         token_ids = self._prompt.fixed_prefix()
         prefix = open_prefix(bundle, session, token_ids) if token_ids else None

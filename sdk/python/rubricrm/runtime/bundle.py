@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from rubricrm.errors import BundleInvalid, BundleNotFound
 from rubricrm.runtime.manifest import FileFacts, Manifest
+from rubricrm.runtime.manifest_reader import read_manifest
 
 MANIFEST_NAME = "rubricrm.json"
 LFS_POINTER = b"version https://git-lfs"
@@ -22,11 +22,14 @@ _BLOCK_BYTES = 1 << 20
 class Bundle:
     """A directory whose manifest was read and whose files have the sizes that it states.
 
+    `manifest_sha256` is of the bytes that were read: it names this bundle in the cache directory.
+
     A bundle is read-only: its files are mapped while a model is open, and must not be overwritten in place.
     """
 
     path: Path
     manifest: Manifest
+    manifest_sha256: str
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = False) -> Self:
@@ -42,7 +45,9 @@ class Bundle:
             BundleVersionUnsupported: Written in another format version.
         """
         path = Path(path)
-        bundle = cls(path, Manifest.from_json(_read_manifest(path), str(path / MANIFEST_NAME)))
+        text = _read_text(path)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        bundle = cls(path, read_manifest(text, str(path / MANIFEST_NAME)), digest)
         bundle._check_files()
         if verify:
             bundle.verify()
@@ -51,11 +56,6 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Return the path of a file listed in the manifest."""
         return self.path / name
-
-    @cached_property
-    def manifest_sha256(self) -> str:
-        """SHA-256 of the manifest's bytes: it names this bundle in the cache directory."""
-        return hashlib.sha256((self.path / MANIFEST_NAME).read_bytes()).hexdigest()
 
     @property
     def num_bytes(self) -> int:
@@ -82,6 +82,8 @@ class Bundle:
     def _check_files(self) -> None:
         for name, expected in self.manifest.files.items():
             _check_file(self.file(name), expected)
+        for graph in self.manifest.graphs:
+            _check_pair(self.file(graph.file), self.file(graph.data_file) if graph.data_file else None)
         known = {MANIFEST_NAME, *self.manifest.files}
         # Hidden names are the file manager's business (.DS_Store), and nothing reads them.
         extra = sorted(p.name for p in _entries(self.path) if p.name not in known and not p.name.startswith("."))
@@ -115,7 +117,7 @@ def _entries(path: Path) -> list[Path]:
         raise BundleInvalid(f"{path}: cannot be listed ({error}). Change the directory's permissions.") from error
 
 
-def _read_manifest(path: Path) -> str:
+def _read_text(path: Path) -> str:
     manifest = path / MANIFEST_NAME
     try:
         exists, is_directory, has_manifest = path.exists(), path.is_dir(), manifest.is_file()
@@ -137,9 +139,36 @@ def _read_manifest(path: Path) -> str:
 
 
 def _check_link(path: Path) -> None:
+    """Refuse a link to where the bundle's data may not lie: outside its directory and its repository's blobs."""
+    if not path.is_symlink():
+        return
     target = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
-    if path.is_symlink() and target.parent != path.parent.resolve():
-        raise BundleInvalid(f"{path}: is a link that leaves the bundle (to {target}). Copy the file instead.")
+    directory = path.parent.resolve()
+    if not any(target.is_relative_to(allowed) for allowed in (directory, *_hub_blobs(directory))):
+        raise BundleInvalid(
+            f"{path}: is a link that leaves the bundle (to {target}). Copy the file instead: links may lead to files "
+            "inside the bundle's own directory, or to the blobs of the hub's cache that the bundle lies in."
+        )
+
+
+def _hub_blobs(directory: Path) -> Iterator[Path]:
+    """Yield the blobs folder of the hub's cache, where the files of REPOSITORY/snapshots/COMMIT lie."""
+    for snapshots in directory.parents:
+        if snapshots.name == "snapshots":
+            yield snapshots.parent / "blobs"
+
+
+def _check_pair(graph: Path, data: Path | None) -> None:
+    """Refuse a graph beside whose real path its data do not lie: ONNX Runtime would, and say less."""
+    if data is not None and _is_in_blobs(graph) != _is_in_blobs(data):
+        raise BundleInvalid(
+            f"{data}: one of it and {graph.name} lies in the blobs of the hub's cache, the other does not. Download "
+            "the bundle again: a graph finds its data beside itself only."
+        )
+
+
+def _is_in_blobs(path: Path) -> bool:
+    return any(Path(os.path.realpath(path)).is_relative_to(blobs) for blobs in _hub_blobs(path.parent.resolve()))
 
 
 def _check_file(path: Path, expected: FileFacts) -> None:

@@ -64,6 +64,11 @@ class ConcatenatedCache:
         """Forget all positions from `length` on; the next run copies what is left."""
         self.length = min(self.length, length)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._hold(self._empty)
+        self.length = 0
+
     def restore(self, prefix: NDArray[np.generic], length: int) -> None:
         """Hold the first `length` positions of a prefix, and nothing else; as `KVCache.restore`."""
         self.length = length

@@ -19,21 +19,40 @@ STORAGE_TYPES = {
     "int8": "int8",
     "float8e4m3fn": "uint8",
 }
+# The bits of numbers that numpy does not know: those of an exponent that marks infinity or NaN.
+_NO_NUMBER_BITS = {"uint16": 0x7F80, "uint8": 0x7F}
 # Buffers grow in steps, so that requests of nearly equal length share one.
 _STEP = 256
 
 
+def count_not_finite(positions: NDArray[np.generic]) -> int:
+    """Return how many elements of a cache's storage type are NaN or infinite; integers never are."""
+    import numpy as np
+
+    bits = _NO_NUMBER_BITS.get(positions.dtype.name)
+    if bits is not None:
+        return int(np.count_nonzero((positions & np.array(bits, positions.dtype)) == bits))
+    return int(positions.size - np.count_nonzero(np.isfinite(positions))) if positions.dtype.kind == "f" else 0
+
+
 class Buffer(Protocol):
-    """Memory of [layers, 2, 1, kv_heads, capacity, head_dim] elements that the graph reads and writes."""
+    """Memory of [layers, 2, 1, kv_heads, capacity, head_dim] elements that the graph reads and writes.
+
+    All of it is zero at first: a graph that attends over the whole buffer multiplies what no token has written by a
+    weight of zero, and zero times NaN is NaN.
+    """
 
     def address(self, layer: int, half: int) -> int:
         """Where the keys (half 0) or values (half 1) of a layer lie: [1, kv_heads, capacity, head_dim]."""
 
     def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:
-        """Copy positions `start` to `end` in. What lies before them stays; what lies behind them may change."""
+        """Copy positions `start` to `end` in. What lies before them stays; what follows them may change."""
 
     def read(self, length: int) -> NDArray[np.generic]:
         """Copy the first `length` positions out."""
+
+    def clear(self) -> None:
+        """Make all of it zero again."""
 
 
 class HostBuffer:
@@ -57,6 +76,10 @@ class HostBuffer:
         """As `Buffer`."""
         return self.array[:, :, :, :, :length].copy()
 
+    def clear(self) -> None:
+        """As `Buffer`."""
+        self.array.fill(0)
+
 
 class DeviceBuffer:
     """A buffer in a device's memory: one value a layer, which ONNX Runtime copies whole or not at all.
@@ -79,6 +102,7 @@ class DeviceBuffer:
         self._shape = (*per_layer, head_dim * self._storage_type.itemsize)
         self._half_bytes = int(np.prod(self._shape[1:]))
         self._layers = [allocate(self._shape) for _ in range(num_layers)]
+        self.clear()
 
     def address(self, layer: int, half: int) -> int:
         """As `Buffer`."""
@@ -99,6 +123,14 @@ class DeviceBuffer:
 
         layers = [value.numpy().view(self._storage_type)[:, :, :, :length] for value in self._layers]
         return np.stack(layers)
+
+    def clear(self) -> None:
+        """As `Buffer`: a copy of the buffer's size, as allocated memory holds what was there before."""
+        import numpy as np
+
+        zeros = np.zeros(self._shape, np.uint8)
+        for value in self._layers:
+            value.update_inplace(zeros)
 
 
 class KVCache:
@@ -140,10 +172,15 @@ class KVCache:
         self.length = min(self.length, length)
         self._num_restored = min(self._num_restored, length)
 
+    def clear(self) -> None:
+        """Forget everything, and make the memory zero: after a run whose numbers were none."""
+        self.buffer.clear()
+        self.length = self._num_restored = 0
+
     def restore(self, prefix: NDArray[np.generic], length: int) -> None:
         """Hold the first `length` positions of a prefix, and nothing else.
 
-        Tokens are only ever appended behind a prefix: what an earlier call restored from the same array is still
+        Tokens are only ever appended after a prefix: what an earlier call restored from the same array is still
         there, and only the rest is copied. In a fresh cache that is everything.
 
         Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rubricrm.errors import OptionInvalid, RequestInvalid
-from rubricrm.runtime.manifest import REQUEST_FIELD, PromptFacts, RoleFacts
+from rubricrm.errors import BundleInvalid, OptionInvalid, RequestInvalid
+from rubricrm.runtime.manifest import REQUEST, ChatFacts, PromptFacts, RoleFacts
 from rubricrm.runtime.tokenizer import Tokenizer
 
 Segment = int | str
@@ -16,13 +16,21 @@ _PROBES = ("\n", "\r\n", " ", "  \n", "a", "A", "1", ".", "?", "'s", "\u00e9", "
 
 
 class Prompt:
-    """Encodes requests and conversations the way that the bundle's model was trained on."""
+    """Encodes requests and conversations the way that the bundle's model was trained on.
 
-    def __init__(self, facts: PromptFacts, tokenizer: Tokenizer) -> None:
-        chat = facts.chat
+    Raises:
+        BundleInvalid: The prompt has other fields than the request.
+    """
+
+    def __init__(self, facts: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer) -> None:
+        if tuple(facts.fields) != (REQUEST,):
+            raise BundleInvalid(
+                f'"fields" of the prompt from {facts.template_source} are {", ".join(facts.fields)}, expected '
+                f"{REQUEST} alone. Export the bundle again."
+            )
         self._chat = chat
         self._tokenizer = tokenizer
-        head, tail = facts.template.split(REQUEST_FIELD)
+        head, tail = facts.template.split(facts.fields[REQUEST])
         split = tokenizer.split_control
         self._before = split(chat.opening) + split(chat.user.before) + split(head)
         self._after = split(tail) + split(chat.user.after) + split(chat.generation)

@@ -1,65 +1,31 @@
-"""The graph on a device: the only importer of onnxruntime."""
+"""A bundle's graph on a device: slots for sequences, and runs that append tokens to them."""
 
 from __future__ import annotations
 
-import logging
 import os
+import platform
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rubricrm.errors import ModelClosed, OptionInvalid, RuntimeFailed, RuntimeMissing
-from rubricrm.runtime import cuda, tensorrt
+from rubricrm.errors import ModelClosed, OptionInvalid, OutputInvalid, RuntimeFailed
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.concatenated_cache import NAMES, ConcatenatedCache
+from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
+from rubricrm.runtime.graph_choice import choose_graph
 from rubricrm.runtime.kv_cache import DeviceBuffer, HostBuffer, KVCache
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.manifest import DEVICES
+from rubricrm.runtime.providers import Device, find_device, provider_options
 from rubricrm.runtime.step_inputs import STEP_INPUTS, StepInputs
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-logger = logging.getLogger(__name__)
-
-_LOG_ERRORS_ONLY = 3
 _MAX_THREADS = 1024
-_DATA_DIRECTORY = "session.model_external_initializers_file_folder_path"
-_RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+_MAX_ROWS = 1 << 20
 # Numbers of ONNX's element types (TensorProto.DataType): numpy lacks some of them.
 _ELEMENT_TYPES = {"float32": 1, "int8": 3, "int64": 7, "float16": 10, "bfloat16": 16, "float8e4m3fn": 17}
-
-
-# Standard operators that cost something: a device that leaves one of them to the CPU does not run the model.
-_HEAVY_OPERATORS = ("MatMul", "Attention", "TensorScatter")
-
-
-@dataclass(frozen=True)
-class _Device:
-    """Where a graph runs.
-
-    Attributes:
-        provider: ONNX Runtime's execution provider.
-        memory: ONNX Runtime's name for the memory that its kernels read.
-        is_host: Whether that is this process's own memory.
-        problem: Returns what the device lacks here, given the imported onnxruntime; None: nothing is known to.
-    """
-
-    provider: str
-    memory: str
-    is_host: bool = False
-    problem: Callable[[Any], str | None] = lambda _: None
-
-
-_DEVICES = {
-    "cpu": _Device("CPUExecutionProvider", "cpu", is_host=True),
-    "cuda": _Device(cuda.PROVIDER, "cuda", problem=lambda runtime: cuda.cuda_problem(runtime)),
-    "tensorrt": _Device(tensorrt.PROVIDER, "cuda", problem=lambda runtime: tensorrt.tensorrt_problem(runtime)),
-    "tensorrt-rtx": _Device(tensorrt.RTX_PROVIDER, "cuda", problem=lambda runtime: tensorrt.rtx_problem(runtime)),
-}
 
 
 class Slot:
@@ -82,6 +48,8 @@ class Session:
         device: Where it runs: one of `DEVICES`.
         threads: Threads of one run.
         max_rows: Most tokens of one run.
+        facts: What the manifest says of the graph that was chosen.
+        cache_key: Names all that keys and values, or engines, of this graph depend on beside the bundle.
     """
 
     def __init__(
@@ -97,37 +65,41 @@ class Session:
 
         Args:
             bundle: The bundle to open.
-            device: Where to run; None takes the device that the bundle was exported for.
+            device: Where to run; None takes the best graph whose device is here.
             threads: Threads of one run; None takes the cores that this process may really use.
             max_rows: Most tokens of one run.
             graph: A variant of the bundle's graph to open in its place; its external data are the bundle's files.
 
         Raises:
-            OptionInvalid: Unknown device, one that the bundle was not exported for, or threads out of range.
+            GraphUnusable: The bundle has no graph that this version can run.
+            OptionInvalid: Unknown device, one that the bundle was not exported for, or a number out of range.
             RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
-        target = bundle.manifest.graph.target
-        self.device = target if device is None else device
-        self._device = _find_device(self.device)
-        if target not in DEVICES[self.device]:
-            raise OptionInvalid(
-                f"{bundle.path}: was exported for {target}, cannot run on {device}. Export with --target "
-                f"{DEVICES[self.device][0]}."
-            )
-        if threads is not None and (type(threads) is not int or not 1 <= threads <= _MAX_THREADS):
-            raise OptionInvalid(f"threads must be an integer from 1 to {_MAX_THREADS}, got {threads!r}.")
+        if device is not None:
+            find_device(device)
+        choice = choose_graph(bundle.manifest.graphs, device, device_problem, str(bundle.path))
+        self.facts = choice.graph
+        self.device = choice.device
+        self._device = find_device(self.device)
+        if threads is not None:
+            _check_integer("threads", threads, _MAX_THREADS)
+        _check_integer("max_rows", max_rows, _MAX_ROWS)
         self.threads = threads or usable_cores()
         self.max_rows = max_rows
         self._bundle = bundle
         self._process = os.getpid()
         self._lock = threading.Lock()
+        version = import_onnxruntime().__version__
+        self.cache_key = (
+            f"{self.device}-{self.facts.file}-{self.facts.kv_type}-onnxruntime-{version}-{platform.machine()}"
+        )
         self._graph: Any = open_graph(
-            bundle.file(bundle.manifest.graph.file) if graph is None else graph,
+            bundle.file(self.facts.file) if graph is None else graph,
             threads=self.threads,
             device=self.device,
             data_directory=None if graph is None else bundle.path,
-            provider_options=tensorrt.provider_options(self.device, bundle, max_rows),
+            provider_options=provider_options(self.device, bundle, max_rows, self.cache_key),
         )
 
     def new_slot(self, num_positions: int) -> Slot:
@@ -137,13 +109,12 @@ class Session:
             ModelClosed: As `run`.
             RuntimeFailed: The graph has no such cache, or the device no memory for it.
         """
-        facts = self._bundle.manifest
         binding = self._usable_graph().io_binding()
-        update = facts.graph.kv_update
+        update, model = self.facts.kv_update, self._bundle.manifest.model
         try:
             if update == "concatenate":
-                make_value = _import_onnxruntime().OrtValue.ortvalue_from_numpy
-                cache: KVCache | ConcatenatedCache = ConcatenatedCache(facts.model, facts.graph.kv_type, make_value)
+                make_value = import_onnxruntime().OrtValue.ortvalue_from_numpy
+                cache: KVCache | ConcatenatedCache = ConcatenatedCache(model, self.facts.kv_type, make_value)
             else:
                 cache = self._bound_cache(binding, num_positions)
         except Exception as error:  # its own classes have no common base
@@ -163,14 +134,11 @@ class Session:
 
         Raises:
             ModelClosed: The session was closed, or opened before this process was forked.
-            RuntimeFailed: ONNX Runtime failed.
+            RuntimeFailed: ONNX Runtime failed, or was asked for what the slot or the session has no room for.
+            OutputInvalid: The logits are not finite. The slot is then empty, so that nothing of them is left in it.
         """
         graph, count = self._usable_graph(), len(token_ids)
-        if not (1 <= rows <= count <= slot.cache.capacity - slot.cache.length):
-            raise RuntimeFailed(
-                f"running {self._bundle.path}: {rows} rows of {count} tokens after {slot.cache.length} in a cache of "
-                f"{slot.cache.capacity}. Make a larger slot."
-            )
+        self._check_run(slot.cache, token_ids, rows)
         inputs = slot.inputs.of(token_ids, slot.cache.length, rows)
         # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
         # running at once: one run already takes all cores.
@@ -189,6 +157,7 @@ class Session:
             except Exception as error:  # its own classes have no common base
                 raise RuntimeFailed(f"running {self._bundle.path}: {error}") from error
         slot.cache.advance(count)
+        self._check_finite(slot.cache, token_ids, found)
         return found
 
     def close(self) -> None:
@@ -197,6 +166,48 @@ class Session:
             with self._lock:
                 self._graph = None
 
+    def _check_run(self, cache: KVCache | ConcatenatedCache, token_ids: Sequence[int], rows: int) -> None:
+        count, running = len(token_ids), f"running {self._bundle.path}"
+        if not (1 <= rows <= count <= cache.capacity - cache.length):
+            raise RuntimeFailed(
+                f"{running}: {rows} rows of {count} tokens after {cache.length} in a cache of {cache.capacity}. Make a "
+                "larger slot."
+            )
+        if count > self.max_rows:
+            raise RuntimeFailed(
+                f"{running}: {count} tokens in one run, expected at most {self.max_rows}. Run them in parts, or open "
+                "the session with a larger max_rows."
+            )
+        vocab_size = self._bundle.manifest.model.vocab_size
+        unknown = next((token for token in token_ids if not 0 <= token < vocab_size), None)
+        if unknown is not None:
+            raise RuntimeFailed(f"{running}: token {unknown}, expected ids from 0 to {vocab_size - 1}.")
+
+    def _check_finite(
+        self, cache: KVCache | ConcatenatedCache, token_ids: Sequence[int], logits: NDArray[np.float32]
+    ) -> None:
+        """Refuse logits that are no numbers (15 microseconds for a row of 151,669).
+
+        A graph may rule out the padding behind its tokens with minus infinity: that is an answer.
+        """
+        import numpy as np
+
+        real = logits[:, : self._bundle.manifest.tokenizer.num_tokens]
+        with np.errstate(invalid="ignore"):
+            are_numbers = (logits.max(axis=1) < np.inf) & (real.min(axis=1) > -np.inf)  # false for NaN
+        if are_numbers.all():
+            return
+        row = int(np.argmin(are_numbers)) - len(logits)
+        found = logits[row]
+        position = cache.length + row
+        cache.clear()
+        raise OutputInvalid(
+            f"running {self._bundle.path}: {(~np.isfinite(found)).sum()} of {found.size} logits are not finite (the "
+            f"first is {found[~np.isfinite(found)][0]}) after token {token_ids[row]} at position {position}, expected "
+            "numbers. Its weights hold NaN or infinity, or its numbers exceed the range of the type that it computes "
+            "in: compare the files (`rubricrm inspect --verify`), or export it again with another type."
+        )
+
     def _make_device_buffer(self, shape: tuple[int, ...], storage_type: str) -> DeviceBuffer:
         import numpy as np
 
@@ -204,14 +215,14 @@ class Session:
 
     def _bound_cache(self, binding: Any, num_positions: int) -> KVCache:
         """Make a cache whose memory the graph reads the past from and writes the present into."""
-        facts = self._bundle.manifest
+        model = self._bundle.manifest.model
         # The graph states the length of a buffer that it scatters into: the whole context's.
-        num_positions = facts.model.context_length if facts.graph.kv_update == "scatter" else num_positions
+        num_positions = model.context_length if self.facts.kv_update == "scatter" else num_positions
         make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
-        cache = KVCache(facts.model, facts.graph.kv_type, num_positions, make_buffer)
-        shape = (1, facts.model.num_kv_heads, cache.capacity, facts.model.head_dim)
-        where = (self._device.memory, 0, _ELEMENT_TYPES[facts.graph.kv_type], shape)
-        for layer in range(facts.model.num_layers):
+        cache = KVCache(model, self.facts.kv_type, num_positions, make_buffer)
+        shape = (1, model.num_kv_heads, cache.capacity, model.head_dim)
+        where = (self._device.memory, 0, _ELEMENT_TYPES[self.facts.kv_type], shape)
+        for layer in range(model.num_layers):
             for half, name in enumerate(NAMES):
                 address = cache.buffer.address(layer, half)
                 binding.bind_input(f"past_key_values.{layer}.{name}", *where, address)
@@ -261,123 +272,13 @@ class Session:
         return graph
 
 
-def runtime_facts() -> dict[str, Any]:
-    """Return version and execution providers of the installed ONNX Runtime, and what each device lacks here.
-
-    Raises:
-        RuntimeMissing: There is none.
-    """
-    onnxruntime = _import_onnxruntime()
-    return {
-        "onnxruntime": onnxruntime.__version__,
-        "providers": onnxruntime.get_available_providers(),
-        "devices": {name: device.problem(onnxruntime) or "ready" for name, device in _DEVICES.items()},
-    }
+def _check_integer(name: str, value: int, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise OptionInvalid(f"{name} must be an integer from 1 to {most}, got {value!r}.")
 
 
-def _import_onnxruntime() -> Any:
-    # Its wheels report to their maker unless told not to, from a thread that also makes a forked process hang at exit.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"onnxruntime cannot be imported ({error}). Install it: pip install 'rubricrm[cpu]', "
-            "or 'rubricrm[gpu]' for a CUDA GPU."
-        ) from error
-    return onnxruntime
-
-
-def open_graph(
-    model: Path | bytes,
-    *,
-    threads: int,
-    device: str = "cpu",
-    data_directory: Path | None = None,
-    provider_options: Mapping[str, str] | None = None,
-) -> Any:
-    """Open any graph with this module's options: an `onnxruntime.InferenceSession`.
-
-    Args:
-        model: The graph's file, or its bytes.
-        threads: Threads of one run.
-        device: One of `DEVICES`.
-        data_directory: Where the external data of a graph given as bytes lies; a file's lies beside it.
-        provider_options: Of the device's provider.
-
-    Raises:
-        OptionInvalid: Unknown device.
-        RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
-        RuntimeFailed: ONNX Runtime refused the graph.
-    """
-    where = _find_device(device)
-    provider = where.provider
-    onnxruntime = _import_onnxruntime()
-    if problem := where.problem(onnxruntime):
-        raise RuntimeMissing(f"device {device} cannot be used: {problem}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_ERRORS_ONLY
-    # A memory pattern is kept for every shape seen, and each step has a new one: the memory would never stop growing.
-    options.enable_mem_pattern = False
-    if data_directory is not None:
-        options.add_session_config_entry(_DATA_DIRECTORY, str(data_directory))
-    if not where.is_host:
-        options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
-    what = model if isinstance(model, Path) else f"a graph of {len(model)} bytes"
-    source = str(model) if isinstance(model, Path) else model
-    try:
-        # Without the fallback: it would print a notice and run on the CPU.
-        graph = onnxruntime.InferenceSession(
-            source,
-            options,
-            providers=[provider],
-            provider_options=[dict(provider_options or {})],
-            enable_fallback=0,
-        )
-    except Exception as error:
-        raise RuntimeFailed(f"opening {what} with onnxruntime {onnxruntime.__version__}: {error}") from error
-    # A provider that cannot be loaded is left out, with no more than a line in the log.
-    if graph.get_providers()[0] != provider:
-        raise RuntimeMissing(
-            f"device {device} cannot be used: onnxruntime {onnxruntime.__version__} did not load {provider} and would "
-            f"run on {graph.get_providers()[0]}; its log says why. Look at `rubricrm doctor`."
-        )
-    if not where.is_host and (misplaced := _misplaced_operators(graph, provider)):
-        raise RuntimeFailed(
-            f"opening {what}: onnxruntime {onnxruntime.__version__} has no kernel on {device} for "
-            f"{', '.join(misplaced)} of this graph, and would run it on the CPU. Export with other options, or upgrade "
-            "onnxruntime-gpu."
-        )
-    logger.debug("opened %s with onnxruntime %s on %s, %d threads", what, onnxruntime.__version__, device, threads)
-    return graph
-
-
-def _misplaced_operators(graph: Any, provider: str) -> list[str]:
-    """Return the heavy operators that a provider left to the CPU: the contributed ones, and a few of the standard.
-
-    It leaves the lengths to the CPU too, in other standard operators: as it should.
-    """
-    return sorted(
-        {
-            node.op_type
-            for part in graph.get_provider_graph_assignment_info()
-            if part.ep_name != provider
-            for node in part.get_nodes()
-            if node.domain or node.op_type in _HEAVY_OPERATORS
-        }
-    )
-
-
-def _find_device(name: str) -> _Device:
-    if name not in _DEVICES:
-        raise OptionInvalid(f"device must be one of {', '.join(_DEVICES)}, got {name!r}.")
-    return _DEVICES[name]
-
-
-def _allocate(shape: Sequence[int], element_type: Any, device: _Device) -> Any:
-    value = _import_onnxruntime().OrtValue
+def _allocate(shape: Sequence[int], element_type: Any, device: Device) -> Any:
+    value = import_onnxruntime().OrtValue
     return value.ortvalue_from_shape_and_type(shape, element_type, device.memory, 0)
 
 

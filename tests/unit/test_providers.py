@@ -1,14 +1,16 @@
-"""What the device cuda lacks: every case has its own words and its own remedy. No test needs a GPU."""
+"""What the devices lack: every case has its own words and its own remedy. No test needs a GPU."""
 
 import ctypes
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rubricrm.runtime import cuda
-from rubricrm.runtime.cuda import cuda_problem
+from rubricrm.runtime import installation
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.providers import DEVICES, cuda_problem, provider_options
 
 
 def runtime(*providers: str, **attributes: Any) -> SimpleNamespace:
@@ -32,7 +34,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             except KeyError:
                 raise PackageNotFoundError(name) from None
 
-        monkeypatch.setattr(cuda, "version", version)
+        monkeypatch.setattr(installation, "version", version)
+        monkeypatch.setattr(installation, "_find_distribution", lambda: None)
+        monkeypatch.setattr(installation, "_checkout", lambda *_: None)
 
     return install
 
@@ -87,9 +91,11 @@ def test_the_package_for_cpus_is_to_be_replaced(install: Callable[..., None]) ->
 def test_two_packages_hide_each_other(install: Callable[..., None]) -> None:
     install(onnxruntime="1.32.0", onnxruntime_gpu="1.31.1")
     problem = cuda_problem(runtime()) or ""
-    assert problem.startswith("onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1 are both installed")
-    assert "pip uninstall onnxruntime onnxruntime-gpu" in problem
-    assert "rubricrm[gpu]" in problem
+    assert problem == (
+        "the onnxruntime in use (1.31.1) has no CUDAExecutionProvider: onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1 "
+        "are all the module onnxruntime and overwrite each other's files, expected one of them. Remove them (pip "
+        "uninstall onnxruntime onnxruntime-gpu), then pip install 'rubricrm[gpu]'."
+    )
 
 
 @pytest.mark.parametrize("versions", [{"onnxruntime_gpu": "1.31.1"}, {}], ids=["gpu", "unknown"])
@@ -121,7 +127,8 @@ def test_a_missing_library_is_named_with_its_remedy(libraries: dict[str, Any]) -
     libraries["libonnxruntime_providers_cuda.so"] = "libcublasLt.so.13"
     problem = cuda_problem(runtime("CUDAExecutionProvider")) or ""
     assert problem.startswith("a library of CUDA cannot be loaded (libcublasLt.so.13: cannot open shared object file")
-    assert problem.endswith("Install what is missing: pip install 'rubricrm[gpu]'.")
+    assert "Install what is missing: " in problem
+    assert problem.endswith("[gpu]'.")
 
 
 def test_a_missing_driver_is_no_library_to_install_by_pip(libraries: dict[str, Any]) -> None:
@@ -172,3 +179,42 @@ def test_libraries_of_pip_packages_are_loaded_first_and_in_silence(
 def test_elsewhere_than_on_linux_onnx_runtime_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     assert cuda_problem(runtime("CUDAExecutionProvider")) is None
+
+
+# ---- TensorRT ----
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "tensorrt-rtx"])
+def test_a_provider_that_the_package_lacks_is_named(device: str) -> None:
+    problem = DEVICES[device].problem(runtime()) or ""
+    assert DEVICES[device].provider in problem
+    assert problem.startswith("onnxruntime 1.31.1 has no ")
+
+
+def test_tensorrt_needs_what_cuda_needs(libraries: dict[str, Any]) -> None:
+    libraries["libcuda.so.1"] = "libcuda.so.1"
+    found = runtime("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert (DEVICES["tensorrt"].problem(found) or "").startswith("no NVIDIA driver was found")
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "tensorrt-rtx"])
+def test_engines_are_kept_where_only_we_may_write(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    device: str,
+) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / "cache"))
+    kept = provider_options(device, bundle, 256, "key")
+    engines = tmp_path / "cache" / bundle.manifest_sha256 / "key" / "engines"
+    assert engines.stat().st_mode & 0o777 == 0o700
+    assert str(engines) in kept.values()
+    assert not caplog.records
+    # An engine is a program: one that others may have written is not loaded.
+    (tmp_path / "cache").chmod(0o777)
+    options = provider_options(device, bundle, 256, "key")
+    assert "may be written by other users" in caplog.text
+    assert options.keys() == {name for name in kept if name.endswith("shapes")}
+    assert provider_options("cpu", bundle, 256, "key") == {}

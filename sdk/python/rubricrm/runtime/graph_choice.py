@@ -1,0 +1,90 @@
+"""Which graph of a bundle to run: the first whose words this version knows and whose device is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rubricrm.errors import GraphUnusable, OptionInvalid, RuntimeMissing
+from rubricrm.runtime.manifest import DEVICES, FLOAT_TYPES, KV_TYPES, STANDARD_LAYOUT, TARGETS, GraphFacts
+
+# The newest versions of operator domains whose operators were run.
+DOMAINS = {"ai.onnx": 24, "com.microsoft": 1}
+# Ways to append to the KV cache, by target.
+KV_UPDATES = {"cpu": ("shared", "concatenate"), "cuda": ("shared",), "tensorrt": ("scatter",)}
+
+
+@dataclass(frozen=True)
+class GraphChoice:
+    """A graph, and the device to run it on."""
+
+    graph: GraphFacts
+    device: str
+
+
+def choose_graph(
+    graphs: Sequence[GraphFacts], device: str | None, device_problem: Callable[[str], str | None], where: str
+) -> GraphChoice:
+    """Return the first graph that can be run, and where.
+
+    Args:
+        graphs: Of a manifest, best first.
+        device: One of `DEVICES`; None takes the device that each graph was exported for.
+        device_problem: Returns why a device cannot be used here, None where nothing is known to be missing.
+        where: The bundle's path, for messages.
+
+    Raises:
+        GraphUnusable: There is no graph, or none whose words this version knows; each is named with its reason.
+        OptionInvalid: No graph is of a target that `device` runs.
+        RuntimeMissing: The device of every graph that is left cannot be used here.
+    """
+    if not graphs:
+        raise GraphUnusable(
+            f"{where}: has no graph: it is a prompt directory, for use with a server. Give a bundle made by `rubricrm "
+            "export onnx` to run it here."
+        )
+    known = [graph for graph in graphs if unknown_words(graph) is None]
+    if not known:
+        reasons = "; ".join(f"{graph.file}: {unknown_words(graph)}" for graph in graphs)
+        raise GraphUnusable(f"{where}: no graph can be run by this version ({reasons}). Upgrade rubricrm.")
+    targets = DEVICES[device] if device is not None else TARGETS
+    fitting = [graph for graph in known if graph.target in targets]
+    if device is not None:  # what was made for the device comes before what it runs for checking
+        fitting.sort(key=lambda graph: targets.index(graph.target))
+    if not fitting:
+        found = ", ".join(dict.fromkeys(graph.target for graph in known))
+        raise OptionInvalid(
+            f"{where}: was exported for {found}, cannot run on {device}. Export with --target {targets[0]}."
+        )
+    problems: dict[str, str] = {}
+    for graph in fitting:
+        chosen = device or graph.target
+        if chosen not in problems:
+            problem = device_problem(chosen)
+            if problem is None:
+                return GraphChoice(graph, chosen)
+            problems[chosen] = problem
+    raise RuntimeMissing("; ".join(f"device {name} cannot be used: {problem}" for name, problem in problems.items()))
+
+
+def unknown_words(graph: GraphFacts) -> str | None:
+    """Return why this version cannot run a graph, whatever the machine; None where it can."""
+    if graph.target not in TARGETS:
+        return f"target {graph.target!r} is none of {', '.join(TARGETS)}"
+    allowed = {
+        "compute_type": FLOAT_TYPES,
+        "kv_type": KV_TYPES[graph.target],
+        "kv_update": KV_UPDATES[graph.target],
+        "layout": (STANDARD_LAYOUT,),
+    }
+    for name, words in allowed.items():
+        word = getattr(graph, name)
+        if word not in words:
+            return f"{name} {word!r} is none of {', '.join(words)} for the target {graph.target}"
+    for domain, version in graph.requires.domains.items():
+        if DOMAINS.get(domain, 0) < version:
+            has = f"up to {DOMAINS[domain]}" if domain in DOMAINS else "none"
+            return f"it needs version {version} of the operators of {domain}, this version knows {has}"
+    if graph.requires.library is not None:
+        return f"it needs our kernels' library {graph.requires.library}, which this version has not"
+    return None
