@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from rubricrm.cli import cli
 from rubricrm.runtime.bundle import Bundle, describe_file
 from rubricrm_export.measure.evaluation import EvaluationJob, evaluate
-from rubricrm_export.measure.quality import RubricAgreement
+from rubricrm_export.measure.rubric_agreement import RubricAgreement
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]

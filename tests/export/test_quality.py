@@ -21,15 +21,9 @@ from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import CheckpointInvalid, QualityTooLow
 from rubricrm_export.measure.layer_errors import LayerError, layer_errors, worst_layers
-from rubricrm_export.measure.logit_source import BLOCK_ROWS
-from rubricrm_export.measure.quality import (
-    BundleLogits,
-    CheckpointLogits,
-    Quality,
-    RubricAgreement,
-    measure,
-)
-from rubricrm_export.measure.rubric_agreement import compare_rubrics, write_rubrics
+from rubricrm_export.measure.logit_source import BLOCK_ROWS, BundleLogits, CheckpointLogits
+from rubricrm_export.measure.quality import Quality, measure
+from rubricrm_export.measure.rubric_agreement import RubricAgreement, compare_rubrics, write_rubrics
 from rubricrm_export.measure.verdict import LossLimits
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 

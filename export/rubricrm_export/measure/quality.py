@@ -15,17 +15,8 @@ from numpy.typing import NDArray
 from rubricrm.errors import OptionInvalid
 
 from rubricrm_export.calibrate.token_text import TokenText
-from rubricrm_export.measure.logit_source import BundleLogits, CheckpointLogits, LogitSource, blocks
+from rubricrm_export.measure.logit_source import LogitSource, blocks
 from rubricrm_export.measure.rubric_agreement import RubricAgreement
-
-__all__ = [
-    "BundleLogits",
-    "CheckpointLogits",
-    "LogitSource",
-    "Quality",
-    "RubricAgreement",
-    "measure",
-]
 
 Array = NDArray[np.float64]
 
