@@ -59,6 +59,12 @@ def test_each_row_is_of_the_command_beside_it(quantization_rows: ModuleType, nam
         assert ("--eval-text" in row["command"]) is (name == "smollm2")
 
 
+def test_readme_states_the_losses_of_what_it_recommends(quantization_rows: ModuleType) -> None:
+    readme = (BENCHMARKS.parent / "README.md").read_text("utf-8")
+    table = readme[readme.index("## Choose a recipe") : readme.index("<!-- losses: begin -->")]
+    assert all(f"`{options}`" in table for options in quantization_rows.IN_SHORT)
+
+
 def test_options_that_decide_what_is_stored(quantization_rows: ModuleType) -> None:
     texts = "--eval-text a.txt --prompt-template b.txt --no-rubrics"
     command = f"rubricrm export onnx m -o BUNDLE --weights int8 --kv int8 {texts}"

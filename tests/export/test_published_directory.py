@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rubricrm.errors import RubricrmError
 from rubricrm.runtime.bundle import Bundle
 from rubricrm_export.errors import CheckpointUnsupported, ExportFailed, OutputExists
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
@@ -405,3 +406,36 @@ def test_killed_export_leaves_a_whole_bundle_and_one_sibling(
     assert hidden.startswith(".bundle.writing-")
     export(checkpoint, bundle_copy, force=True)
     assert names(bundle_copy.parent) == ["bundle", "checkpoint"]
+
+
+# --- what errors name
+
+
+@pytest.mark.parametrize("kind", [ExportFailed, CheckpointUnsupported])
+def test_errors_name_the_path_that_was_asked_for(tmp_path: Path, kind: type[RubricrmError]) -> None:
+    """The directory under its hidden name is gone when the error is read."""
+    with (
+        pytest.raises(kind, match=f"running {tmp_path / 'bundle'}/model.onnx: no kernel") as caught,
+        whole_directory(tmp_path / "bundle", force=False) as directory,
+    ):
+        raise kind(f"running {directory / 'model.onnx'}: no kernel")
+    assert "writing" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_errors_of_scratch_files_name_the_path_that_was_asked_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ExportFailed, match=f"^EXPORT_FAILED: {tmp_path / 'bundle'}: bad$"),
+        scratch_directory(tmp_path / "bundle", "copy") as directory,
+    ):
+        raise ExportFailed(f"{directory}: bad")
+
+
+def test_errors_of_the_system_name_no_hidden_path(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ExportFailed, match=f"{tmp_path / 'bundle'}: cannot be written") as caught,
+        whole_directory(tmp_path / "bundle", force=False) as directory,
+    ):
+        (directory / "missing" / "model.onnx").write_text("")
+    assert ".writing" not in str(caught.value)
+    assert "No such file or directory" in str(caught.value)
