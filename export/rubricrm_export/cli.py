@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from rubricrm_export.onnx_bundle.plan import ExportPlan
 
 
+class _MaxKl(click.ParamType[float | str]):
+    """A number, or "none"."""
+
+    name = "max-kl"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return what OnnxExport takes."""
+        return "none" if value == "none" else click.FLOAT.convert(value, param, ctx)
+
+
 @click.group()
 def export() -> None:
     """Convert a checkpoint into something that runs."""
@@ -57,7 +67,12 @@ export.add_command(tensorrt)
 @click.option("--calibration", default="self", metavar="FILE|self", show_default=True, help="Text to calibrate on.")
 @click.option("--eval-text", type=click.Path(path_type=Path), help="Text to measure the loss on.")
 @click.option("--no-rubrics", "rubrics", is_flag=True, default=True, flag_value=False, help="Do not compare rubrics.")
-@click.option("--max-kl", type=float, metavar="X", help="Refuse a bundle that loses more, nats a token.")
+@click.option(
+    "--max-kl",
+    type=_MaxKl(),
+    metavar="X|none",
+    help="Refuse a bundle that loses more, nats per token.  [default: its recipe's]",
+)
 @click.option("--min-top1", type=float, metavar="Y", help="Refuse a bundle that agrees less, 0 to 1.")
 @click.option(
     "--exporter",
@@ -83,11 +98,13 @@ def onnx(context: click.Context, /, dry_run: bool, as_json: bool, exporter: str,
 
 
 def _export(dry_run: bool, options: dict[str, Any]) -> dict[str, Any]:
-    job, plan_onnx, export_onnx = _load(options)
+    job, plan_onnx, export_onnx, verdict_on = _load(options)
     if dry_run:
         return _planned(plan_onnx(job))
     with terminated_cleanly(), progress_bar() as on_progress:
-        return _written(export_onnx(job, on_progress))
+        bundle = export_onnx(job, on_progress)
+    quality = bundle.manifest.quality
+    return _written(bundle) | ({} if quality is None else {"verdict": verdict_on(job, quality)})
 
 
 def _export_with_optimum(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
@@ -141,13 +158,13 @@ def _text(report: dict[str, Any]) -> str:
     return "\n".join(f"{key:21} {value}" for key, value in lines)
 
 
-def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:
+def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any, Any]:
     """Import the exporter, which needs the extra; the command's help does not."""
     try:
-        from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
+        from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx, verdict_on
     except ImportError as error:
         raise _missing(error) from error
-    return OnnxExport(source=options.pop("checkpoint"), **options), plan_onnx, export_onnx
+    return OnnxExport(source=options.pop("checkpoint"), **options), plan_onnx, export_onnx, verdict_on
 
 
 def _missing(error: ImportError) -> DependencyMissing:
