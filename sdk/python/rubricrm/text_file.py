@@ -17,8 +17,8 @@ _MARKS = (
 def decode_text(contents: bytes, *, errors: str = "replace") -> str:
     """Return the text of a file without its byte order mark.
 
-    The text is UTF-8 unless a mark says UTF-16 or UTF-32, or, without one, every second byte of most characters is
-    NUL: then it is UTF-16, since no text holds NUL.
+    The text is UTF-8 unless a mark says UTF-16 or UTF-32. Without a mark it is UTF-16 where most of the bytes at even
+    places are NUL and none at odd ones, or the other way round: no text in UTF-8 holds NUL.
 
     Args:
         contents: All bytes of the file.
@@ -43,8 +43,9 @@ def without_file_ends(text: str) -> str:
 
 
 def _without_mark(contents: bytes) -> str:
-    pairs = len(contents) // 2
-    low, high = contents[0 : 2 * pairs : 2].count(0), contents[1 : 2 * pairs : 2].count(0)
-    if 2 * high > pairs and not low:
+    if len(contents) % 2:
+        return "UTF-8"
+    low, high, half = contents[::2].count(0), contents[1::2].count(0), len(contents) / 4
+    if high > half and not low:
         return "UTF-16-LE"
-    return "UTF-16-BE" if 2 * low > pairs and not high else "UTF-8"
+    return "UTF-16-BE" if low > half and not high else "UTF-8"

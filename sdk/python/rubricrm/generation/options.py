@@ -36,6 +36,7 @@ _FOREIGN_NAMES = {
         ("maxtokens", "maxlength", "npredict", "numpredict", "maxoutputtokens", "maxcompletiontokens", "maxgenlen"),
         "Use max_new_tokens.",
     ),
+    "temp": "Use temperature.",
     **dict.fromkeys(("topksampling", "topkfilter"), "Use top_k, with a temperature above 0."),
     **dict.fromkeys(("toppsampling", "nucleus"), "Use top_p, with a temperature above 0."),
     **dict.fromkeys(
