@@ -45,7 +45,10 @@ def uniform(seed: int, index: int) -> float:
 
 
 def choose(logits: NDArray[np.float32], options: GenerationOptions, seed: int, index: int) -> int:
-    """Return the token that follows. Costs 1 to 2 ms for a vocabulary of 150,000 tokens, whatever the filters.
+    """Return the token that follows.
+
+    Sampling costs less than 2 ms for a vocabulary of 150,000 tokens. With top_p on a flat distribution, where most
+    tokens remain and must be sorted, it costs 4 ms.
 
     Args:
         logits: [num_tokens], rows of padding cut off. Ties go to the lower id.
