@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import BundleInvalid, OptionInvalid
-from rubricrm.model import RubricResult
+from rubricrm.generation.result import RubricResult
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.session import Session, Slot
