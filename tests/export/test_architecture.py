@@ -129,10 +129,16 @@ def test_absent_tie_means_untied_as_in_hugging_face() -> None:
         {"rope_scaling": {"type": "default"}},
         {"rope_theta": None, "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}},
         {"rope_parameters": {"rope_theta": 1000000}},
+        {"rope_scaling": {}},
+        {"rope_scaling": {"rope_type": "default", "type": "default", "factor": None}},
+        {"rope_scaling": {"type": "linear", "factor": 1.0}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": None, "partial_rotary_factor": 1.0}},
+        {"hidden_act": "swish"},
+        {"use_sliding_window": None, "sliding_window": 4096},
+        {"attention_bias": None, "mlp_bias": None},
         {"use_sliding_window": False, "sliding_window": 4096},
         {"layer_types": ["full_attention"] * 36},
         {"num_experts": 0, "partial_rotary_factor": 1.0},
-        {"quantization_config": None},
     ],
     ids=str,
 )
@@ -140,24 +146,83 @@ def test_other_spellings_of_the_same_function_are_taken(keys: dict[str, object])
     assert read(**keys) == read()
 
 
-REQUIRED_INTS = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "vocab_size",
-    "max_position_embeddings",
-)
+# What transformers takes for an absent key: LlamaConfig and Qwen3Config in configuration_llama.py and
+# configuration_qwen3.py, and default_theta in modeling_rope_utils.py, of transformers 4.57.6 and 5.24.0, which agree.
+TRANSFORMERS_DEFAULTS = {
+    "LlamaForCausalLM": {
+        "max_position_embeddings": ("context_length", 2048),
+        "rms_norm_eps": ("rms_norm_eps", 1e-6),
+        "rope_theta": ("rope_theta", 10000.0),
+        "tie_word_embeddings": ("tied_embeddings", False),
+    },
+    "Qwen3ForCausalLM": {
+        "num_key_value_heads": ("num_kv_heads", 32),
+        "head_dim": ("head_dim", 128),
+        "max_position_embeddings": ("context_length", 32768),
+        "rms_norm_eps": ("rms_norm_eps", 1e-6),
+        "rope_theta": ("rope_theta", 10000.0),
+        "tie_word_embeddings": ("tied_embeddings", False),
+    },
+}
+DEFAULTS = [(name, key, *value) for name, defaults in TRANSFORMERS_DEFAULTS.items() for key, value in defaults.items()]
 
 
-@pytest.mark.parametrize("key", [*REQUIRED_INTS, "rms_norm_eps", "rope_theta", "architectures"])
+@pytest.mark.parametrize(("name", "key", "attribute", "value"), DEFAULTS, ids=str)
+def test_absent_key_is_read_as_transformers_reads_it(name: str, key: str, attribute: str, value: object) -> None:
+    base = QWEN3_4B if name == "Qwen3ForCausalLM" else SMOLLM2
+    assert getattr(read(base, without=(key,)), attribute) == value
+
+
+@pytest.mark.parametrize("base", [QWEN3_4B, SMOLLM2], ids=["Qwen3", "Llama"])
+def test_null_is_read_as_transformers_reads_it(base: dict[str, Any]) -> None:
+    assert read(base, num_key_value_heads=None).num_kv_heads == base["num_attention_heads"]
+    assert read(base, rope_theta=None).rope_theta == 10000.0
+    for key in ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window"):
+        assert read(base, **{key: None}) == read(base, **{key: False})
+
+
+def test_heads_of_a_first_generation_llama() -> None:
+    # As huggyllama/llama-7b's config.json, which names neither key.
+    found = read(SMOLLM2, without=("num_key_value_heads", "rope_theta", "head_dim", "rope_scaling"))
+    assert (found.num_kv_heads, found.head_dim, found.rope_theta) == (9, 64, 10000.0)
+
+
+@pytest.mark.parametrize(("model_type", "name"), [("qwen3", "Qwen3ForCausalLM"), ("llama", "LlamaForCausalLM")])
+def test_architectures_that_are_null_follow_from_the_type(model_type: str, name: str) -> None:
+    base = QWEN3_4B if model_type == "qwen3" else SMOLLM2
+    assert read(base, architectures=None, model_type=model_type) == read(base)
+    assert read(base, without=("architectures",), model_type=model_type).name == name
+
+
+@pytest.mark.parametrize("key", ["max_position_embeddings", "rms_norm_eps"])
+def test_null_with_which_transformers_cannot_compute_is_named(key: str) -> None:
+    with pytest.raises(CheckpointInvalid, match=f'"{key}" is null, expected a positive'):
+        read(**{key: None})
+
+
+# They decide shapes and are always written.
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+REQUIRED_INTS = (*SIZES, "num_key_value_heads", "max_position_embeddings")
+
+
+@pytest.mark.parametrize("key", SIZES)
 def test_missing_key_is_named(key: str) -> None:
     with pytest.raises(CheckpointInvalid, match=rf'm/config.json: "{key}" is missing, expected a'):
         read(without=(key,))
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.0, "2560", True, None, [2560]])
+def test_neither_architectures_nor_a_known_type() -> None:
+    with pytest.raises(CheckpointInvalid, match='"architectures" is missing, expected a list'):
+        read(without=("architectures", "model_type"))
+
+
+@pytest.mark.parametrize("key", [*SIZES, "head_dim"])
+def test_size_that_is_null_is_named(key: str) -> None:
+    with pytest.raises(CheckpointInvalid, match=rf'"{key}" is null, expected a positive whole number'):
+        read(**{key: None})
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "2560", True, [2560]])
 @pytest.mark.parametrize("key", [*REQUIRED_INTS, "head_dim"])
 def test_size_that_is_no_positive_whole_number_is_named(key: str, value: object) -> None:
     with pytest.raises(CheckpointInvalid, match=rf'"{key}" is .*, expected a positive whole number'):
@@ -209,7 +274,8 @@ def test_llama_head_size_is_not_rounded() -> None:
     ("keys", "words"),
     [
         ({"architectures": ["Qwen2ForCausalLM"]}, r'"architectures" is \["Qwen2For.*expected one of Qwen3ForCausalLM'),
-        ({"architectures": ["Qwen3ForSequenceClassification"]}, "Qwen3ForSequenceClassification.*expected one of"),
+        ({"architectures": ["Qwen3ForSequenceClassification"]}, "Qwen3ForSequenceClassification.*writes no text"),
+        ({"architectures": ["Phi3ForCausalLM"]}, "Phi3ForCausalLM.*--exporter optimum"),
         ({"hidden_act": "gelu"}, '"hidden_act" is "gelu", expected "silu"'),
         ({"attention_bias": True}, '"attention_bias" is true, expected false'),
         ({"mlp_bias": True}, '"mlp_bias" is true, expected false'),
@@ -219,7 +285,9 @@ def test_llama_head_size_is_not_rounded() -> None:
         ({"use_sliding_window": True, "sliding_window": 4096}, '"sliding_window" is 4096, expected null'),
         ({"layer_types": ["full_attention", "sliding_attention"]}, '"layer_types" .*expected only "full_attention"'),
         ({"head_dim": 80 + 4}, r'"head_dim" is 84, expected a multiple of 16 .*GroupQueryAttention'),
-        ({"quantization_config": {"quant_method": "awq"}}, '"quantization_config" .*awq.*quantized already'),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, '"rope_scaling" .*linear.*expected null'),
+        ({"rope_scaling": {"type": "default", "mrope_section": [16, 24, 24]}}, '"rope_scaling" .*mrope'),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, '"rope_parameters" .*full_attention'),
         ({"num_experts": 128}, '"num_experts" is 128, expected none'),
         ({"num_local_experts": 8}, '"num_local_experts" is 8, expected none'),
         ({"partial_rotary_factor": 0.5}, '"partial_rotary_factor" is 0.5, expected 1'),

@@ -85,7 +85,50 @@ def test_json(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
         "weights": "fp16",
         "target": "cuda",
         "license": "apache-2.0",
+        "warnings": [],
     }
+
+
+def set_template(checkpoint: Path, template: str) -> None:
+    config = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
+
+
+ALWAYS_THINKS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--weights", "int4", "--no-rubrics")], ids=" ".join)
+def test_warnings_are_printed_once_and_in_the_report(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    checkpoint = make_checkpoint()
+    set_template(checkpoint, ALWAYS_THINKS)
+    (checkpoint / "adapter_config.json").write_text("{}")
+    result = run(checkpoint, tmp_path / "bundle", *options, "--json")
+    assert result.exit_code == 0, result.output
+    adapter, thought = json.loads(result.stdout)["warnings"]
+    assert "an adapter (adapter_config.json) lies beside whole weights" in adapter
+    assert "starts inside a thought" in thought
+    assert [line for line in result.stderr.splitlines() if line.startswith("warning: ")] == [
+        f"warning: {adapter}",
+        f"warning: {thought}",
+    ]
+    text = run(checkpoint, tmp_path / "text", *options).stdout
+    assert f"warning               {thought}" in text.splitlines()
+
+
+def test_token_that_ends_a_turn_is_a_stop_id(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint()
+    set_template(checkpoint, ALWAYS_THINKS.replace("<think>\n", ""))
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        config = json.loads((checkpoint / name).read_text())
+        eos = {"eos_token": "<|endoftext|>"} if name == "tokenizer_config.json" else {"eos_token_id": 0}
+        (checkpoint / name).write_text(json.dumps(config | eos))
+    report = json.loads(run(checkpoint, tmp_path / "bundle", "--dry-run", "--json").stdout)
+    assert report["stop_ids"] == [0, 2]
 
 
 def test_dry_run(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
@@ -104,10 +147,11 @@ def test_dry_run(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
         "target": "cpu",
         "template_source": "README.md",
         "stop_ids": [0, 2],
+        "warnings": [],
     }
     assert names(tmp_path) == ["checkpoint"]
     text = run(tmp_path / "checkpoint", tmp_path / "bundle", "--dry-run").stdout
-    assert [line.split()[0] for line in text.splitlines()] == list(manifest)
+    assert [line.split()[0] for line in text.splitlines()] == [*manifest][:-1]
     assert names(tmp_path) == ["checkpoint"]
 
 

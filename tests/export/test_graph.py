@@ -235,9 +235,8 @@ def streamed(path: Path, array: Array, dtype: ir.DataType) -> StreamedTensor:
     [(65520.0, "65520"), (-1e30, "-1e"), (3.4e38, "3.4e")],
     ids=["least", "negative", "most"],
 )
-@pytest.mark.parametrize("beside", [0.0, float("inf"), float("nan")])
-def test_number_beyond_fp16_is_refused_by_name(tmp_path: Path, value: float, shown: str, beside: float) -> None:
-    tensor = streamed(tmp_path, np.array([1.0, value, beside], np.float32), ir.DataType.FLOAT16)
+def test_number_beyond_fp16_is_refused_by_name(tmp_path: Path, value: float, shown: str) -> None:
+    tensor = streamed(tmp_path, np.array([1.0, value, 0.0], np.float32), ir.DataType.FLOAT16)
     with (
         pytest.raises(CheckpointUnsupported, match=rf"model\.norm\.weight: holds {shown}.*, beyond 65504, .*bf16"),
         (tmp_path / "data").open("wb") as file,
@@ -245,10 +244,15 @@ def test_number_beyond_fp16_is_refused_by_name(tmp_path: Path, value: float, sho
         tensor.tofile(file)
 
 
+def test_number_that_rounds_to_infinity_in_bf16_is_refused(tmp_path: Path) -> None:
+    largest = float(np.finfo(np.float32).max)
+    tensor = streamed(tmp_path, np.array([1.0, -largest], np.float32), ir.DataType.BFLOAT16)
+    with pytest.raises(CheckpointUnsupported, match=r"holds -3\.40282e\+38, beyond 3\.38953e\+38.* bfloat16.* fp32"):
+        tensor.numpy()
+
+
 @pytest.mark.parametrize(
-    "values",
-    [[65504.0, -65504.0], [np.inf, -np.inf], [np.nan, 1.0], [65519.0, 1e-9]],
-    ids=["largest", "infinite", "NaN", "rounded"],
+    "values", [[65504.0, -65504.0], [65519.0, 1e-9], [0.0, -0.0]], ids=["largest", "rounded", "zeros"]
 )
 def test_what_fp16_holds_is_kept(tmp_path: Path, values: list[float]) -> None:
     array = np.array(values, np.float32)

@@ -45,6 +45,11 @@ def test_neither_path_nor_name(source: str) -> None:
         resolve_checkpoint(source)
 
 
+def test_name_that_no_file_system_holds() -> None:
+    with pytest.raises(CheckpointInvalid, match=r"no such directory, and no name of a model"):
+        resolve_checkpoint(f"./{'x' * 5000}")
+
+
 def test_empty_name() -> None:
     with pytest.raises(CheckpointInvalid, match="is empty"):
         resolve_checkpoint("")
@@ -144,6 +149,18 @@ def test_refusals_of_the_hub_say_what_to_do(local_hub: Any, tmp_path: Path) -> N
     assert f"{REPO}: has no revision 'v2'. Pass a branch, tag or commit" in revision
     assert "no valid name of a model" in name
     assert "the hub cannot be reached" in broken
+
+
+def test_repository_of_another_kind_is_told_what_it_is(local_hub: Any, tmp_path: Path) -> None:
+    for file in local_hub.folder.glob("*.safetensors*"):
+        file.unlink()
+    (local_hub.folder / "model-Q4_K_M.gguf").write_bytes(b"GGUF")
+    (answer,) = resolve_in_client(tmp_path, local_hub.url, (REPO, None))
+    assert (
+        f"{REPO}: holds weights in GGUF (found model-Q4_K_M.gguf; a checkpoint has model.safetensors)"
+        in answer["error"]
+    )
+    assert not any(path.endswith(".gguf") for path in local_hub.requests)
 
 
 def test_unreachable_hub(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Real processes are killed at four random moments; RUBRICRM_KILLS=20 in the envir
 finely over the duration of an unbroken run.
 """
 
+import json
 import os
 import random
 import shutil
@@ -26,7 +27,6 @@ from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.measure import evaluation, rubric_agreement
 from rubricrm_export.onnx_bundle import calibration_run
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
-from rubricrm_export.system import published_directory
 from safetensors.numpy import load_file, save_file
 
 MakeCheckpoint = Callable[..., Path]
@@ -149,6 +149,28 @@ def test_interrupted_again_and_again_it_gives_the_bytes_of_an_unbroken_run(
     Bundle.open(broken, verify=True)
 
 
+def test_text_in_the_cache_is_used_if_it_is_sound_and_written_again_if_not(
+    inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(0o700)
+    monkeypatch.setenv("RUBRICRM_CACHE", str(cache))
+    monkeypatch.setattr(calibration_run, "_NUM_REQUESTS", 1)
+    stages = []
+    for number in range(3):
+        events = Interrupt(KeyboardInterrupt, None)
+        export_onnx(OnnxExport(output=tmp_path / f"{number}", **inputs | {"calibration": "self"}), events)
+        stages.append({stage for stage, _ in events.events})
+        (kept,) = (cache / "calibration").iterdir()
+        if number == 1:  # a token of it is another one
+            document = json.loads(kept.read_text())
+            document["sequences"][0][0] += 1
+            kept.write_text(json.dumps(document))
+    assert ["Writing text" in found for found in stages] == [True, False, True]
+    assert f"{kept} is damaged (its hash is of other token sequences)" in caplog.text
+    assert contents(tmp_path / "0") == contents(tmp_path / "2")
+
+
 def test_interrupted_between_a_layer_and_its_activations(
     inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +204,7 @@ def test_interrupted_while_the_leftovers_are_removed(
             raise SystemExit(143)
         rmtree(path, **options)
 
-    monkeypatch.setattr(published_directory.shutil, "rmtree", once_interrupted)
+    monkeypatch.setattr(shutil, "rmtree", once_interrupted)
     with pytest.raises(SystemExit):
         export(tmp_path / "new" / "bundle", inputs, max_kl=0.0)
     assert removing
@@ -445,9 +467,11 @@ def wait(*_, **__):
 """
 
 
+KILLED = (signal.SIGKILL, "quality")
+
+
 @pytest.mark.parametrize(
-    ("number", "step"),
-    [(signal.SIGTERM, "layer"), (signal.SIGTERM, "quality"), (signal.SIGKILL, "quality"), (signal.SIGINT, "layer")],
+    ("number", "step"), [(signal.SIGTERM, "layer"), (signal.SIGTERM, "quality"), KILLED, (signal.SIGINT, "layer")]
 )
 def test_killed_at_a_known_step(inputs: dict[str, Any], tmp_path: Path, number: signal.Signals, step: str) -> None:
     place = "calibrated_weights.require_finite" if step == "layer" else "export.measure_export"
@@ -461,8 +485,9 @@ def test_killed_at_a_known_step(inputs: dict[str, Any], tmp_path: Path, number: 
         _, stderr = process.communicate(timeout=120)
     expected = {signal.SIGTERM: (143, ""), signal.SIGKILL: (-9, ""), signal.SIGINT: (130, "Interrupted.\n")}
     assert (process.returncode, stderr) == expected[number]
-    hidden = [f".bundle.writing-{process.pid}"] if (number, step) == (signal.SIGKILL, "quality") else []
-    assert names(tmp_path / "new") == [*hidden, "bundle.resume"]
+    *hidden, resume = names(tmp_path / "new")
+    assert [name.rpartition("-")[0] for name in hidden] == [".bundle.writing"] * ((number, step) == KILLED)
+    assert resume == "bundle.resume"
     # The next export removes what was hidden, even if it is interrupted too.
     interrupt(target, inputs, ("Calibrating layers", LAYERS), resume=True)
     assert names(tmp_path / "new") == ["bundle.resume"]

@@ -302,6 +302,14 @@ def test_weights_replaced_while_exporting(make_checkpoint: MakeCheckpoint, tmp_p
     assert not (tmp_path / "bundle").exists()
 
 
+def test_number_that_is_not_finite_is_refused(make_checkpoint: MakeCheckpoint) -> None:
+    def damage(tensors: dict[str, np.ndarray]) -> None:
+        tensors["model.norm.weight"][0] = np.nan
+
+    with pytest.raises(CheckpointInvalid, match=r'"model\.norm\.weight" holds 1 NaN of 48 weights'):
+        export(make_checkpoint(change=damage))
+
+
 def test_a_model_that_computes_no_numbers_is_not_exported(make_checkpoint: MakeCheckpoint) -> None:
     """Its weights are finite; what it computes of them is not."""
 

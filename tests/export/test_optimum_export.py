@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -62,6 +63,19 @@ def test_the_program_gets_the_checkpoint_and_the_task(make_checkpoint: MakeCheck
         export_optimum(OptimumExport(str(checkpoint), checkpoint.parent / "bundle", environment))
     words = f"export onnx --model {checkpoint} --task text-generation-with-past --dtype fp32"
     assert words in str(raised.value)
+    assert names(checkpoint.parent) == ["checkpoint", "environment"]
+
+
+def test_weight_that_is_not_finite_is_refused_before_the_program_runs(
+    make_checkpoint: MakeCheckpoint, program: Program
+) -> None:
+    def damage(tensors: dict[str, np.ndarray]) -> None:
+        tensors["model.embed_tokens.weight"][270, 3] = np.inf  # a row that no token uses
+
+    checkpoint = make_checkpoint(change=damage)
+    environment = program("pathlib.Path(target.parents[1] / 'ran').touch(); sys.exit(3)")
+    with pytest.raises(CheckpointInvalid, match=r'"model\.embed_tokens\.weight" holds 1 infinite .* at \[270, 3\]'):
+        export_optimum(OptimumExport(str(checkpoint), checkpoint.parent / "bundle", environment))
     assert names(checkpoint.parent) == ["checkpoint", "environment"]
 
 

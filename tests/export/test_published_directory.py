@@ -40,12 +40,6 @@ def names(directory: Path) -> list[str]:
     return sorted(p.name for p in directory.iterdir())
 
 
-def dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
 def export(checkpoint: Path, target: Path, *, force: bool = False) -> Bundle:
     return export_onnx(OnnxExport(str(checkpoint), target, force=force))
 
@@ -215,7 +209,7 @@ def test_failed_renames_restore_the_old_bundle(
     rename, targets = Path.rename, []
 
     def rename_once_failing(path: Path, target: Path) -> Path:
-        if path.name.startswith(".bundle") or path == bundle_copy:
+        if path.name in ("output", "replaced") or path == bundle_copy:
             targets.append(target)
             if len(targets) == failing:
                 raise failure
@@ -242,6 +236,52 @@ def test_bundle_is_replaced_where_the_system_cannot_exchange(
     assert names(bundle_copy.parent) == ["bundle", "checkpoint"]
 
 
+def test_everything_is_on_the_disk_before_the_output_gets_its_name(
+    make_checkpoint: MakeCheckpoint, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    publish = published_directory._publish
+
+    def published(directory: Path, output: Path) -> None:
+        assert {*directory.iterdir(), directory} == {*synced}
+        synced.clear()
+        publish(directory, output)
+
+    monkeypatch.setattr(published_directory, "sync", synced.append)
+    monkeypatch.setattr(published_directory, "_publish", published)
+    export(make_checkpoint(), bundle_copy, force=True)
+    assert synced == [bundle_copy.parent]
+
+
+def test_disk_that_fails_when_it_is_waited_for_publishes_nothing(
+    make_checkpoint: MakeCheckpoint, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, old = make_checkpoint(dtype="F16"), contents(bundle_copy)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(published_directory, "sync", fail)
+    with pytest.raises(ExportFailed, match="bundle: cannot be written .Input/output error"):
+        export(checkpoint, bundle_copy, force=True)
+    assert contents(bundle_copy) == old
+
+
+@pytest.mark.parametrize("inside", ["whole", "scratch"])
+def test_errors_name_the_output_and_not_the_hidden_directory(tmp_path: Path, inside: str) -> None:
+    output = tmp_path / "bundle"
+    with (
+        pytest.raises(ExportFailed) as caught,
+        whole_directory(output, force=False) as directory,
+        scratch_directory(output, "twin") as twin,
+    ):
+        raise ExportFailed(f"{(directory if inside == 'whole' else twin) / 'model.onnx'}: is too large")
+    assert str(caught.value) == f"EXPORT_FAILED: {output}/model.onnx: is too large"
+    with pytest.raises(ExportFailed) as caught, whole_directory(output, force=False) as directory:
+        (directory / "gone").read_bytes()
+    assert "writing" not in str(caught.value)
+
+
 @pytest.mark.parametrize("tensor", ["model.norm.weight", "model.embed_tokens.weight"], ids=["small", "large"])
 def test_refused_weight_leaves_nothing(make_checkpoint: MakeCheckpoint, tmp_path: Path, tensor: str) -> None:
     checkpoint = make_checkpoint(dtype="F32", change=lambda t: t[tensor].fill(1e5))
@@ -264,14 +304,14 @@ def test_parent_without_rights(
     make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As for a user without rights; the tests may run as root, whom no mode stops.
-    checkpoint, mkdir = make_checkpoint(), Path.mkdir
+    checkpoint, mkdir = make_checkpoint(), os.mkdir
 
-    def refused(path: Path, *arguments: Any, **options: Any) -> None:
-        if path.name.startswith("."):
+    def refused(path: str, *arguments: Any, **options: Any) -> None:
+        if Path(path).name.startswith("."):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         mkdir(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "mkdir", refused)
+    monkeypatch.setattr(os, "mkdir", refused)
     with pytest.raises(ExportFailed, match=r"cannot be written .*Permission denied.* Check the path and its rights"):
         export(checkpoint, tmp_path / "bundle")
     assert names(tmp_path) == ["checkpoint"]
@@ -285,54 +325,35 @@ def test_dry_run_writes_nothing(make_checkpoint: MakeCheckpoint, tmp_path: Path)
 # --- what killed exports leave
 
 
+def leave(output: Path, *files: str) -> Path:
+    """Leave what a killed export leaves: a hidden directory, of which nobody holds the lock."""
+    hidden = output.with_name(f".{output.name}.writing-abc_1234")
+    for file in ("lock", *files):
+        (hidden / file).parent.mkdir(parents=True, exist_ok=True)
+        (hidden / file).write_bytes(b"half")
+    return hidden
+
+
 @pytest.mark.parametrize("name", ["bundle", "a [b]*", "v1.0"])
-def test_leftovers_of_dead_processes_are_removed(make_checkpoint: MakeCheckpoint, tmp_path: Path, name: str) -> None:
-    checkpoint, dead = make_checkpoint(), dead_process()
-    for state in ("writing", "replaced"):
-        leftover = tmp_path / f".{name}.{state}-{dead}"
-        (leftover / "deep").mkdir(parents=True)
-        (leftover / "deep" / "model.onnx.data").write_bytes(b"half")
+def test_what_killed_exports_left_is_removed(make_checkpoint: MakeCheckpoint, tmp_path: Path, name: str) -> None:
+    checkpoint = make_checkpoint()
+    leave(tmp_path / name, "output/model.onnx.data", "twin/model.onnx")
     export(checkpoint, tmp_path / name)
     assert names(tmp_path) == sorted([name, "checkpoint"])
-
-
-def test_leftover_with_the_own_process_number_is_removed(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
-    # In a container every run has the same number.
-    leftover = tmp_path / f".bundle.writing-{os.getpid()}"
-    leftover.mkdir()
-    (leftover / "model.onnx").write_bytes(b"half")
-    export(make_checkpoint(), tmp_path / "bundle")
-    assert not leftover.exists()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        f".bundle.writing-{os.getppid()}",
-        ".bundle.writing-",
-        ".bundle.writing-x1",
-        ".bundle.writing",
-        ".other.writing-4194305",
-        "bundle.writing-4194305",
-        ".bundle.backup-4194305",
-    ],
-    ids=["of a running process", "no number", "no process", "no dash", "other bundle", "not hidden", "other state"],
-)
-def test_what_is_not_a_dead_leftover_is_kept(make_checkpoint: MakeCheckpoint, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    export(make_checkpoint(), tmp_path / "bundle")
-    assert names(tmp_path) == sorted([name, "bundle", "checkpoint"])
 
 
 def test_failed_export_keeps_the_bundle_that_a_killed_one_moved_aside(
     make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aside = tmp_path / f".bundle.replaced-{dead_process()}"
-    aside.mkdir()
-    monkeypatch.setattr(StreamedTensor, "tofile", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        export(make_checkpoint(), tmp_path / "bundle")
-    assert aside.exists()
+    checkpoint, output = make_checkpoint(), tmp_path / "bundle"
+    hidden = leave(output, "replaced/rubricrm.json")
+    with monkeypatch.context() as patched:
+        patched.setattr(StreamedTensor, "tofile", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export(checkpoint, output)
+    assert (hidden / "replaced" / "rubricrm.json").exists()
+    export(checkpoint, output)
+    assert names(tmp_path) == ["bundle", "checkpoint"]
 
 
 KILLED = """
@@ -381,8 +402,8 @@ def test_killed_export_leaves_a_whole_bundle_and_one_sibling(
     assert weights == ("bf16" if old_stays else "fp16")
     if old_stays:
         assert contents(bundle_copy) == old
-    hidden = [name for name in names(bundle_copy.parent) if name.startswith(".")]
-    assert hidden == [f".bundle.writing-{process.pid}"]
+    (hidden,) = [name for name in names(bundle_copy.parent) if name.startswith(".")]
+    assert hidden.startswith(".bundle.writing-")
     export(checkpoint, bundle_copy, force=True)
     assert names(bundle_copy.parent) == ["bundle", "checkpoint"]
 

@@ -218,3 +218,36 @@ def test_token_text_as_json() -> None:
     for bad in ("", "[]", "{}", '{"name": "x", "prefix": 3, "sequences": []}'):
         with pytest.raises(ValueError, match="no token sequences|Expecting value"):
             TokenText.from_json(bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sequences": [[3], [4, 6]]}, "its hash is of other token sequences"),
+        ({"sequences": [[3], [4]]}, "its hash is of other token sequences"),
+        ({"sequences": [[3], [4, "5"]]}, "not all tokens are ids"),
+        ({"sequences": [[3], [4, True]]}, "not all tokens are ids"),
+        ({"sequences": [[3], [4, 5.0]]}, "not all tokens are ids"),
+        ({"prefix": [-1, 2]}, "not all tokens are ids"),
+        ({"sequences": [3]}, "no token sequences"),
+        ({"name": "held-out"}, "its hash is of other token sequences"),
+        ({"sha256": None}, "its hash is of other token sequences"),
+    ],
+    ids=str,
+)
+def test_token_text_that_was_changed(change: dict[str, object], words: str) -> None:
+    document = json.loads(TokenText("self", (1, 2), ((3,), (4, 5))).to_json())
+    with pytest.raises(ValueError, match=words):
+        TokenText.from_json(json.dumps(document | change))
+
+
+def test_kept_text_fits_the_model_or_not() -> None:
+    text = TokenText("self", (1, 2), ((3,), (4, 5)))
+    text.require_fitting(6, 4)
+    with pytest.raises(ValueError, match="holds the id 5, the tokenizer has 5"):
+        text.require_fitting(5, 4)
+    with pytest.raises(ValueError, match="a sequence of 4 tokens, the model takes 3"):
+        text.require_fitting(6, 3)
+    for empty in (TokenText("self", (1,), ()), TokenText("self", (1,), ((2,), ()))):
+        with pytest.raises(ValueError, match="empty"):
+            empty.require_fitting(6, 4)

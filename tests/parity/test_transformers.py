@@ -27,7 +27,7 @@ from rubricrm.runtime.prefix import Prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
-from rubricrm_export.checkpoint.prompt_source import read_chat
+from rubricrm_export.checkpoint.chat_pieces import read_chat
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 pytestmark = [

@@ -17,7 +17,7 @@ from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import REQUEST_FIELD, ChatFacts, PrefixFacts, PromptFacts, RoleFacts
 from rubricrm.runtime.prompt import Prompt, check_text, common_prefix
 from rubricrm.runtime.tokenizer import Tokenizer
-from rubricrm_export.checkpoint.prompt_source import read_chat
+from rubricrm_export.checkpoint.chat_pieces import read_chat
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 QWEN3 = SHARED / "qwen3-tokenizer" / "tokenizer.json"

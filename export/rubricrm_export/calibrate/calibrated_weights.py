@@ -8,7 +8,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rubricrm_export.calibrate.float_model import (
+from rubricrm_export.calibrate.float_model import FloatModel, Progress, require_finite
+from rubricrm_export.calibrate.layer_result import LayerResult
+from rubricrm_export.calibrate.layer_tensors import (
     DOWN_PROJ,
     GROUPS,
     INPUT_NORM,
@@ -17,12 +19,8 @@ from rubricrm_export.calibrate.float_model import (
     POST_NORM,
     Q_NORM,
     V_PROJ,
-    FloatModel,
     Group,
-    Progress,
-    require_finite,
 )
-from rubricrm_export.calibrate.layer_result import LayerResult
 from rubricrm_export.calibrate.resume import ResumeDirectory
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD, Architecture
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
@@ -30,6 +28,7 @@ from rubricrm_export.errors import ExportFailed
 from rubricrm_export.graph.builder import NUMPY_TYPES
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 from rubricrm_export.graph.rounded_weights import RoundedWeights
+from rubricrm_export.graph.streamed_tensor import convert_floats
 from rubricrm_export.quantize.grid import FP8_MAX
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.moments import Moments
@@ -222,7 +221,8 @@ class CalibratedWeights(RoundedWeights):
         if not name.startswith("model.layers.") or not self._scheme.rounds_by_calibration:
             return super().norm(name)
         layer, within = _split(name)
-        return ir.tensor(self._facts(layer).norms[within].astype(NUMPY_TYPES[self._computed]), name=name)
+        gain = self._facts(layer).norms[within]
+        return ir.tensor(convert_floats(gain, NUMPY_TYPES[self._computed], name), name=name)
 
     def largest_input(self, name: str) -> float:
         """Return the |x| that is the largest code of a matrix's static scale, after factors were folded away."""

@@ -8,55 +8,43 @@ can run quantized ones through the same graphs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 from rubricrm.errors import RuntimeFailed
 from rubricrm.runtime.graph import open_graph
 
+from rubricrm_export.calibrate.layer_tensors import (
+    DOWN_PROJ,
+    GATE_PROJ,
+    INPUT_NORM,
+    K_NORM,
+    K_PROJ,
+    O_PROJ,
+    POST_NORM,
+    Q_NORM,
+    Q_PROJ,
+    UP_PROJ,
+    V_PROJ,
+)
+from rubricrm_export.calibrate.stage_graphs import (
+    attention_stage,
+    gate_stage,
+    logits_stage,
+    norm_stage,
+    projection_stage,
+)
 from rubricrm_export.calibrate.token_text import TokenText, check_context
-from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD, Architecture
+from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import CheckpointInvalid
-from rubricrm_export.graph.builder import CONTRIB
-from rubricrm_export.graph.decoder import IR_VERSION
-from rubricrm_export.graph.onnxruntime_form import OPSET
-from rubricrm_export.graph.rotary import rotary_tables
 from rubricrm_export.quantize.rounding import read_rows
 
 Float = NDArray[np.float32]
 Weights = Mapping[str, Float]
 Progress = Callable[[int, int], None]
-
-Q_PROJ, K_PROJ, V_PROJ = (f"self_attn.{part}_proj.weight" for part in "qkv")
-O_PROJ = "self_attn.o_proj.weight"
-GATE_PROJ, UP_PROJ, DOWN_PROJ = (f"mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
-INPUT_NORM, POST_NORM = "input_layernorm.weight", "post_attention_layernorm.weight"
-Q_NORM, K_NORM = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Matrices that multiply the same inputs, and where these inputs come from.
-
-    Attributes:
-        matrices: Their names within the layer.
-        before: The norm, or the matrix whose rows make the inputs: factors are folded into it.
-    """
-
-    matrices: tuple[str, ...]
-    before: str
-
-
-GROUPS = (
-    Group((Q_PROJ, K_PROJ, V_PROJ), INPUT_NORM),
-    Group((O_PROJ,), V_PROJ),
-    Group((GATE_PROJ, UP_PROJ), POST_NORM),
-    Group((DOWN_PROJ,), UP_PROJ),
-)
 
 # Rows of a matrix product at once: bounds the memory of what it makes. More are not faster.
 _ROWS = 1024
@@ -102,11 +90,11 @@ class FloatModel:
         self.text = text
         self._checkpoint = checkpoint
         graphs = {
-            "norm": _norm(self.architecture),
-            "attention": _attention(self.architecture, positions),
-            "project": _project(),
-            "gate": _gate(),
-            "logits": _logits(),
+            "norm": norm_stage(self.architecture),
+            "attention": attention_stage(self.architecture, positions),
+            "project": projection_stage(),
+            "gate": gate_stage(),
+            "logits": logits_stage(),
         }
         self._stages = {name: open_graph(graph, threads=threads) for name, graph in graphs.items()}
 
@@ -156,8 +144,8 @@ class FloatModel:
         names = [Q_PROJ, K_PROJ, V_PROJ, *([Q_NORM, K_NORM] if self.architecture.qk_norm else [])]
         total = past.shape[3] + len(normed)
         feed = {name: weights[name] for name in names}
-        feed |= {"x": normed[None], "past_key": past[0], "past_value": past[1]}
-        feed |= {"last": np.array([total - 1], np.int32), "total": np.array(total, np.int32)}
+        feed |= {"x": normed[None], "attention_mask": np.ones((1, total), np.int64)}
+        feed |= {f"past_key_values.0.{half}": part for half, part in zip(("key", "value"), past, strict=True)}
         return self._run("attention", feed)
 
     def project(self, x: Float, weight: Float, residual: Float) -> Float:
@@ -166,8 +154,8 @@ class FloatModel:
 
     def gate(self, normed: Float, weights: Weights) -> Float:
         """Return silu(gate) * up [tokens, intermediate_size], what down_proj multiplies."""
-        gate, up = weights[GATE_PROJ], weights[UP_PROJ]
-        return self._by_rows("gate", len(gate), normed, gate=gate, up=up)
+        both = {name: weights[name] for name in (GATE_PROJ, UP_PROJ)}
+        return self._by_rows("gate", len(both[GATE_PROJ]), normed, **both)
 
     def _by_rows(self, stage: str, width: int, x: Float, residual: Float | None = None, **weights: Float) -> Float:
         """Run a stage on rows of x (and of the residual), some at a time; the result is [rows, width]."""
@@ -255,108 +243,3 @@ def require_finite(residual: Float, layer: int) -> None:
             "numbers. The checkpoint is damaged, or the text holds tokens that it was never trained on: pass another "
             "text, or export another checkpoint."
         )
-
-
-# --- The stages as graphs
-
-
-def _norm(architecture: Architecture) -> bytes:
-    x, gain = _float("x", ["rows", "width"]), _float("gain", ["width"])
-    tape = ir.tape.Tape()
-    y = tape.op("RMSNormalization", [x, gain], {"axis": -1, "epsilon": architecture.rms_norm_eps})
-    return _graph(tape, [x, gain], [y])
-
-
-def _project() -> bytes:
-    x, residual, weight = (
-        _float("x", ["rows", "in"]),
-        _float("residual", ["rows", "out"]),
-        _float("weight", ["out", "in"]),
-    )
-    tape = ir.tape.Tape()
-    return _graph(tape, [x, residual, weight], [tape.op("Add", [residual, _matmul(tape, x, weight)])])
-
-
-def _gate() -> bytes:
-    x, gate, up = _float("x", ["rows", "in"]), _float("gate", ["out", "in"]), _float("up", ["out", "in"])
-    tape = ir.tape.Tape()
-    gated = _matmul(tape, x, gate)
-    silu = tape.op("Mul", [gated, tape.op("Sigmoid", [gated])])
-    return _graph(tape, [x, gate, up], [tape.op("Mul", [silu, _matmul(tape, x, up)])])
-
-
-def _logits() -> bytes:
-    x, weight = _float("x", ["rows", "in"]), _float("weight", ["out", "in"])
-    tape = ir.tape.Tape()
-    return _graph(tape, [x, weight], [_matmul(tape, x, weight)])
-
-
-def _attention(architecture: Architecture, positions: int) -> bytes:
-    """Queries, keys and values, their norms, rotation and attention, as in graph/attention.py."""
-    x = _float("x", [1, "tokens", architecture.hidden_size])
-    past = [
-        _float(f"past_{part}", [1, architecture.num_kv_heads, "past", architecture.head_dim])
-        for part in ("key", "value")
-    ]
-    last, total = _value("last", ir.DataType.INT32, [1]), _value("total", ir.DataType.INT32, [])
-    inputs, tape, projected = [x], ir.tape.Tape(), []
-    heads = (architecture.num_heads, architecture.num_kv_heads, architecture.num_kv_heads)
-    for name, norm, count in zip((Q_PROJ, K_PROJ, V_PROJ), (Q_NORM, K_NORM, None), heads, strict=True):
-        weight = _float(name, [count * architecture.head_dim, architecture.hidden_size])
-        value = _matmul(tape, x, weight)
-        inputs.append(weight)
-        if norm is not None and architecture.qk_norm:
-            gain = _float(norm, [architecture.head_dim])
-            inputs.append(gain)
-            value = _head_norm(tape, architecture, value, gain, count)
-        projected.append(value)
-    cos, sin = rotary_tables(replace(architecture, context_length=positions))
-    tables = [_constant(tape, "cos", cos), _constant(tape, "sin", sin)]
-    outputs = tape.op_multi_out(
-        "GroupQueryAttention",
-        [*projected, *past, last, total, *tables],
-        {"num_heads": architecture.num_heads, "kv_num_heads": architecture.num_kv_heads, "do_rotary": 1},
-        domain=CONTRIB,
-        num_outputs=3,
-    )
-    return _graph(tape, [*inputs, *past, last, total], list(outputs))
-
-
-def _head_norm(tape: ir.tape.Tape, architecture: Architecture, x: ir.Value, gain: ir.Value, heads: int) -> ir.Value:
-    split = _constant(tape, f"split.{gain.name}", np.array([0, 0, heads, architecture.head_dim], np.int64))
-    join = _constant(tape, f"join.{gain.name}", np.array([0, 0, heads * architecture.head_dim], np.int64))
-    normed = tape.op(
-        "RMSNormalization", [tape.op("Reshape", [x, split]), gain], {"axis": -1, "epsilon": architecture.rms_norm_eps}
-    )
-    return tape.op("Reshape", [normed, join])
-
-
-def _matmul(tape: ir.tape.Tape, x: ir.Value, weight: ir.Value) -> ir.Value:
-    return tape.op("FusedMatMul", [x, weight], {"transB": 1}, domain=CONTRIB)
-
-
-def _value(name: str, dtype: ir.DataType, shape: list[Any]) -> ir.Value:
-    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
-
-
-def _float(name: str, shape: list[Any]) -> ir.Value:
-    return _value(name, ir.DataType.FLOAT, shape)
-
-
-def _constant(tape: ir.tape.Tape, name: str, array: NDArray[Any]) -> ir.Value:
-    return tape.initializer(ir.tensor(array, name=name))
-
-
-def _graph(tape: ir.tape.Tape, inputs: list[ir.Value], outputs: list[ir.Value]) -> bytes:
-    for number, value in enumerate(outputs):
-        value.name, value.type = f"output_{number}", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph(
-        inputs,
-        outputs,
-        nodes=tape.nodes,
-        initializers=tape.initializers,
-        opset_imports={"": OPSET, CONTRIB: 1},
-        name="stage",
-    )
-    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="rubricrm")
-    return bytes(ir.serde.serialize_model(model).SerializeToString())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rubricrm.runtime.whole_file import rename_whole
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -85,7 +86,7 @@ def save_tensors(tensors: Mapping[str, NDArray[Any]], path: Path, metadata: Mapp
     """Write tensors to a temporary sibling, then rename: a reader sees all of them or none."""
     writing = path.with_name(f".{path.name}.writing")
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, writing, dict(metadata))
-    writing.replace(path)
+    rename_whole(writing, path)
 
 
 def load_tensors(path: Path, without: tuple[str, ...] = ()) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

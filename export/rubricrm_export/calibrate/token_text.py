@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Self
@@ -31,17 +32,45 @@ class TokenText:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: It is something else, or was changed since.
         """
         try:
             document = json.loads(text)
-            return cls(str(document["name"]), tuple(document["prefix"]), tuple(map(tuple, document["sequences"])))
+            read = cls(str(document["name"]), tuple(document["prefix"]), tuple(map(tuple, document["sequences"])))
+            stated = document["sha256"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"no token sequences ({error!r})") from error
+        if not all(type(token) is int and token >= 0 for token in read.token_ids):
+            raise ValueError("not all tokens are ids")
+        if stated != read.sha256:
+            raise ValueError("its hash is of other token sequences")
+        return read
 
     def to_json(self) -> str:
-        """Return the sequences as JSON."""
-        return json.dumps({"name": self.name, "prefix": self.prefix, "sequences": self.sequences})
+        """Return the sequences as JSON, with their hash."""
+        return json.dumps({**self._document(), "sha256": self.sha256})
+
+    @property
+    def sha256(self) -> str:
+        """The hash of name and sequences, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self._document()).encode()).hexdigest()
+
+    def _document(self) -> dict[str, object]:
+        return {"name": self.name, "prefix": self.prefix, "sequences": self.sequences}
+
+    def require_fitting(self, num_tokens: int, context_length: int) -> None:
+        """Check sequences that a file kept against the model that is to run them.
+
+        Raises:
+            ValueError: There are none, an id is not below `num_tokens`, or one is longer than the model's context.
+        """
+        if not self.sequences or not all(self.sequences):
+            raise ValueError("a sequence is empty, or there is none")
+        if max(self.token_ids) >= num_tokens:
+            raise ValueError(f"it holds the id {max(self.token_ids)}, the tokenizer has {num_tokens}")
+        longest = len(self.prefix) + max(map(len, self.sequences))
+        if longest > context_length:
+            raise ValueError(f"it holds a sequence of {longest} tokens, the model takes {context_length}")
 
     @property
     def num_tokens(self) -> int:

@@ -17,7 +17,14 @@ EMBEDDING = "model.embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
 
 _MODEL_TYPES = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
-_QWEN3_HEAD_DIM = 128  # what Qwen3's own configuration class takes when config.json states none
+# What Hugging Face's configuration classes take for a key that config.json does not state (transformers 4.57 and 5.24,
+# configuration_qwen3.py and configuration_llama.py). Sizes that decide shapes have defaults there too; no checkpoint
+# relies on them, and an absent one is told as such.
+_ROPE_THETA = 10_000.0
+_RMS_NORM_EPS = 1e-6
+_MOST_POSITIONS = {"Qwen3ForCausalLM": 32_768, "LlamaForCausalLM": 2_048}
+_QWEN3_KV_HEADS = 32  # where the key is absent; null means as many as query heads, in both classes
+_QWEN3_HEAD_DIM = 128
 _MOST_LAYERS = 10_000  # far above any model: a damaged number must not become a list of a billion names
 _HEAD_DIM_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention takes no other head size
 
@@ -83,7 +90,7 @@ class Architecture:
         _refuse_unsupported_features(keys)
         hidden_size = keys.positive_int("hidden_size")
         num_heads = keys.positive_int("num_attention_heads")
-        num_kv_heads = keys.positive_int("num_key_value_heads")
+        num_kv_heads = _read_kv_heads(keys, name, num_heads)
         if num_heads % num_kv_heads:
             raise keys.invalid("num_attention_heads", f"a multiple of num_key_value_heads ({num_kv_heads})")
         return cls(
@@ -95,10 +102,9 @@ class Architecture:
             num_kv_heads=num_kv_heads,
             head_dim=_read_head_dim(keys, name, hidden_size, num_heads),
             vocab_size=keys.positive_int("vocab_size"),
-            context_length=keys.positive_int("max_position_embeddings"),
+            context_length=keys.positive_int("max_position_embeddings", default=_MOST_POSITIONS[name]),
             rope_theta=_read_rope_theta(keys),
-            rms_norm_eps=keys.positive_float("rms_norm_eps"),
-            # Both classes of Hugging Face take false when the key is absent.
+            rms_norm_eps=keys.positive_float("rms_norm_eps", default=_RMS_NORM_EPS),
             tied_embeddings=keys.flag("tie_word_embeddings"),
             qk_norm=name == "Qwen3ForCausalLM",
         )
@@ -147,15 +153,34 @@ class Architecture:
 
 def _read_name(keys: ConfigKeys) -> str:
     names = keys.get("architectures")
+    if names is None:  # then Hugging Face goes by the type alone
+        names = [name for name, model_type in _MODEL_TYPES.items() if model_type == keys.get("model_type")]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise keys.invalid("architectures", "a list with the name of the model's class")
     expected = f"one of {', '.join(_MODEL_TYPES)}"
     name = str(names[0])
     if len(names) > 1 or name not in _MODEL_TYPES:
-        raise keys.unsupported("architectures", expected, "Export a checkpoint of one of these architectures.")
+        raise keys.unsupported("architectures", expected, _other_architecture(name))
     if keys.get("model_type") not in (None, _MODEL_TYPES[name]):
         raise keys.invalid("model_type", f'"{_MODEL_TYPES[name]}", as "architectures" says {name}')
     return name
+
+
+def _other_architecture(name: str) -> str:
+    """Return what can be done with a model that is not built here."""
+    if not name.endswith("ForCausalLM"):
+        return "This class writes no text by itself: pass a language model of one of these architectures."
+    return (
+        "Export a checkpoint of one of these architectures, or let optimum-onnx export this one in float32: "
+        "rubricrm export onnx CHECKPOINT -o BUNDLE --exporter optimum."
+    )
+
+
+def _read_kv_heads(keys: ConfigKeys, name: str, num_heads: int) -> int:
+    key = "num_key_value_heads"
+    if key in keys.config and keys.get(key) is None:
+        return num_heads
+    return keys.positive_int(key, default=num_heads if name == "LlamaForCausalLM" else _QWEN3_KV_HEADS)
 
 
 def _read_head_dim(keys: ConfigKeys, name: str, hidden_size: int, num_heads: int) -> int:
@@ -203,7 +228,7 @@ def _read_rope_theta(keys: ConfigKeys) -> float:
 
 def _agreed_theta(keys: ConfigKeys, found: dict[str, float]) -> float:
     if not found:
-        raise keys.invalid("rope_theta", "a positive number, there or in rope_parameters")
+        return _ROPE_THETA
     if len(set(found.values())) > 1:
         last = list(found)[-1]
         raise keys.invalid(last, f'the rope_theta of the key "{next(iter(found))}", {next(iter(found.values()))}')
@@ -211,14 +236,21 @@ def _agreed_theta(keys: ConfigKeys, found: dict[str, float]) -> float:
 
 
 def _is_unscaled(block: Mapping[str, object]) -> bool:
-    kinds = [block[key] for key in ("rope_type", "type") if key in block]
-    unread = set(block) - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-    return all(kind == "default" for kind in kinds) and not unread and block.get("partial_rotary_factor", 1) == 1
+    kinds = {block[key] for key in ("rope_type", "type") if isinstance(block.get(key), str)}
+    stated = {key for key, value in block.items() if value is not None}
+    unread = stated - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+    if kinds == {"linear"} and unread == {"factor"} and block["factor"] == 1:
+        unread = set()  # positions divided by one
+        kinds = set()
+    return kinds <= {"default"} and not unread and block.get("partial_rotary_factor") in (None, 1)
 
 
 def _is_without_window(keys: ConfigKeys) -> bool:
     # Qwen3's configs state a window of 4096 beside use_sliding_window false: the window is then not in use.
-    return keys.get("sliding_window") is None or keys.get("use_sliding_window") is False
+    # Qwen3's class takes use_sliding_window as false where it is absent or null, Llama's knows no window at all; but a
+    # stated window without the switch is more often of another class, so that the switch must be there.
+    is_off = "use_sliding_window" in keys.config and not keys.flag("use_sliding_window")
+    return keys.get("sliding_window") is None or is_off
 
 
 def _is_full_attention(keys: ConfigKeys) -> bool:
@@ -233,12 +265,11 @@ _NO_EXPERTS = "Mixtures of experts are not built; export a dense model."
 # (key, whether the config passes, what is expected, what to do)
 _FEATURES: tuple[tuple[str, Callable[[ConfigKeys], bool], str, str], ...] = (
     (
-        "quantization_config",
-        lambda keys: keys.get("quantization_config") is None,
-        "none",
-        "The checkpoint is quantized already. Export the BF16, F16 or F32 checkpoint it was made from.",
+        "hidden_act",
+        lambda keys: keys.config.get("hidden_act", "silu") in ("silu", "swish"),
+        '"silu", or "swish", which is the same',
+        "No other is built.",
     ),
-    ("hidden_act", lambda keys: keys.config.get("hidden_act", "silu") == "silu", '"silu"', "No other is built."),
     ("attention_bias", lambda keys: not keys.flag("attention_bias"), "false", _NO_BIAS),
     ("mlp_bias", lambda keys: not keys.flag("mlp_bias"), "false", _NO_BIAS),
     ("sliding_window", _is_without_window, "null, or use_sliding_window false", _NO_WINDOW),

@@ -16,21 +16,19 @@ from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.manifest import FileFacts
 
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD, Architecture
+from rubricrm_export.checkpoint.directory import require_checkpoint_directory
 from rubricrm_export.checkpoint.files import (
     CONFIG,
     GENERATION_CONFIG,
     companion_files,
     read_json_object,
     read_weights,
-    require_checkpoint_directory,
 )
 from rubricrm_export.checkpoint.tensor import DTYPES, CheckpointTensor
+from rubricrm_export.checkpoint.tensor_names import listed, require_known_tensors
 from rubricrm_export.errors import CheckpointInvalid, CheckpointUnsupported
 
 __all__ = ["Checkpoint", "CheckpointTensor", "checkpoint_digests"]
-
-# Tables that old checkpoints stored although they follow from the configuration.
-_HARMLESS_SUFFIXES = ("rotary_emb.inv_freq",)
 
 _SMALL_MODEL = 500_000_000  # parameters
 
@@ -63,7 +61,8 @@ class Checkpoint:
         self.architecture = architecture
         self.files = files
         self._tensors = dict(tensors)
-        self._refuse_foreign_tensors()
+        self._refuse_empty_tensors()
+        require_known_tensors(tensors, architecture, str(path))
         self.tied = self._decide_tied()
         self._require_tensors()
 
@@ -154,7 +153,7 @@ class Checkpoint:
         missing = [name for name in shapes if name not in self._tensors]
         if missing:
             raise CheckpointInvalid(
-                f"{self.path}: {len(missing)} of {len(shapes)} tensors are missing: {_listed(missing)}. "
+                f"{self.path}: {len(missing)} of {len(shapes)} tensors are missing: {listed(missing)}. "
                 f"{self.architecture.name} with {self.architecture.num_layers} layers needs them: finish the download, "
                 f'or correct "num_hidden_layers" in {CONFIG}.'
             )
@@ -175,28 +174,15 @@ class Checkpoint:
             )
         return tensor
 
-    def _refuse_foreign_tensors(self) -> None:
-        known = self.architecture.tensor_shapes(tied=False)
-        foreign = [name for name in self._tensors if name not in known and not name.endswith(_HARMLESS_SUFFIXES)]
-        if not foreign:
-            return
-        unprefixed = [name for name in foreign if f"model.{name}" in known]
-        if unprefixed:
+    def _refuse_empty_tensors(self) -> None:
+        empty = [name for name, tensor in self._tensors.items() if 0 in tensor.shape]
+        if empty:
             raise CheckpointInvalid(
-                f'{self.path}: the tensors are named without the prefix "model.": {_listed(unprefixed)}, expected '
-                f"model.{unprefixed[0]}. Save the checkpoint from {self.architecture.name}, not from its base model."
+                f"{self.path}: {len(empty)} of {len(self._tensors)} tensors are empty: {listed(empty)}. DeepSpeed "
+                "ZeRO-3 saved them while the weights lay on other processes: merge its shards with "
+                "python zero_to_fp32.py --safe_serialization PATH OUT, or train with "
+                "stage3_gather_16bit_weights_on_model_save."
             )
-        biases = [name for name in foreign if name.endswith(".bias")]
-        if biases:
-            raise CheckpointUnsupported(
-                f"{self.path}: {len(biases)} bias tensors, expected none: {_listed(biases)}. Projections are built "
-                "without bias, and leaving one out would change the model."
-            )
-        raise CheckpointInvalid(
-            f"{self.path}: {len(foreign)} tensors that {self.architecture.name} with {self.architecture.num_layers} "
-            f"layers does not have: {_listed(foreign)}. Config and weights are of different models; an adapter must be "
-            "merged first."
-        )
 
 
 def checkpoint_digests(path: Path, files: Iterable[str]) -> dict[str, FileFacts]:
@@ -218,7 +204,3 @@ def checkpoint_digests(path: Path, files: Iterable[str]) -> dict[str, FileFacts]
         except OSError as error:
             raise CheckpointInvalid(f"{path / name}: cannot be read ({error.strerror}).") from error
     return digests
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -26,38 +26,43 @@ class ConfigKeys:
         """The value as it is, None when the key is absent."""
         return self.config.get(key)
 
-    def positive_int(self, key: str, most: int = 2**31 - 1) -> int:
+    def positive_int(self, key: str, most: int = 2**31 - 1, *, default: int | None = None) -> int:
         """A whole number of 1 to `most`; true and 4.0 are none.
+
+        Args:
+            key: Its key.
+            most: The largest that is taken.
+            default: What it is when the key is absent; None: it must be there.
 
         Raises:
             CheckpointInvalid: Missing, of another type, or out of range.
         """
-        value = self.get(key)
+        value = self.config.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
             raise self.invalid(key, f"a positive whole number up to {most}")
         return value
 
-    def positive_float(self, key: str) -> float:
-        """A finite number above 0, written with or without a decimal point.
+    def positive_float(self, key: str, *, default: float | None = None) -> float:
+        """A finite number above 0, written with or without a decimal point; `default` when the key is absent.
 
         Raises:
             CheckpointInvalid: Missing, of another type, or out of range.
         """
-        value = self.get(key)
+        value = self.config.get(key, default)
         if not is_positive_number(value):
             raise self.invalid(key, "a positive number")
         return float(value)
 
     def flag(self, key: str) -> bool:
-        """True or false; false when absent, which is what Hugging Face's classes take for the flags read here.
+        """True or false; false when absent or null, as Hugging Face's classes read the flags that are read here.
 
         Raises:
             CheckpointInvalid: Neither true nor false.
         """
-        value = self.config.get(key, False)
-        if not isinstance(value, bool):
+        value = self.get(key)
+        if value is not None and not isinstance(value, bool):
             raise self.invalid(key, "true or false")
-        return value
+        return bool(value)
 
     def invalid(self, key: str, expected: str) -> CheckpointInvalid:
         """The error for a value that no config of this kind holds."""

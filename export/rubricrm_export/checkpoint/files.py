@@ -6,6 +6,7 @@ Whether the tensors fit the architecture is `checkpoint`'s concern.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from pathlib import Path
 from rubricrm.runtime.bundle import LFS_POINTER
 from safetensors import SafetensorError, safe_open
 
-from rubricrm_export.checkpoint.tensor import CheckpointTensor
+from rubricrm_export.checkpoint.tensor import DTYPES, CheckpointTensor
 from rubricrm_export.errors import CheckpointInvalid
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -50,44 +53,16 @@ class Weights:
     files: list[str]
     tensors: dict[str, CheckpointTensor]
 
+    def require_finite(self) -> None:
+        """Read every weight of a type that is read, for an exporter that reads them by itself.
 
-def require_checkpoint_directory(path: Path) -> None:
-    """Refuse what is no Hugging Face checkpoint directory, saying what it is instead.
-
-    Raises:
-        CheckpointInvalid: Nothing there, a file, an empty directory, or one without config.json.
-    """
-    if not path.exists():
-        raise CheckpointInvalid(
-            f"{path}: no such directory. Pass the directory of a checkpoint, or a Hugging Face name such as org/model."
-        )
-    if not path.is_dir():
-        raise CheckpointInvalid(f"{path}: is a file, expected a checkpoint directory. Pass {path.parent} instead.")
-    if (path / CONFIG).is_file():
-        return
-    found = sorted(entry.name for entry in path.iterdir())
-    if not found:
-        raise CheckpointInvalid(f"{path}: the directory is empty, expected {CONFIG} and {WEIGHTS}.")
-    listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-    raise CheckpointInvalid(f"{path}: no {CONFIG}, found {listed}. {_foreign_remedy(path)}")
-
-
-def _foreign_remedy(path: Path) -> str:
-    for pattern, remedy in (
-        ("rubricrm.json", "This is a bundle, already exported: open it with RubricModel.open."),
-        ("adapter_config.json", "This is an adapter: merge it into its base model first (PEFT's merge_and_unload)."),
-        ("*.gguf", "GGUF files are not read: use the Hugging Face checkpoint they were made from."),
-        ("pytorch_model*.bin", _CONVERT_TO_SAFETENSORS),
-    ):
-        if any(path.glob(pattern)):
-            return remedy
-    return f"Pass the directory that holds {CONFIG}, the tokenizer and the safetensors files."
-
-
-_CONVERT_TO_SAFETENSORS = (
-    "Convert pytorch_model.bin to safetensors first: with transformers, "
-    "AutoModelForCausalLM.from_pretrained(PATH).save_pretrained(OUT, safe_serialization=True)."
-)
+        Raises:
+            CheckpointInvalid: One of them is NaN or infinite.
+        """
+        for tensor in self.tensors.values():
+            if tensor.dtype in DTYPES and tensor.shape:
+                for _ in tensor.chunks():
+                    pass
 
 
 def companion_files(path: Path) -> list[str]:
@@ -156,12 +131,19 @@ def read_weights(path: Path) -> Weights:
     `model.safetensors` wins over an index beside it, as in transformers.
 
     Raises:
-        CheckpointInvalid: No weights, a shard missing, the index malformed, or a file damaged.
+        CheckpointInvalid: No weights, a shard missing, the index malformed, a file damaged, or one file and an index
+            with all its shards that are of different models.
     """
     if (path / WEIGHTS).is_file():
-        return Weights([WEIGHTS], read_header(path / WEIGHTS))
+        weights = Weights([WEIGHTS], read_header(path / WEIGHTS))
+        _compare_with_index(path, weights)
+        return weights
     if not (path / WEIGHTS_INDEX).is_file():
         raise CheckpointInvalid(_no_weights(path))
+    return _read_shards(path)
+
+
+def _read_shards(path: Path) -> Weights:
     index = _read_index(path / WEIGHTS_INDEX)
     shards = sorted(set(index.values()))
     _require_shards(path, shards)
@@ -173,9 +155,38 @@ def read_weights(path: Path) -> Weights:
     return Weights([WEIGHTS_INDEX, *shards], tensors)
 
 
+def _compare_with_index(path: Path, weights: Weights) -> None:
+    """Look at an index beside a single file: a leftover without its shards, or another copy of the model."""
+    try:
+        sharded = _read_shards(path)
+    except (CheckpointInvalid, OSError):  # not there, or not whole: nobody could load it
+        return
+    ours, theirs = (
+        {name: (tensor.shape, tensor.dtype) for name, tensor in found.tensors.items()} for found in (weights, sharded)
+    )
+    differing = sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
+    if differing:
+        raise CheckpointInvalid(
+            f"{path}: {WEIGHTS} and the {len(sharded.files) - 1} shards of {WEIGHTS_INDEX} beside it differ in "
+            f"{len(differing)} tensors, such as {differing[0]}. transformers would load {WEIGHTS}. Remove the one that "
+            f"is not the model: {WEIGHTS} if it is a leftover or quantized, else the index and its shards."
+        )
+    logger.warning(
+        "%s: %s is exported, as transformers would load it; the %d shards of %s beside it are not read",
+        path,
+        WEIGHTS,
+        len(sharded.files) - 1,
+        WEIGHTS_INDEX,
+    )
+
+
 def _no_weights(path: Path) -> str:
-    if any(path.glob("pytorch_model*.bin")):
-        return f"{path}: no {WEIGHTS}, found pytorch_model.bin. {_CONVERT_TO_SAFETENSORS}"
+    found = sorted(file.name for file in path.glob("*.safetensors"))
+    if found:
+        return (
+            f"{path}: neither {WEIGHTS} nor {WEIGHTS_INDEX} is there, found {', '.join(found[:3])}. If these are the "
+            f"shards of one model, download {WEIGHTS_INDEX} too; if one of them is the model, rename it to {WEIGHTS}."
+        )
     return (
         f"{path}: no weights: neither {WEIGHTS} nor {WEIGHTS_INDEX} is there. "
         "Finish the download; weights in another format must be converted to safetensors first."
@@ -203,6 +214,13 @@ def _absence(path: Path) -> str:
 def _require_shards(path: Path, names: list[str]) -> None:
     missing = [name for name in names if not (path / name).is_file()]
     if missing:
+        others = sorted({file.name for file in path.glob("*.safetensors")} - {*names})
+        if others:
+            raise CheckpointInvalid(
+                f"{path / WEIGHTS_INDEX}: names {len(missing)} shards that are not there, such as {missing[0]}, while "
+                f"{', '.join(others[:3])} are not in it: the index is of another save. Download index and "
+                "shards again, both of the same revision."
+            )
         raise CheckpointInvalid(
             f"{path / missing[0]}: this shard {_absence(path / missing[0])} "
             f"({len(missing)} of {len(names)} shards are not there). Finish the download."

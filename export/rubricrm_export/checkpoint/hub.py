@@ -13,6 +13,7 @@ from pathlib import Path
 from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.runtime.installation import install_command
 
+from rubricrm_export.checkpoint.directory import refuse_foreign_files
 from rubricrm_export.checkpoint.files import COMPANIONS, CONFIG, WEIGHTS_INDEX
 from rubricrm_export.errors import CheckpointInvalid
 
@@ -56,7 +57,7 @@ def resolve_checkpoint(source: str, revision: str | None = None) -> ResolvedChec
     if not source:
         raise CheckpointInvalid("the name of the checkpoint is empty. Pass a directory, or a name such as org/model.")
     path = Path(source)
-    if path.exists():
+    if _exists(path):
         if revision is not None:
             raise OptionInvalid(
                 f"revision is {revision!r} and {source} is a local path, which has none. Leave the revision out, or "
@@ -69,6 +70,13 @@ def resolve_checkpoint(source: str, revision: str | None = None) -> ResolvedChec
             "Face name such as org/model."
         )
     return _download(source, revision)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, a directory without rights
+        return False
 
 
 def _download(repo: str, revision: str | None) -> ResolvedCheckpoint:
@@ -84,8 +92,26 @@ def _download(repo: str, revision: str | None) -> ResolvedCheckpoint:
     except Exception as error:  # besides its own errors, the client lets those of its HTTP library pass
         raise CheckpointInvalid(_explain(error, repo, revision)) from error
     if not path.is_dir():
+        _refuse_foreign_repository(repo, revision)
         raise CheckpointInvalid(f"{repo}: the repository holds no file of a checkpoint. Check the name.")
+    if not any(path.glob("*.safetensors")):
+        _refuse_foreign_repository(repo, revision)
     return ResolvedCheckpoint(path, repo, path.name)  # the cache names a snapshot by its commit
+
+
+def _refuse_foreign_repository(repo: str, revision: str | None) -> None:
+    """Look at what was not downloaded: weights in GGUF, shards of a training run.
+
+    Raises:
+        CheckpointInvalid: The repository is known to be something else.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        names = HfApi().list_repo_files(repo, revision=revision)
+    except Exception:  # the cache served the download, and the hub cannot be reached: the directory is judged as it is
+        return
+    refuse_foreign_files(names, repo)
 
 
 def _explain(error: Exception, repo: str, revision: str | None) -> str:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, TableStorage
+from rubricrm_export.graph.node_names import product_node
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 
 
@@ -22,13 +23,11 @@ class FloatStorage(TableStorage):
     Attributes:
         checkpoint: Must stay as it is until the graph is written.
         stored: Element type of the weights in the file.
-        must_be_finite: Whether a weight that is no number is an error.
         is_standard: Whether products are written in standard ONNX: a runtime fuses the two nodes.
     """
 
     checkpoint: Checkpoint
     stored: ir.DataType
-    must_be_finite: bool = False
     is_standard: bool = False
 
     def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
@@ -39,8 +38,8 @@ class FloatStorage(TableStorage):
         matrix = self._cast(b, self._parameter(b, weight), weight)
         if self.is_standard:
             transposed = b.op("Transpose", [matrix], f"{name}/Transpose", perm=[1, 0])
-            return b.op("MatMul", [x, transposed], f"{name}/MatMul")
-        return b.op("FusedMatMul", [x, matrix], f"{name}/MatMul", domain=CONTRIB, transB=1)
+            return b.op("MatMul", [x, transposed], product_node(name))
+        return b.op("FusedMatMul", [x, matrix], product_node(name), domain=CONTRIB, transB=1)
 
     def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
         """Gather rows, then cast them: not the whole table."""
@@ -49,7 +48,7 @@ class FloatStorage(TableStorage):
 
     def _parameter(self, b: GraphBuilder, weight: str) -> ir.Value:
         tensor = self.checkpoint.tensor(weight)
-        return b.parameter(StreamedTensor(tensor, self.stored, must_be_finite=self.must_be_finite))
+        return b.parameter(StreamedTensor(tensor, self.stored))
 
     def _cast(self, b: GraphBuilder, value: ir.Value, name: str) -> ir.Value:
         return value if self.stored == b.computed else b.op("Cast", [value], f"{name}/Cast", to=b.computed)

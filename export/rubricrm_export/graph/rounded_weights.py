@@ -59,7 +59,7 @@ class RoundedWeights:
     def norm(self, name: str) -> ir.TensorProtocol:
         """Return the checkpoint's norm."""
         tensor = self._checkpoint.tensor(name)
-        return StreamedTensor(tensor, self._computed, must_be_finite=self._scheme.is_quantized)
+        return StreamedTensor(tensor, self._computed)
 
     def largest_input(self, name: str) -> float | None:  # noqa: ARG002
         """Return the largest |x| that meets a matrix; None: no calibration measured it."""

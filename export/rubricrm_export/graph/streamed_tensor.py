@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rubricrm_export.checkpoint.tensor import CheckpointTensor, require_finite_weights
+from rubricrm_export.checkpoint.tensor import CheckpointTensor, is_finite
 from rubricrm_export.errors import CheckpointUnsupported
 from rubricrm_export.graph.builder import NUMPY_TYPES
 
@@ -23,18 +24,15 @@ class StreamedTensor(ir.LazyTensor):
     Memory: one block (`CheckpointTensor.chunks`), whatever the tensor's size.
 
     Attributes:
-        parts: Yields it as consecutive blocks of rows, anew at each call.
+        parts: Yields it as consecutive blocks of rows, from the start at each call. Raises CheckpointInvalid for a
+            weight that is not finite, and CheckpointUnsupported for one that the element type cannot hold.
     """
 
-    def __init__(self, source: CheckpointTensor, dtype: ir.DataType, *, must_be_finite: bool = False) -> None:
-        """Read nothing yet; with `must_be_finite` writing a number that is not raises CheckpointInvalid."""
+    def __init__(self, source: CheckpointTensor, dtype: ir.DataType) -> None:
+        """Read nothing yet."""
 
         def blocks() -> Iterator[NDArray[Any]]:
-            start = 0
             for block in source.chunks(_BLOCK_BYTES):
-                if must_be_finite:
-                    require_finite_weights(source, block, start)
-                start += len(block)
                 yield convert_floats(block, NUMPY_TYPES[dtype], source.name)
 
         def whole() -> ir.TensorProtocol:
@@ -50,10 +48,10 @@ class StreamedTensor(ir.LazyTensor):
 
 
 def convert_floats(block: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
-    """Return floats in another type.
+    """Return finite floats in another type.
 
     Raises:
-        CheckpointUnsupported: One of them is beyond what FP16 holds.
+        CheckpointUnsupported: One of them is beyond the largest number of that type.
     """
     if block.dtype == dtype:
         return np.ascontiguousarray(block)
@@ -61,11 +59,11 @@ def convert_floats(block: NDArray[Any], dtype: Any, name: str) -> NDArray[Any]:
         # Through float32: ml_dtypes has no direct cast between the two 16-bit types.
         exact = block.astype(np.float32)
         converted = np.ascontiguousarray(exact.astype(dtype, copy=False))
-    if dtype == np.float16:
-        lost = exact[np.isinf(converted) & np.isfinite(exact)]
-        if lost.size:
-            raise CheckpointUnsupported(
-                f"{name}: holds {lost[np.abs(lost).argmax()]:.6g}, beyond 65504, the largest FP16 number. "
-                "Export with --weights bf16 or fp32."
-            )
+    if not is_finite(converted):
+        largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+        wider = "bf16 or fp32" if dtype == np.float16 else "fp32"
+        raise CheckpointUnsupported(
+            f"{name}: holds {exact.flat[np.abs(exact).argmax()]:.6g}, beyond {largest:.6g}, the largest "
+            f"{np.dtype(dtype).name} number. Export with --weights {wider}."
+        )
     return converted

@@ -25,6 +25,7 @@ from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
 from rubricrm_export.checkpoint.config_keys import ConfigKeys
+from rubricrm_export.checkpoint.directory import require_checkpoint_directory
 from rubricrm_export.checkpoint.files import (
     CONFIG,
     GENERATION_CONFIG,
@@ -33,10 +34,9 @@ from rubricrm_export.checkpoint.files import (
     companion_files,
     read_json_object,
     read_weights,
-    require_checkpoint_directory,
 )
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint, resolve_checkpoint
-from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat
+from rubricrm_export.checkpoint.prompt_source import read_card_field
 from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 from rubricrm_export.graph.data_file import save_graph
 from rubricrm_export.graph.writer import DATA_FILE, GRAPH_FILE
@@ -46,7 +46,7 @@ from rubricrm_export.onnx_bundle.plan import (
     graph_facts,
     make_manifest,
     model_name,
-    read_prompt_facts,
+    read_prompts,
     tool_versions,
 )
 from rubricrm_export.quantize.scheme import Scheme
@@ -111,6 +111,7 @@ def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> B
     check_space(job.output, 2 * _FLOAT_BYTES * _num_parameters(weights))
     program = _program(job.environment)
     report(0, 2)
+    weights.require_finite()
     with (
         scratch_directory(job.output, "optimum") as made,
         whole_directory(job.output, force=job.force) as directory,
@@ -164,8 +165,7 @@ def _write_graph(
         graph_facts("cpu", "concatenate", "float32", "float32", _domains(graph)),
         QuantizationFacts("fp32", "none", "none"),
         tokenizer,
-        read_chat(resolved.path, job.chat_template, tokenizer.added_tokens),
-        read_prompt_facts(resolved.path, config, generation_config, job, tokenizer),
+        *read_prompts(resolved.path, config, generation_config, job, tokenizer),
         ProvenanceFacts(source, tools, job.command),
     )
     save_graph(graph, directory / GRAPH_FILE, DATA_FILE, lambda _: None)

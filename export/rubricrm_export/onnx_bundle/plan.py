@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,10 +35,12 @@ from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
+from rubricrm_export.checkpoint.chat_pieces import pieces
+from rubricrm_export.checkpoint.chat_template import ChatTemplate
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import TOKENIZER
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
-from rubricrm_export.checkpoint.prompt_source import read_card_field, read_chat, read_prompt_template, template_sha256
+from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
 from rubricrm_export.graph.writer import DATA_FILE, DOMAINS, FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
@@ -45,6 +48,8 @@ from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES
+
+logger = logging.getLogger(__name__)
 
 MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v3, table 8)
 
@@ -102,8 +107,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
         )
     scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
     _require_divisible(scheme, checkpoint)
-    chat = read_chat(checkpoint.path, job.chat_template, tokenizer.added_tokens)
-    prompt = read_prompt_facts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
+    chat, prompt = read_prompts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
     graph = _graph_facts(scheme)
     model = ModelFacts(
         name=model_name(resolved),
@@ -163,7 +167,7 @@ def make_twin(plan: ExportPlan) -> ExportPlan:
 
     Keys and values in FP8 stay floats: the CPU has no kernel for them.
     """
-    scheme = replace(plan.scheme, target="cpu", kv="model" if plan.scheme.kv == "fp8" else plan.scheme.kv)
+    scheme = plan.scheme.on_cpu()
     graph = _graph_facts(scheme)
     return replace(plan, manifest=replace(plan.manifest, graphs=(graph,)), scheme=scheme)
 
@@ -205,13 +209,13 @@ def _num_fixed(prompt: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer, conte
     return num_fixed
 
 
-def read_prompt_facts(
+def read_prompts(
     path: Path,
     config: Mapping[str, object],
     generation_config: Mapping[str, object] | None,
     templates: Templates,
     tokenizer: Tokenizer,
-) -> PromptFacts:
+) -> tuple[ChatFacts, PromptFacts]:
     """Read the templates and the stop ids of a checkpoint's directory.
 
     Raises:
@@ -219,14 +223,25 @@ def read_prompt_facts(
         CheckpointInvalid: No stop id.
     """
     template, source = read_prompt_template(path, templates.prompt_template)
-    return PromptFacts(
+    chat_template = ChatTemplate.read(path, templates.chat_template)
+    chat = pieces(chat_template, tokenizer.added_tokens)
+    if chat.starts_in_thought:
+        logger.warning(
+            "%s: the model's turn begins with %r although thinking is switched off: what it writes starts inside a "
+            "thought, and only what follows the thought is read as a rubric. Pass --chat-template FILE with a template "
+            "that can switch thinking off",
+            chat_template.where,
+            chat.generation[-40:],
+        )
+    prompt = PromptFacts(
         fields={REQUEST: REQUEST_FIELD},
         template=template,
         template_sha256=template_sha256(template),
         template_source=source,
-        stop_ids=read_stop_ids(path, config, generation_config, tokenizer),
+        stop_ids=read_stop_ids(path, config, generation_config, tokenizer, chat_template),
         prefix=PrefixFacts(0, {}),  # known when the sizes of the model are
     )
+    return chat, prompt
 
 
 def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rubricrm.errors import RubricrmError
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, describe_file
 from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.manifest import FileFacts, Manifest
+from rubricrm.runtime.whole_file import sync
 
 from rubricrm_export.errors import ExportFailed, OutputExists
+from rubricrm_export.system.hidden_directory import hidden_directory, remove_abandoned, replaced_place
 
-_WRITING = "writing"
-_REPLACED = "replaced"
 # Graph, tokenizer and manifest beside the weights, generously.
 _SPARE_BYTES = 32 << 20
 # Of renameat2(2): paths relative to the working directory; both must exist and are swapped.
@@ -78,31 +77,26 @@ def check_space(output: Path, num_bytes: int) -> None:
 
 @contextmanager
 def whole_directory(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -> Iterator[Path]:
-    """Yield an empty sibling of `output`; it becomes `output` if the block ends well, and vanishes if it does not.
+    """Yield an empty directory; it becomes `output` if the block ends well, and vanishes if it does not.
 
-    What a killed export left beside the output is removed first. A kill leaves the old bundle or none, and at most
-    one hidden sibling.
+    It lies in a hidden sibling of `output`. What a killed export left beside the output is removed first. A kill
+    leaves the old bundle or none, and at most one hidden sibling. Everything is on the disk before the output gets its
+    name, so that a crash of the machine leaves a whole one too.
 
     Raises:
         OutputExists: As `check_output`: somebody wrote there while the block ran.
         ExportFailed: The disk is full or the directory cannot be written.
     """
     output = output.resolve()  # a path that ends in .. has no name that a sibling could be called after
-    remove_leftovers(output)
-    directory = _sibling(output, _WRITING)
-    try:
+    with _hidden_path(output, "output") as directory:
         directory.mkdir()
         yield directory
         check_output(output, force=force, marker=marker)
+        _sync_all(directory)
         _publish(directory, output)
-        _remove_leftovers(output, _REPLACED)
-    except RubricrmError as error:
-        _name_output(error, directory, output)
-        raise
-    except OSError as error:
-        raise _export_failed(output, error) from error
-    finally:
-        _remove(directory)
+        with suppress(OSError):
+            sync(output.parent)
+        remove_abandoned(output, with_replaced=True)
 
 
 @contextmanager
@@ -112,23 +106,30 @@ def scratch_directory(output: Path, name: str) -> Iterator[Path]:
     Raises:
         ExportFailed: The disk is full or the directory cannot be written.
     """
-    output = output.resolve()
-    directory = _sibling(output, f"{_WRITING}-{name}")
-    try:
-        _remove(directory)  # of a killed process with the same number
+    with _hidden_path(output.resolve(), name) as directory:
         yield directory
+
+
+@contextmanager
+def _hidden_path(output: Path, name: str) -> Iterator[Path]:
+    """Yield a path in a hidden sibling of `output`; errors name the output in its place."""
+    remove_leftovers(output)
+    directory: Path | None = None
+    try:
+        with hidden_directory(output) as hidden:
+            directory = hidden / name
+            yield directory
     except RubricrmError as error:
-        _name_output(error, directory, output)
+        if directory is not None:
+            _name_output(error, directory, output)
         raise
     except OSError as error:
         raise _export_failed(output, error) from error
-    finally:
-        _remove(directory)
 
 
 def remove_leftovers(output: Path) -> None:
     """Remove what killed exports left half-written beside the output."""
-    _remove_leftovers(output.resolve(), _WRITING)
+    remove_abandoned(output.resolve())
 
 
 def describe_files(directory: Path) -> dict[str, FileFacts]:
@@ -151,10 +152,6 @@ def write_files(directory: Path, contents: Mapping[str, bytes]) -> None:
         (directory / name).write_bytes(data)
 
 
-def _sibling(output: Path, state: str) -> Path:
-    return output.with_name(f".{output.name}.{state}-{os.getpid()}")
-
-
 def _publish(directory: Path, output: Path) -> None:
     """Put `directory` in the output's place; what stood there is then in `directory`, or gone."""
     if not output.exists():
@@ -174,8 +171,8 @@ def _exchange(left: Path, right: Path) -> bool:
 
 
 def _replace(directory: Path, output: Path) -> None:
-    """Move the output aside first. A kill between the two steps leaves the old bundle under its hidden name."""
-    replaced = _sibling(output, _REPLACED)
+    """Move the output aside first. A kill between the two steps leaves the old bundle in the hidden sibling."""
+    replaced = replaced_place(directory.parent)
     try:
         output.rename(replaced)
         directory.rename(output)
@@ -183,34 +180,16 @@ def _replace(directory: Path, output: Path) -> None:
         if not output.exists():
             replaced.rename(output)
         raise
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _remove(directory: Path) -> None:
-    try:
-        shutil.rmtree(directory, ignore_errors=True)
-    except BaseException:  # SIGTERM or Ctrl-C while it was being removed
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-
-
-def _remove_leftovers(output: Path, state: str) -> None:
-    for path in output.parent.glob(f".{glob.escape(output.name)}.{state}-*"):
-        process = path.name.rpartition("-")[2]
-        if process.isdecimal() and not _is_running(int(process)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
+def _sync_all(directory: Path) -> None:
+    """Wait until a directory with all that is in it is on the disk."""
+    for path in [*directory.rglob("*"), directory]:
+        if path.is_file():
+            sync(path)
+        elif path.is_dir():
+            with suppress(OSError):  # some file systems, of networks above all, cannot do this for directories
+                sync(path)
 
 
 def _export_failed(output: Path, error: OSError) -> ExportFailed:
