@@ -15,6 +15,8 @@ from rubricrm_export.quantize.combinations import COMBINATIONS, READER, SCHEME_T
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
+from rubricrm_export.tensorrt.support import FORMATS, GROUP_SIZE, Format, choose
+from rubricrm_export.tensorrt.tensorrt_plan import scheme_of_format
 
 QUANTIZED_WEIGHTS = ("int8", "int4", "fp8")
 
@@ -279,6 +281,24 @@ def test_what_a_gpu_runs_is_measured_by_a_combination_of_the_cpu() -> None:
             assert Scheme.of(target, "bf16", **options).on_cpu() == expected
             tried += 1
     assert tried > 100
+
+
+@pytest.mark.parametrize("row", FORMATS, ids=lambda row: f"{row.reader}-{row.weights}")
+def test_every_format_of_a_reader_has_a_scheme(row: Format) -> None:
+    grids = {
+        "int4": IntegerGrid(4, GROUP_SIZE, symmetric=True),
+        "int8": IntegerGrid(8, None, symmetric=True),
+        "fp8": Fp8Grid(None),
+    }
+    for method, kv in product(row.methods or (None,), row.kv_caches):
+        scheme = scheme_of_format(choose(row.reader, row.weights, kv=kv, method=method), "bf16")
+        assert (scheme.method, scheme.head, scheme.float_weights) == (method or "none", "model", "bf16")
+        assert scheme.kv == {"int8": "int8-tensor"}.get(kv, kv)
+        if row.methods:
+            assert (scheme.weights, scheme.activations) == (row.weights, row.form.activations)
+            assert scheme.grid == grids[row.weights]  # with scales in float32
+        else:
+            assert scheme.weights == "bf16"
 
 
 def test_every_combination_names_its_own_operator() -> None:

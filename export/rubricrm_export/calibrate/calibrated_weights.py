@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from rubricrm_export.calibrate.float_model import FloatModel, Progress, require_finite
+from rubricrm_export.calibrate.float_model import FloatModel, LayerProgress, require_finite
 from rubricrm_export.calibrate.layer_result import LayerResult
 from rubricrm_export.calibrate.layer_tensors import (
     DOWN_PROJ,
@@ -39,7 +39,7 @@ from rubricrm_export.quantize.static_scale import clipped_largest
 Float = NDArray[np.float32]
 
 
-def calibrate(model: FloatModel, scheme: Scheme, resume: ResumeDirectory, on_progress: Progress) -> None:
+def calibrate(model: FloatModel, scheme: Scheme, resume: ResumeDirectory, on_progress: LayerProgress) -> None:
     """Run every layer that is not done yet, and keep its result.
 
     Memory: one layer's weights as floats, the activations of the text, and the moments of the widest inputs.

@@ -44,7 +44,7 @@ from rubricrm_export.quantize.rounding import read_rows
 
 Float = NDArray[np.float32]
 Weights = Mapping[str, Float]
-Progress = Callable[[int, int], None]
+LayerProgress = Callable[[int, int], None]
 
 # Rows of a matrix product at once: bounds the memory of what it makes. More are not faster.
 _ROWS = 1024
@@ -192,7 +192,7 @@ class FloatModel:
         gated = self.gate(self.norm(residual, weights[POST_NORM]), weights)
         return self.project(gated, weights[DOWN_PROJ], residual)
 
-    def final_residual(self, on_progress: Progress | None = None) -> Float:
+    def final_residual(self, on_progress: LayerProgress | None = None) -> Float:
         """Run all layers and return the residual stream after the last one.
 
         Raises:

@@ -82,7 +82,7 @@ def open_weights(plan: TensorRTPlan, on_progress: Progress) -> Iterator[ModelWei
     if not plan.calibrates:
         yield ModelWeights(checkpoint, RoundedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads), None)
         return
-    resume = run_calibration(plan.job.calibrating(), plan.bundle, checkpoint, on_progress)
+    resume = run_calibration(plan.job, plan.bundle, checkpoint, on_progress)
     source = CalibratedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads, resume)
     largest = _largest_of_head(checkpoint, resume) if plan.choice.head == "fp8" else None
     yield ModelWeights(checkpoint, source, largest)

@@ -14,12 +14,16 @@ from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.hub import resolve_checkpoint
 from rubricrm_export.onnx_bundle.memory import check_memory
 from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan
+from rubricrm_export.quantize.combinations import READER
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.system.published_directory import check_output
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE
 from rubricrm_export.tensorrt.float_type import BF16, FP16, FloatType
 from rubricrm_export.tensorrt.job import NO_CALIBRATION, EngineLimits, TensorRTExport
-from rubricrm_export.tensorrt.support import GROUP_SIZE, Choice, width_refusal
+from rubricrm_export.tensorrt.support import Choice, width_refusal
+
+# A reader's name of a KV cache, and a scheme's: readers have one scale per layer.
+_KV_CACHES = {"model": "model", "int8": "int8-tensor", "fp8": "fp8"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def open_plan(job: TensorRTExport) -> Iterator[TensorRTPlan]:
         context = checkpoint.architecture.context_length
         limits = EngineLimits.of(context, job.max_batch_size, job.max_input_len, job.max_seq_len)
         bundle = make_plan(job.calibrating(), resolved, checkpoint)
-        bundle = replace(bundle, scheme=_scheme_of(choice, bundle.scheme.float_weights))
+        bundle = replace(bundle, scheme=scheme_of_format(choice, bundle.scheme.float_weights))
         plan = TensorRTPlan(job, choice, limits, bundle, checkpoint)
         if plan.calibrates:
             check_memory(bundle, checkpoint.architecture, is_measured=False)
@@ -120,18 +124,16 @@ def _require_widths(checkpoint: Checkpoint, choice: Choice) -> None:
         raise OptionInvalid(f"{checkpoint.path}: {reason}.")
 
 
-def _scheme_of(choice: Choice, float_weights: str) -> Scheme:
+def scheme_of_format(choice: Choice, float_weights: str) -> Scheme:
     """Return what calibration does for a format."""
     row = choice.format
-    stores_floats = not row.methods
-    return Scheme(
-        target="cpu",  # scales in float32
-        weights=float_weights if stores_floats else row.weights,
+    if not row.methods:  # floats, whatever the reader rounds them to
+        return Scheme.of(READER, float_weights, kv=_KV_CACHES[choice.kv])
+    return Scheme.of(
+        READER,
+        float_weights,
+        weights=row.weights,
         activations=row.form.activations,
-        kv={"int8": "int8-tensor"}.get(choice.kv, choice.kv),
+        kv=_KV_CACHES[choice.kv],
         method=choice.method,
-        block_size=GROUP_SIZE if row.weights == "int4" else None,
-        symmetric=True,
-        head="model",
-        float_weights=float_weights,
     )
