@@ -14,6 +14,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from hypothesis import settings
 from rubricrm.runtime import cache_directory, graph
@@ -258,6 +259,23 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A copy of the tiny bundle, to damage."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def poison() -> Callable[[Path, str], None]:
+    """Return a function that writes NaN over one weight of a bundle's matrix, as a damaged checkpoint has it."""
+
+    def write_nan(path: Path, name: str) -> None:
+        model = onnx.load(path / "model.onnx", load_external_data=False)
+        (tensor,) = (value for value in model.graph.initializer if value.name == name)
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        data = bytearray((path / facts["location"]).read_bytes())
+        size = int(facts["length"]) // int(np.prod(tensor.dims))
+        start = int(facts.get("offset", 0))
+        data[start : start + size] = b"\xff" * size  # in every float type
+        (path / facts["location"]).write_bytes(data)
+
+    return write_nan
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -175,8 +176,8 @@ def test_weights_that_are_not_the_manifests_get_no_rank(bundle_copy: Path, quick
     data = bundle_copy / "model.onnx.data"
     data.write_bytes(
         np.random.default_rng(0)
-        .standard_normal(data.stat().st_size // 4 + 1)
-        .astype("f4")
+        .standard_normal(data.stat().st_size // 2 + 1)
+        .astype(ml_dtypes.bfloat16)  # two of them are a float32 that is finite too
         .tobytes()[: data.stat().st_size]
     )
     out = tmp_path / "out.json"
@@ -209,6 +210,32 @@ def test_a_bundle_of_other_weights_than_the_references_gets_no_rank(
 
 
 # --- interruption
+
+
+def test_a_bundle_that_computes_no_numbers_is_not_measured(
+    bundle_copy: Path, quick: Path, poison: Callable[[Path, str], None]
+) -> None:
+    poison(bundle_copy, "model.layers.1.mlp.down_proj.weight")
+    result = invoke(bundle_copy, "--requests", quick, "--repeat", "1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: OUTPUT_INVALID")
+    assert result.stdout == ""
+
+
+def test_matplotlib_is_needed_for_the_page_alone(
+    tiny_bundle: Path, quick: Path, tmp_path: Path, block: Callable[[str], str]
+) -> None:
+    script = block("matplotlib") + "from rubricrm.cli import main\nmain()\n"
+    options = ["--requests", str(quick), "--repeat", "1", "--warmup", "0", "--openings", "1"]
+    command = [sys.executable, "-c", script, "bench", str(tiny_bundle), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = tmp_path / "page.html"
+    done = subprocess.run([*command, "--html", str(page)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: DEPENDENCY_MISSING: --html needs matplotlib, which is not installed.")
+    assert "[cpu,bench]'" in done.stderr
+    assert not page.exists()
 
 
 def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: Path) -> None:

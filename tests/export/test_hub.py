@@ -57,7 +57,7 @@ def test_empty_name() -> None:
 
 def test_missing_client_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(DependencyMissing, match=r"some-org/gone: no such directory.*pip install 'rubricrm\[hub\]'"):
+    with pytest.raises(DependencyMissing, match=r"some-org/gone: no such directory.*pip install .*\[hub\]'"):
         resolve_checkpoint("some-org/gone")
 
 

@@ -236,9 +236,11 @@ def test_bad_text(tiny_bundle: Path, tmp_path: Path, contents: bytes | None, wor
     assert_refused(run(tiny_bundle, tiny_bundle, "--text", str(path)), 2, "OPTION_INVALID", "text.txt", words)
 
 
-def test_weights_that_overflow(tiny_bundle: Path, make_checkpoint: MakeCheckpoint, text: Path) -> None:
-    checkpoint = make_checkpoint(dtype="F32", change=lambda tensors: tensors["model.norm.weight"].fill(3e38))
-    bundle = export_onnx(OnnxExport(str(checkpoint), checkpoint.parent / "bundle")).path
+def test_weights_that_are_no_numbers(
+    tiny_bundle: Path, bundle_copy: Path, poison: Callable[[Path, str], None], text: Path
+) -> None:
+    bundle = bundle_copy
+    poison(bundle, "model.layers.1.mlp.down_proj.weight")
     assert_refused(run(bundle, tiny_bundle, "--text", str(text)), 1, "QUALITY_TOO_LOW", str(bundle), "not finite")
 
 
@@ -276,7 +278,7 @@ def test_missing_extra_is_named(tiny_bundle: Path, text: Path, block: Callable[[
     assert finished.returncode == 1, finished.stderr
     assert len(finished.stderr.splitlines()) == 1
     assert module in finished.stderr
-    assert "pip install 'rubricrm[cpu" in finished.stderr
+    assert "[cpu" in finished.stderr.partition("pip install ")[2]
 
 
 def test_progress_names_its_stages(tiny_bundle: Path, text: Path) -> None:

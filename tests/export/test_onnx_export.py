@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rubricrm import __version__
-from rubricrm.errors import OptionInvalid, RubricrmError
+from rubricrm.errors import OptionInvalid, OutputInvalid, RubricrmError
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
 from rubricrm_export.errors import CheckpointInvalid, ExportFailed, PromptTemplateInvalid
@@ -308,6 +308,19 @@ def test_number_that_is_not_finite_is_refused(make_checkpoint: MakeCheckpoint) -
 
     with pytest.raises(CheckpointInvalid, match=r'"model\.norm\.weight" holds 1 NaN of 48 weights'):
         export(make_checkpoint(change=damage))
+
+
+def test_a_model_that_computes_no_numbers_is_not_exported(make_checkpoint: MakeCheckpoint) -> None:
+    """Its weights are finite; what it computes of them is not."""
+
+    def damage(tensors: dict[str, np.ndarray]) -> None:
+        tensors["model.norm.weight"].fill(3e38)
+
+    checkpoint = make_checkpoint(dtype="F32", change=damage)
+    with pytest.raises(OutputInvalid, match="logits are not finite") as caught:
+        export(checkpoint)
+    assert ".writing" not in str(caught.value)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
 
 
 def test_graph_that_the_checker_refuses(make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,10 +298,9 @@ def test_text_longer_than_the_context(tiny_bundle: Path, make_checkpoint: MakeCh
         CheckpointLogits(checkpoint, text)
 
 
-def test_logits_that_are_no_numbers(make_checkpoint: MakeCheckpoint) -> None:
-    path = make_checkpoint(dtype="F32", change=lambda tensors: tensors["model.norm.weight"].fill(3e38))
-    text = random_text(5)
-    broken = BundleLogits(export(path, "bundle"), text)
+def test_logits_that_are_no_numbers(bundle_copy: Path, poison: Callable[[Path, str], None]) -> None:
+    poison(bundle_copy, "model.layers.1.mlp.down_proj.weight")
+    broken = BundleLogits(Bundle.open(bundle_copy), random_text(5))
     with pytest.raises(QualityTooLow, match="gives logits that are not finite on a text"):
         list(broken.rows())
 

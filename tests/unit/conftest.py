@@ -99,23 +99,6 @@ def int8_bundle(bundle_without_prefix: Path, edit_manifest: EditManifest) -> Pat
 
 
 @pytest.fixture
-def poison() -> Callable[[Path, str], None]:
-    """Return a function that writes NaN over one weight of a bundle's matrix, as a damaged checkpoint has it."""
-
-    def write_nan(path: Path, name: str) -> None:
-        model = onnx.load(path / "model.onnx", load_external_data=False)
-        (tensor,) = (value for value in model.graph.initializer if value.name == name)
-        facts = {entry.key: entry.value for entry in tensor.external_data}
-        data = bytearray((path / facts["location"]).read_bytes())
-        size = int(facts["length"]) // int(np.prod(tensor.dims))
-        start = int(facts.get("offset", 0))
-        data[start : start + size] = b"\xff" * size  # in every float type
-        (path / facts["location"]).write_bytes(data)
-
-    return write_nan
-
-
-@pytest.fixture
 def device_in_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the device cuda be the CPU, reached in every way as a device: memory, copies and bindings."""
     monkeypatch.setitem(DEVICES, "cuda", Device("CPUExecutionProvider", "cpu"))

@@ -17,6 +17,7 @@ from rubricrm import RubricModel, RubricStream, StreamEvent, TextStream, parse
 from rubricrm.errors import (
     BundleInvalid,
     BundleNotFound,
+    GraphUnusable,
     ModelClosed,
     OptionInvalid,
     PromptTooLong,
@@ -410,7 +411,7 @@ def test_a_failure_of_the_runtime_is_typed(tiny_bundle: Path, monkeypatch: pytes
 FORK = """
 import os, signal, sys, time
 from rubricrm import RubricModel
-from rubricrm.errors import ModelClosed
+from rubricrm.errors import GraphUnusable, ModelClosed
 path, what = sys.argv[1:]
 model = RubricModel.open(path, threads=2)
 stream = model.stream("Hi", max_new_tokens=50)
@@ -451,3 +452,22 @@ def test_a_forked_process_never_hangs(tiny_bundle: Path, what: str) -> None:
     command = [sys.executable, "-c", FORK, str(tiny_bundle), what]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_prompt_directory_opens_and_says_that_it_does_not_run(
+    edit_manifest: Callable[[Callable[[dict[str, Any]], object]], Path],
+) -> None:
+    def without_graphs(document: dict[str, Any]) -> None:
+        document["graphs"] = []
+        document["quantization"]["weights"] = document["quantization"]["method"] = "none"
+        document["prompts"]["rubric"]["prefix"]["files"] = {}
+        kept = ("tokenizer.json", "tokenizer_config.json")
+        document["files"] = {name: facts for name, facts in document["files"].items() if name in kept}
+
+    path = edit_manifest(without_graphs)
+    for name in ("model.onnx", "model.onnx.data", "genai_config.json", "prefix.rubric.float32.safetensors"):
+        (path / name).unlink()
+    bundle = Bundle.open(path, verify=True)
+    assert bundle.manifest.prompt.fields == {"request": "{prompt}"}
+    with pytest.raises(GraphUnusable, match="is a prompt directory, for use with a server"):
+        RubricModel.open(path)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.runtime.byte_size import byte_text
-from rubricrm.runtime.installation import install_command
 
 from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.system.gpu import Gpu, find_gpu
@@ -24,7 +23,7 @@ from rubricrm_export.tensorrt_lint.linter import require_sound
 
 VERSION = "1.2.1"
 _ENGINE = "rank0.engine"
-_INDEX = "--extra-index-url https://pypi.nvidia.com"  # the package of this name elsewhere is empty
+_TENSORRT_LLM = f"pip install --extra-index-url https://pypi.nvidia.com 'rubricrm[tensorrt-llm]' ({VERSION})"
 
 
 def build_engine(path: Path, output: Path, *, force: bool = False) -> Gpu:
@@ -75,19 +74,15 @@ def _require_tensorrt_llm() -> str:
     try:
         found = version("tensorrt-llm")
     except PackageNotFoundError as error:
-        raise DependencyMissing(f"tensorrt-llm is not installed. Install it: {_install_command()}.") from error
+        raise DependencyMissing(f"tensorrt-llm is not installed. Install it: {_TENSORRT_LLM}.") from error
     program = shutil.which("trtllm-build")
     if found != VERSION or program is None:
         what = f"tensorrt-llm {found} is installed" if found != VERSION else "trtllm-build is not on the path"
         raise DependencyMissing(
             f"{what}, expected {VERSION}: later versions build no engines, earlier ones were not read. Install it: "
-            f"{_install_command()}."
+            f"{_TENSORRT_LLM}."
         )
     return program
-
-
-def _install_command() -> str:
-    return install_command("tensorrt-llm", options=_INDEX)
 
 
 def _require_able(directory: TensorRTDirectory, gpu: Gpu) -> None:

@@ -87,7 +87,7 @@ def open_graph(
     """
     where = find_device(device)
     onnxruntime = import_onnxruntime()
-    _warn_of_conflict(runtime_conflict())
+    _warn_of_conflict()
     if problem := where.problem(onnxruntime):
         raise RuntimeMissing(f"device {device} cannot be used: {problem}")
     options = onnxruntime.SessionOptions()
@@ -120,9 +120,9 @@ def open_graph(
 
 
 @cache
-def _warn_of_conflict(conflict: str | None) -> None:
+def _warn_of_conflict() -> None:
     """Log once in a process that two packages hide each other: the one in use may serve, until it does not."""
-    if conflict is not None:
+    if (conflict := runtime_conflict()) is not None:
         logger.warning(conflict)
 
 
