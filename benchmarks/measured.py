@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write the tables of README.md and docs/BENCHMARKING.md from what is kept in results/.
+"""Write the tables of README.md, docs/BENCHMARKING.md and docs/QUANTIZATION*.md from what is kept in results/.
 
     measured.py
 
-`results/rivals-4b.json` is of rivals.py, `results/bench-*.json` of `rubricrm bench --json`. A test holds that the
-documents show what this script would write.
+`results/rivals-4b.json` is of rivals.py, `results/bench-*.json` of `rubricrm bench --json`, and
+`results/quantization-*.json` of quantization_table.py. A test holds that the documents show what this script would
+write.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from statistics import median
 from typing import Any
 
 from marked_table import insert
+from quantization_rows import MODELS, limit_table, losses_in_short, read_rows, shown, tensorrt_table
+from quantization_rows import table as loss_table
 from rivals_table import table
 from rubricrm_bench.rival_rows import TIMES, is_ranked, ratios
 
@@ -36,6 +39,18 @@ def tables() -> Iterator[tuple[Path, str, str]]:
     yield ROOT / "README.md", "rivals", rivals_in_short(rivals)
     yield ROOT / "docs" / "BENCHMARKING.md", "rivals-4b", table(rivals)
     yield ROOT / "docs" / "BENCHMARKING.md", "bench", bench_table(reports)
+    yield from _loss_tables()
+
+
+def _loss_tables() -> Iterator[tuple[Path, str, str]]:
+    page = ROOT / "docs" / "QUANTIZATION.md"
+    yield ROOT / "README.md", "losses", losses_in_short(read_rows("smollm2"))
+    yield page, "limits", limit_table()
+    yield ROOT / "docs" / "TENSORRT.md", "losses", tensorrt_table(read_rows("smollm2"))
+    for name in MODELS:
+        rows = read_rows(name)
+        yield page, name, loss_table(shown(rows))
+        yield ROOT / "docs" / "QUANTIZATION_TABLES.md", name, loss_table(rows)
 
 
 def rivals_in_short(found: Mapping[str, Any]) -> str:

@@ -33,7 +33,9 @@ def run(command: str, cwd: Path, **env: str) -> str:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    # The random weights that stand in for the real model's write no complete rubric.
+    accepted = (0, 3) if command.startswith("rubricrm generate -m ") else (0,)
+    assert done.returncode in accepted, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -68,6 +70,11 @@ def check_extras(command: str) -> None:
 def test_python_example(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(source, "README.md", "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_no_example_cuts_its_rubric() -> None:
+    assert "max-new-tokens" not in README
+    assert "max_new_tokens=" not in README
 
 
 def test_documents_that_are_linked_exist() -> None:

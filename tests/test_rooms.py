@@ -1,5 +1,8 @@
 """The rooms show the design: no import runs back, and every file can be read at once."""
 
+import ast
+from collections import Counter
+
 import pytest
 from room_arrows import ORDER, PACKAGES, ROOT, mermaid, room_arrows, runs_back
 
@@ -36,6 +39,17 @@ def test_the_arrows_can_be_drawn() -> None:
     drawing = mermaid(room_arrows())
     assert drawing.startswith("flowchart LR\n")
     assert "  rubricrm.generation -->|" in drawing
+
+
+def test_no_two_classes_have_one_name() -> None:
+    found = [
+        node.name
+        for folder in PACKAGES.values()
+        for path in folder.rglob("*.py")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [name for name, count in Counter(found).items() if count > 1] == []
 
 
 @pytest.mark.parametrize("room", ["sdk", "export"])

@@ -18,7 +18,7 @@ from rubricrm_bench.opening import measure_opening
 from rubricrm_bench.proof import Proof, prove
 from rubricrm_bench.roofline import Limits, measure_limits, weight_bytes
 from rubricrm_bench.rows import RowRun, run_row
-from rubricrm_bench.workload import Row, make_rows, read_requests, without_stops
+from rubricrm_bench.workload import BenchRow, make_rows, read_requests, without_stops
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -85,7 +85,7 @@ def _measure_limits(result: BenchResult) -> Limits:
     return measure_device_limits(device)
 
 
-def _run_rows(bundle: Bundle, rows: Sequence[Row], result: BenchResult, on_progress: OnProgress) -> None:
+def _run_rows(bundle: Bundle, rows: Sequence[BenchRow], result: BenchResult, on_progress: OnProgress) -> None:
     job = result.job
     runs = [RowRun(row) for row in rows]
     for opening in range(max(job.openings_of(row.concurrency) for row in rows)):

@@ -1,4 +1,4 @@
-"""Which recipe fits a device, what takes its memory, and how fast a token can be at best.
+"""Which export fits a device, what takes its memory, and how fast a token can be at best.
 
 A decoded token reads all weights and the keys and values of its sequence once, so that it takes at least
 (weights + keys and values) / bandwidth. Real runtimes reach a part of that: `ACHIEVED` is what was published for one.
@@ -7,14 +7,16 @@ A decoded token reads all weights and the keys and values of its sequence once, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rubricrm.errors import OptionInvalid
+from rubricrm_export.tensorrt.devices import DeviceFacts
 
-from rubricrm_bench.devices import Device
+from rubricrm_bench.planned_export import PlannedExport, planned_exports
 
 # Of Edge-LLM 0.9.0 on three Jetsons with Qwen3-4B in INT4, batch 1 (79.6, 53.1 and 31.6 tokens/s): the share of the
 # floor that it reached, least and most.
@@ -27,7 +29,7 @@ _SYSTEM_BYTES = 3_000_000_000
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The sizes of a model that memory and time depend on."""
+    """The sizes of a model that memory and time depend on, and the checkpoint that a command line names."""
 
     name: str
     hidden_size: int
@@ -38,6 +40,20 @@ class ModelSize:
     head_dim: int
     vocab_size: int
     is_tied: bool
+    context_length: int = 40960
+    checkpoint: str = "CHECKPOINT"
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        """Out and in features of the matrices of a layer."""
+        query, key_value = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        return {
+            "q_proj": (query, self.hidden_size),
+            "k_proj": (key_value, self.hidden_size),
+            "o_proj": (self.hidden_size, query),
+            "gate_proj": (self.intermediate_size, self.hidden_size),
+            "down_proj": (self.hidden_size, self.intermediate_size),
+        }
 
     @property
     def layer_parameters(self) -> int:
@@ -72,6 +88,8 @@ class ModelSize:
                 **sizes,
                 head_dim=head_dim,
                 is_tied=bool(config.get("tie_word_embeddings")),
+                context_length=int(config.get("max_position_embeddings") or cls.context_length),
+                checkpoint=str(Path(model).parent),
             )
         except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
             raise OptionInvalid(
@@ -97,40 +115,12 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How many bytes a number takes.
-
-    Attributes:
-        name: What it is called.
-        layer_bytes: A weight of the layers, scales included.
-        table_bytes: A weight of embedding and head.
-        kv_bytes: A key or value.
-        options: Of the export.
-    """
-
-    name: str
-    layer_bytes: float
-    table_bytes: float
-    kv_bytes: int
-    options: str
-
-
-RECIPES = (
-    Recipe("fp16", 2, 2, 2, "--weights fp16"),
-    Recipe("fp8", 1, 2, 1, "--weights fp8 --kv fp8"),
-    Recipe("int8", 1 + 2 / 32, 1 + 2 / 32, 2, "--weights int8"),
-    # In 4 bits with a 16-bit scale and a zero point a block.
-    Recipe("int4", (4 + 16 / 128 + 4 / 128) / 8, 2, 2, "--weights int4 --head model"),
-    Recipe("int4, head too", (4 + 16 / 128 + 4 / 128) / 8, (4 + 16 / 32 + 4 / 32) / 8, 2, "--weights int4"),
-)
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A recipe on a device.
+    """An export on a device.
 
     Attributes:
-        recipe: What it is.
+        export: What it is.
+        command: The command line that writes it.
         weight_bytes: On the device.
         kv_bytes: Of all slots at full context.
         other_bytes: Runtime and, where memory is shared, the system.
@@ -139,7 +129,8 @@ class Plan:
         tokens_per_s: At what was achieved elsewhere: least and most.
     """
 
-    recipe: Recipe
+    export: PlannedExport
+    command: str
     weight_bytes: int
     kv_bytes: int
     other_bytes: int
@@ -155,8 +146,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return it in JSON's types."""
         return {
-            "recipe": self.recipe.name,
-            "options": self.recipe.options,
+            "for": self.export.reader,
+            "command": self.command,
             "fits": self.fits,
             "memory_bytes": {"weights": self.weight_bytes, "kv": self.kv_bytes, "other": self.other_bytes},
             "floor_ms": self.floor_ms,
@@ -164,30 +155,35 @@ class Plan:
         }
 
 
-def make_plans(model: ModelSize, device: Device, context: int, slots: int) -> list[Plan]:
-    """Return a plan for each recipe, in the order of `RECIPES`.
+def make_plans(model: ModelSize, device: DeviceFacts, context: int, slots: int) -> list[Plan]:
+    """Return a plan for each export that runs on the device.
 
     Raises:
         OptionInvalid: A number is out of range.
     """
-    for name, value in (("context", context), ("slots", slots)):
-        if value < 1:
-            raise OptionInvalid(f"{name} must be at least 1, got {value}.")
-    if device.memory_bytes <= 0 or device.bytes_per_s <= 0:
+    for name, value, least in (("context", context, 2), ("slots", slots, 1)):
+        if value < least:
+            raise OptionInvalid(f"{name} must be at least {least}, got {value}.")
+    if context > model.context_length:
+        raise OptionInvalid(f"context is {context}, the model's holds {model.context_length} tokens.")
+    if not (device.memory_bytes > 0 and 0 < device.bytes_per_s < math.inf):
         raise OptionInvalid("memory and bandwidth must be positive numbers of GB and GB/s.")
-    return [_plan(model, device, context, slots, recipe) for recipe in RECIPES]
+    return [_plan(model, device, context, slots, export) for export in planned_exports(device, model.shapes)]
 
 
-def _plan(model: ModelSize, device: Device, context: int, slots: int, recipe: Recipe) -> Plan:
-    layers = model.layer_parameters * recipe.layer_bytes
-    tables = model.table_parameters * recipe.table_bytes
-    one_slot = model.kv_values(context) * recipe.kv_bytes
-    # The embedding is looked up, the head is read whole: the same bytes where they are tied.
-    floor_s = (layers + tables + one_slot) / device.bytes_per_s
+def _plan(model: ModelSize, device: DeviceFacts, context: int, slots: int, export: PlannedExport) -> Plan:
+    layers = model.layer_parameters * export.layer_bytes
+    embedding = model.table_parameters * export.embedding_bytes
+    head = embedding if export.head_bytes is None else model.table_parameters * export.head_bytes
+    one_slot = model.kv_values(context) * export.kv_bytes
+    # The embedding is looked up, the head is read whole.
+    floor_s = (layers + head + one_slot) / device.bytes_per_s
+    is_shared = export.head_bytes is None and model.is_tied
     return Plan(
-        recipe=recipe,
-        weight_bytes=int(layers + tables * (1 if model.is_tied else 2)),
-        kv_bytes=one_slot * slots,
+        export=export,
+        command=export.command(model.checkpoint, model.name, context, slots),
+        weight_bytes=int(layers + embedding + (0 if is_shared else head)),
+        kv_bytes=int(one_slot * slots),
         other_bytes=_RUNTIME_BYTES + (_SYSTEM_BYTES if device.is_shared else 0),
         memory_bytes=device.memory_bytes,
         floor_ms=1000 * floor_s,
@@ -195,20 +191,24 @@ def _plan(model: ModelSize, device: Device, context: int, slots: int, recipe: Re
     )
 
 
-def fastest(plans: list[Plan]) -> Plan | None:
-    """Return the plan that fits and has the lowest floor."""
-    return min((plan for plan in plans if plan.fits), key=lambda plan: plan.floor_ms, default=None)
+def fastest(plans: list[Plan]) -> dict[str, Plan]:
+    """Return for each reader the plan that fits and has the lowest floor; readers for which none fits are left out."""
+    best: dict[str, Plan] = {}
+    for plan in plans:
+        reader = plan.export.reader
+        if plan.fits and (reader not in best or plan.floor_ms < best[reader].floor_ms):
+            best[reader] = plan
+    return best
 
 
-def to_dict(model: ModelSize, device: Device, plans: list[Plan]) -> Mapping[str, Any]:
+def to_dict(model: ModelSize, device: DeviceFacts, plans: list[Plan]) -> Mapping[str, Any]:
     """Return what `--json` prints."""
-    best = fastest(plans)
     return {
         "model": model.name,
         "device": device.name,
         "memory_bytes": device.memory_bytes,
         "bytes_per_s": device.bytes_per_s,
         "source": device.source,
-        "fastest": None if best is None else best.recipe.name,
+        "fastest": {reader: plan.command for reader, plan in fastest(plans).items()},
         "plans": [plan.to_dict() for plan in plans],
     }

@@ -12,7 +12,7 @@ from rubricrm.model import RubricModel
 
 from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.sample import Sample
-from rubricrm_bench.workload import Row
+from rubricrm_bench.workload import BenchRow
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -28,7 +28,7 @@ class RowRun:
         is_partial: Whether it was interrupted.
     """
 
-    row: Row
+    row: BenchRow
     samples: list[Sample] = field(default_factory=list)
     wall_s: float = 0.0
     is_partial: bool = True

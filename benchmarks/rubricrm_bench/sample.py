@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rubricrm.generation.completion import Timings, Usage
+from rubricrm.generation.result import Timings, Usage
 from rubricrm.model import RubricModel
 
 _MS = 1000.0
@@ -72,6 +72,6 @@ def run_request(model: RubricModel, request: str) -> Sample:
 
 
 def run_shape(model: RubricModel, message: str, new_tokens: int) -> Sample:
-    """Let a model answer a message, without the rubric template, with so many tokens at most."""
-    result = model.generate_text(message, max_new_tokens=new_tokens)
+    """Let a model answer a message, without the rubric template, with so many tokens, whatever they are."""
+    result = model.generate_text(message, max_new_tokens=new_tokens, stop_on_repetition=False)
     return Sample.of(result.usage, result.timings_ms, None, result.text)

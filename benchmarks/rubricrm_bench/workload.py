@@ -22,7 +22,7 @@ _WORDS = ("rain", "light", "stone", "river", "green", "seven", "paper", "cloud",
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """Requests that are alike, sent so many at once.
 
     Attributes:
@@ -43,13 +43,13 @@ class Row:
         return run_request(model, text) if self.new_tokens is None else run_shape(model, text, self.new_tokens)
 
 
-def make_rows(job: BenchJob, bundle: Bundle, requests: tuple[str, ...]) -> list[Row]:
+def make_rows(job: BenchJob, bundle: Bundle, requests: tuple[str, ...]) -> list[BenchRow]:
     """Return the rows of a job; the requests are those of `read_requests`.
 
     Raises:
         OptionInvalid: A shape does not fit the model.
     """
-    rows = [Row("rubrics", concurrency, requests, None) for concurrency in job.concurrency if not job.no_rubrics]
+    rows = [BenchRow("rubrics", concurrency, requests, None) for concurrency in job.concurrency if not job.no_rubrics]
     tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
     prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, tokenizer)
     context = bundle.manifest.model.context_length
@@ -60,7 +60,7 @@ def make_rows(job: BenchJob, bundle: Bundle, requests: tuple[str, ...]) -> list[
             )
         message = message_of_length(prompt, prompt_tokens)
         name = f"{prompt_tokens}/{new_tokens}"
-        rows += [Row(name, concurrency, (message,), new_tokens) for concurrency in job.concurrency]
+        rows += [BenchRow(name, concurrency, (message,), new_tokens) for concurrency in job.concurrency]
     return rows
 
 

@@ -14,6 +14,7 @@ from rubricrm.runtime.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
 from rubricrm_export.system.collected_warnings import collected_warnings
+from rubricrm_export.system.export_options import export_options
 from rubricrm_export.system.progress_bar import progress_bar
 from rubricrm_export.system.termination import terminated_cleanly
 from rubricrm_export.tensorrt_build.cli import tensorrt
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 
     from rubricrm_export.onnx_bundle.options import OnnxExport
     from rubricrm_export.onnx_bundle.plan import ExportPlan
+
+
+class _MaxKl(click.ParamType[float | str]):
+    """A number, or "none"."""
+
+    name = "max-kl"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return what OnnxExport takes."""
+        return "none" if value == "none" else click.FLOAT.convert(value, param, ctx)
 
 
 @click.group()
@@ -56,13 +67,13 @@ export.add_command(tensorrt)
 @click.option("--calibration", default="self", metavar="FILE|self", show_default=True, help="Text to calibrate on.")
 @click.option("--eval-text", type=click.Path(path_type=Path), help="Text to measure the loss on.")
 @click.option("--no-rubrics", "rubrics", is_flag=True, default=True, flag_value=False, help="Do not compare rubrics.")
-@click.option("--max-kl", type=float, metavar="X", help="Refuse a bundle that loses more, nats a token.")
+@click.option(
+    "--max-kl",
+    type=_MaxKl(),
+    metavar="X|none",
+    help="Refuse a bundle that loses more, nats per token.  [default: its recipe's]",
+)
 @click.option("--min-top1", type=float, metavar="Y", help="Refuse a bundle that agrees less, 0 to 1.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted export.")
-@click.option("--prompt-template", type=click.Path(path_type=Path), help="Text file with {prompt} in it.")
-@click.option("--chat-template", type=click.Path(path_type=Path), help="Jinja file.")
-@click.option("--revision", help="Branch, tag or commit, if CHECKPOINT is on the hub.")
-@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option(
     "--exporter",
     type=click.Choice(("rubricrm", "optimum")),
@@ -71,8 +82,7 @@ export.add_command(tensorrt)
     help="optimum: optimum-onnx's own export, in float32.",
 )
 @click.option("--environment", type=click.Path(path_type=Path), help="Virtual environment with optimum-onnx.")
-@click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@export_options
 @click.pass_context
 def onnx(context: click.Context, /, dry_run: bool, as_json: bool, exporter: str, **options: Any) -> None:
     """Convert CHECKPOINT, a directory or a name on the Hugging Face hub, into an ONNX bundle."""
@@ -88,11 +98,13 @@ def onnx(context: click.Context, /, dry_run: bool, as_json: bool, exporter: str,
 
 
 def _export(dry_run: bool, options: dict[str, Any]) -> dict[str, Any]:
-    job, plan_onnx, export_onnx = _load(options)
+    job, plan_onnx, export_onnx, verdict_on = _load(options)
     if dry_run:
         return _planned(plan_onnx(job))
     with terminated_cleanly(), progress_bar() as on_progress:
-        return _written(export_onnx(job, on_progress))
+        bundle = export_onnx(job, on_progress)
+    quality = bundle.manifest.quality
+    return _written(bundle) | ({} if quality is None else {"verdict": verdict_on(job, quality)})
 
 
 def _export_with_optimum(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
@@ -146,13 +158,13 @@ def _text(report: dict[str, Any]) -> str:
     return "\n".join(f"{key:21} {value}" for key, value in lines)
 
 
-def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any]:
+def _load(options: dict[str, Any]) -> tuple[OnnxExport, Any, Any, Any]:
     """Import the exporter, which needs the extra; the command's help does not."""
     try:
-        from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
+        from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx, verdict_on
     except ImportError as error:
         raise _missing(error) from error
-    return OnnxExport(source=options.pop("checkpoint"), **options), plan_onnx, export_onnx
+    return OnnxExport(source=options.pop("checkpoint"), **options), plan_onnx, export_onnx, verdict_on
 
 
 def _missing(error: ImportError) -> DependencyMissing:

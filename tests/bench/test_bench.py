@@ -26,7 +26,7 @@ from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.distribution import distribution
 from rubricrm_bench.rival_rows import read_rivals
 from rubricrm_bench.rows import run_row
-from rubricrm_bench.workload import Row, make_rows, message_of_length, read_requests, without_stops
+from rubricrm_bench.workload import BenchRow, make_rows, message_of_length, read_requests, without_stops
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]
@@ -425,7 +425,7 @@ def test_fixed_shapes_do_not_end_early(tiny_bundle: Path) -> None:
     requests = read_requests(None)
     rows = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3)), bundle, requests)
     assert [(row.name, row.new_tokens) for row in rows] == [("rubrics", None), ("40/2", 2), ("40/3", 3)]
-    assert all(isinstance(row, Row) for row in rows)
+    assert all(isinstance(row, BenchRow) for row in rows)
     alone_job = BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3), no_rubrics=True)
     alone = make_rows(alone_job, bundle, requests)
     assert alone == rows[1:]

@@ -14,7 +14,8 @@ from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.measure import accuracy_level
 from rubricrm_export.measure.accuracy_level import choose_accuracy_levels
 from rubricrm_export.measure.evaluation import EvaluationJob, evaluate
-from rubricrm_export.measure.quality import BundleLogits, measure
+from rubricrm_export.measure.logit_source import BundleLogits
+from rubricrm_export.measure.quality import measure
 from rubricrm_export.onnx_bundle import quality_gate
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 

@@ -13,8 +13,8 @@ from rubricrm.cli import cli
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import REQUEST_FIELD
-from rubricrm_export.certify.answers import Answer
-from rubricrm_export.certify.certification import Limits, certify
+from rubricrm_export.certify.answers import WrittenAnswer
+from rubricrm_export.certify.certification import Thresholds, certify
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 DEMO = Path(__file__).parents[2] / "sdk" / "python" / "rubricrm" / "demo_bundle"
@@ -33,6 +33,10 @@ class StandIn:
         requests: The bodies that it got.
         answer: From a prompt to a text.
         status: What it answers with.
+        reason: Why its texts end.
+        end: What follows the last event.
+        models: The body of /v1/models.
+        cut: How many bytes of a stream, or of what is no list of models, are promised and not sent.
     """
 
     def __init__(self) -> None:
@@ -42,14 +46,14 @@ class StandIn:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.reply(json.dumps({"data": [{"id": "stand-in"}]}).encode())
+                self.reply(stand_in.models)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 stand_in.requests.append(body)
                 text = stand_in.answer(body["messages"][0]["content"])
                 events = [{"choices": [{"delta": {"content": piece}}]} for piece in (text[:9], text[9:])]
-                events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+                events.append({"choices": [{"delta": {}, "finish_reason": stand_in.reason}]})
                 lines = [f"data: {json.dumps(event)}\n\n" for event in events]
                 self.reply("".join([*lines, stand_in.end]).encode())
 
@@ -57,7 +61,10 @@ class StandIn:
                 self.send_response(stand_in.status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                cut = stand_in.cut if data.startswith(b"data:") or not data.endswith(b"]}") else 0
+                self.wfile.write(data[: len(data) - cut])
+                if cut:
+                    self.close_connection = True
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -65,6 +72,9 @@ class StandIn:
         self.requests: list[dict[str, Any]] = []
         self.answer: Callable[[str], str] = lambda _: "1. The response rhymes. [Hard Rule]"
         self.status = 200
+        self.cut = 0
+        self.models = json.dumps({"data": [{"id": "stand-in"}]}).encode()
+        self.reason: str | None = "stop"
         self.end = "data: [DONE]\n\n"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -144,6 +154,25 @@ def test_limits_are_the_users(stand_in: StandIn) -> None:
     [
         ({"status": 503}, ("answered 503",)),
         ({"end": "data: {not json\n\n"}, ("its stream broke off",)),
+        (
+            {"end": 'data: {"error": {"message": "out of memory", "code": 500}}\n\n'},
+            ("broke off with", "out of memory"),
+        ),
+        ({"end": 'event: error\ndata: {"object": "error", "message": "no"}\n\n'}, ("broke off with", '"no"')),
+        ({"end": 'data: {"detail": "no"}\n\n'}, ("broke off with",)),
+        ({"end": "data: 5\n\n"}, ("broke off with 5",)),
+        ({"end": 'data: {"choices": [5]}\n\n'}, ("broke off with",)),
+        ({"end": 'data: {"choices": [{"delta": {"content": 5}}]}\n\n'}, ("broke off with",)),
+        ({"end": 'data: {"choices": {"a": 1}}\n\n'}, ("broke off with",)),
+        ({"end": ""}, ("broke off before data: [DONE]",)),
+        ({"reason": None, "end": ""}, ("broke off before data: [DONE]",)),
+        ({"reason": None}, ("for the reason None",)),
+        ({"reason": "abort"}, ("for the reason 'abort'",)),
+        ({"models": b'{"data": []}{'}, ("names no model",)),
+        ({"models": b"[" * 100_000}, ("names no model",)),
+        ({"models": b'{"data": [{"id": "x"}]} ', "cut": 4}, ("names no model", "IncompleteRead")),
+        ({"cut": 4}, ("broke off",)),
+        ({"cut": 60}, ("broke off",)),
     ],
 )
 def test_server_that_fails(stand_in: StandIn, tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]) -> None:
@@ -154,6 +183,24 @@ def test_server_that_fails(stand_in: StandIn, tmp_path: Path, change: dict[str, 
     assert "Error: RUNTIME_FAILED" in result.stderr
     assert all(word in result.stderr for word in words)
     assert not list(tmp_path.iterdir())
+
+
+def test_events_that_are_no_text_are_passed_over(stand_in: StandIn) -> None:
+    stand_in.end = ': alive\n\ndata: {"choices": [], "usage": {"total_tokens": 3}}\n\ndata: [DONE]\n\n'
+    assert run(stand_in.url, "--reference", DEMO, "--requests", 1, "--min-tokens", 0, "--min-rubrics", 0).exit_code == 0
+
+
+def test_an_answer_that_was_cut_is_none(stand_in: StandIn) -> None:
+    with RubricModel.open(DEMO) as model:
+        head, tail = Bundle.open(DEMO).manifest.prompt.template.split(REQUEST_FIELD)
+        stand_in.reason = "length"
+        stand_in.answer = lambda prompt: (
+            model.generate(prompt.removeprefix(head).removesuffix(tail), max_new_tokens=320).text
+        )
+        result = run(stand_in.url, "--reference", DEMO, "--requests", 2, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["cut"], report["shared_tokens"], report["rubric_agreement"]) == (2, 0, 0)
 
 
 def test_no_server(stand_in: StandIn) -> None:
@@ -194,10 +241,10 @@ class Scripted:
         self.name = "script"
         self._texts = iter(texts)
 
-    def answer(self, request: str, max_new_tokens: int) -> Answer:
+    def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
         assert request
         assert max_new_tokens > 0
-        return Answer(next(self._texts), True, 1.0, 2.0)
+        return WrittenAnswer(next(self._texts), True, 1.0, 2.0)
 
     def close(self) -> None:
         pass
@@ -208,7 +255,7 @@ def test_share_of_tokens_is_over_all_requests() -> None:
         tokenizer = model._tokenizer
     long, short = "1. The response is short. [Hard Rule]", "2. The response"
     reference, candidate = Scripted(long, short), Scripted(long, "no")
-    certificate = certify(candidate, reference, tokenizer, ["a", "b"], {}, limits=Limits(0.5, 0.5))
+    certificate = certify(candidate, reference, tokenizer, ["a", "b"], {}, thresholds=Thresholds(0.5, 0.5))
     lengths = [len(tokenizer.encode(text)) for text in (long, short)]
     assert certificate.shared_tokens == lengths[0] / sum(lengths)
     assert [compared.shared for compared in certificate.requests] == [lengths[0], 0]

@@ -119,7 +119,7 @@ def test_a_reader_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monk
     result = certify(directory)
     assert result.exit_code == 1
     assert "vllm is not on the path" in result.stderr
-    assert "Install vllm==" in result.stderr
+    assert "pip install 'vllm==" in result.stderr
 
 
 def test_a_server_that_ends(programs: Path, tmp_path: Path) -> None:

@@ -148,12 +148,20 @@ def test_gpu_that_is_too_small(machine: Machine, directory: Path, tmp_path: Path
 def test_another_version(machine: Machine, directory: Path, tmp_path: Path, installed: str) -> None:
     machine.installed = installed
     result = build(directory, tmp_path / "engine")
-    assert_refused(result, "DEPENDENCY_MISSING", f"tensorrt-llm {installed} is installed, expected 1.2.1")
+    assert_refused(
+        result, "DEPENDENCY_MISSING", f"tensorrt-llm {installed} is installed, expected 1.2.1", "--extra-index-url"
+    )
 
 
 def test_nothing_installed(directory: Path, tmp_path: Path) -> None:
     result = build(directory, tmp_path / "engine")
-    assert_refused(result, "DEPENDENCY_MISSING", "tensorrt-llm is not installed", "rubricrm[tensorrt-llm]")
+    assert_refused(
+        result,
+        "DEPENDENCY_MISSING",
+        "tensorrt-llm is not installed",
+        "NVIDIA's package index: pip install --extra-index-url",
+        "'tensorrt-llm==1.2.1'",
+    )
 
 
 def test_directories_of_other_readers(machine: Machine, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

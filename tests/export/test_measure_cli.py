@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from rubricrm.cli import cli
 from rubricrm.runtime.bundle import Bundle, describe_file
 from rubricrm_export.measure.evaluation import EvaluationJob, evaluate
-from rubricrm_export.measure.quality import RubricAgreement
+from rubricrm_export.measure.rubric_agreement import RubricAgreement
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]
@@ -179,7 +179,7 @@ def test_a_bundle_beyond_the_limits(tiny_bundle: Path, disturbed: Path, text: Pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--max-kl", "nan"), "--max-kl must be a finite number >= 0, in nats a token, got nan"),
+        (("--max-kl", "nan"), "--max-kl must be a finite number >= 0, in nats per token, got nan"),
         (("--max-kl", "-1"), "--max-kl must be a finite number"),
         (("--min-top1", "95"), "--min-top1 must be a share from 0 to 1, got 95.0"),
         (("--threads", "0"), "threads must be an integer from 1"),

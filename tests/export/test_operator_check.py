@@ -16,14 +16,15 @@ from rubricrm_export.graph.quantized_tensor import MatrixTensors
 from rubricrm_export.measure import operator_check
 from rubricrm_export.measure.operator_check import EXACT, FP8, INT8, OperatorError, check_operators, operator_errors
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
+from rubricrm_export.quantize.combinations import COMBINATIONS, Combination
 from rubricrm_export.quantize.matrix import QuantizedMatrix
-from rubricrm_export.quantize.scheme import ROWS, Row, Scheme
+from rubricrm_export.quantize.scheme import Scheme
 
 pytestmark = pytest.mark.usefixtures("one_core")
 MakeCheckpoint = Callable[..., Path]
 Array = NDArray[Any]
 
-CPU_ROWS = [(row, size) for row in ROWS if row.target == "cpu" for size in row.block_sizes]
+CPU_ROWS = [(row, size) for row in COMBINATIONS if row.target == "cpu" for size in row.block_sizes]
 OPERATORS = {
     ("int4", "none", False): "MatMulNBits",
     ("int8", "none", False): "MatMulNBits",
@@ -36,7 +37,7 @@ OPERATORS = {
 }
 
 
-def scheme_of(row: Row, size: str, **options: Any) -> Scheme:
+def scheme_of(row: Combination, size: str, **options: Any) -> Scheme:
     method = "rtn" if "rtn" in row.methods else None
     chosen = {"weights": row.weights, "activations": row.activations, "block_size": size, "method": method}
     return Scheme.of(row.target, "bf16", **(chosen | options))
@@ -46,7 +47,7 @@ def scheme_of(row: Row, size: str, **options: Any) -> Scheme:
 
 
 @pytest.mark.parametrize(("row", "size"), CPU_ROWS, ids=[f"{r.weights}-{r.activations}-{s}" for r, s in CPU_ROWS])
-def test_every_operator_computes_what_it_should(row: Row, size: str) -> None:
+def test_every_operator_computes_what_it_should(row: Combination, size: str) -> None:
     scheme = scheme_of(row, size, head="model")
     errors = list(operator_errors(scheme))
     layers = [error for error in errors if error.operator == OPERATORS[row.weights, row.activations, size == "channel"]]
@@ -123,7 +124,7 @@ def reversed_blocks(matrix: QuantizedMatrix) -> QuantizedMatrix:
     ids=lambda part: getattr(part, "__name__", None) or f"{getattr(part, 'weights', part)}",
 )
 def test_operator_that_is_wrong_is_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, row: Row, size: str, damage: Callable[[QuantizedMatrix], QuantizedMatrix]
+    monkeypatch: pytest.MonkeyPatch, row: Combination, size: str, damage: Callable[[QuantizedMatrix], QuantizedMatrix]
 ) -> None:
     def damaged(name: str, blocks: Callable[[], Iterator[QuantizedMatrix]], shape: tuple[int, int]) -> Any:
         return MatrixTensors(name, lambda: map(damage, blocks()), shape)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import BundleInvalid, OptionInvalid
-from rubricrm.model import RubricResult
+from rubricrm.generation.result import RubricResult
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.session import Session, Slot
@@ -21,17 +21,10 @@ from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import CheckpointInvalid, QualityTooLow
 from rubricrm_export.measure.layer_errors import LayerError, layer_errors, worst_layers
-from rubricrm_export.measure.logit_source import BLOCK_ROWS
-from rubricrm_export.measure.quality import (
-    BundleLogits,
-    CheckpointLogits,
-    Quality,
-    RubricAgreement,
-    check_limits,
-    measure,
-    require_quality,
-)
-from rubricrm_export.measure.rubric_agreement import compare_rubrics, write_rubrics
+from rubricrm_export.measure.logit_source import BLOCK_ROWS, BundleLogits, CheckpointLogits
+from rubricrm_export.measure.quality import Quality, measure
+from rubricrm_export.measure.rubric_agreement import RubricAgreement, compare_rubrics, write_rubrics
+from rubricrm_export.measure.verdict import LossLimits
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 MakeCheckpoint = Callable[..., Path]
@@ -198,31 +191,31 @@ def some_quality(kl: float = 0.02, top1: float = 0.9) -> Quality:
 
 @pytest.mark.parametrize(("max_kl", "min_top1"), [(None, None), (0.02, 0.9), (1.0, 0.0)])
 def test_within_the_limits(max_kl: float | None, min_top1: float | None) -> None:
-    require_quality(some_quality(), max_kl, min_top1, "bundle", worst_layers=pytest.fail)
+    LossLimits(max_kl, min_top1).require(some_quality(), "bundle", worst_layers=pytest.fail)
 
 
 def test_beyond_the_limits() -> None:
     with pytest.raises(QualityTooLow) as caught:
-        require_quality(some_quality(), 0.01, 0.95, "bundle", lambda: [7, 2])
+        LossLimits(0.01, 0.95).require(some_quality(), "bundle", lambda: [7, 2])
     assert str(caught.value) == (
-        "QUALITY_TOO_LOW: bundle: KL is 0.02 nats a token, expected at most 0.01; top-1 agreement is 0.9000, expected "
-        "at least 0.95. Layers that lose most: 7, 2. Store more bits, use smaller blocks or a calibrated method, or "
-        "move the limit."
+        "QUALITY_TOO_LOW: bundle: KL is 0.02 nats per token, expected at most 0.01; top-1 agreement is 0.9000, "
+        "expected at least 0.95. Layers that lose most: 7, 2. Store more bits, use smaller blocks or a calibrated "
+        "method, or move the limit."
     )
-    with pytest.raises(QualityTooLow, match=r"at most 0.01\. Store more bits"):
-        require_quality(some_quality(), 0.01, 0.5, "bundle")
+    with pytest.raises(QualityTooLow, match=r"at most 0.01 \(a reason\)\. Store more bits.*, or think\."):
+        LossLimits(0.01, 0.5, "a reason", "or think").require(some_quality(), "bundle")
 
 
 @pytest.mark.parametrize("max_kl", [-0.1, math.inf, math.nan])
 def test_kl_out_of_range(max_kl: float) -> None:
     with pytest.raises(OptionInvalid, match="--max-kl must be a finite number >= 0"):
-        check_limits(max_kl, None)
+        LossLimits(max_kl, None)
 
 
 @pytest.mark.parametrize("min_top1", [-0.1, 1.01, 95.0, math.nan])
 def test_top1_out_of_range(min_top1: float) -> None:
     with pytest.raises(OptionInvalid, match="--min-top1 must be a share from 0 to 1"):
-        check_limits(None, min_top1)
+        LossLimits(None, min_top1)
 
 
 def test_figures_for_the_manifest() -> None:

@@ -9,15 +9,21 @@ import numpy as np
 import pytest
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import ACTIVATIONS, FLOAT_WEIGHTS, TARGETS, WEIGHTS
+from rubricrm_export.graph.storage_table import STORAGES
 from rubricrm_export.onnx_bundle.export import OnnxExport
+from rubricrm_export.quantize.combinations import COMBINATIONS, READER, SCHEME_TARGETS, describe_combinations
 from rubricrm_export.quantize.grid import Fp8Grid, IntegerGrid
-from rubricrm_export.quantize.scheme import ROWS, Scheme, describe_rows
+from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
 
 QUANTIZED_WEIGHTS = ("int8", "int4", "fp8")
 
 # target, weights, activations: method, block size, symmetric, head of what is left out
 DEFAULTS = {
+    (READER, "int4", "none"): ("rtn", 128, True, "model"),
+    (READER, "int8", "none"): ("rtn", None, True, "model"),
+    (READER, "int8", "int8"): ("smoothquant", None, True, "model"),
+    (READER, "fp8", "fp8"): ("rtn", None, True, "model"),
     ("cpu", "int4", "none"): ("rtn", 128, False, "int4"),
     ("cpu", "int8", "none"): ("rtn", 32, True, "int8"),
     ("cpu", "int8", "int8"): ("smoothquant", None, True, "int8"),
@@ -47,7 +53,7 @@ def test_defaults(target: str, weights: str, activations: str) -> None:
 
 
 def test_table_has_a_default_for_each_kind_of_row() -> None:
-    assert {(row.target, row.weights, row.activations) for row in ROWS} == set(DEFAULTS)
+    assert {(row.target, row.weights, row.activations) for row in COMBINATIONS} == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda", "tensorrt"])
@@ -128,6 +134,7 @@ def is_possible_for_tensorrt(weights: str, activations: str, kv: str, **options:
 
 def test_every_combination_is_made_or_refused() -> None:
     made = 0
+    assert {*TARGETS, READER} == {*SCHEME_TARGETS}
     for options in all_options():
         target = options.pop("target")
         if not is_possible(target, **options):
@@ -144,7 +151,7 @@ def test_every_combination_is_made_or_refused() -> None:
             (row.target, row.weights, row.activations) == (target, scheme.weights, scheme.activations)
             and scheme.method in row.methods
             and str(scheme.block_size or "channel") in row.block_sizes
-            for row in ROWS
+            for row in COMBINATIONS
         ) or (scheme.weights in FLOAT_WEIGHTS)
     assert made > 300
 
@@ -236,6 +243,55 @@ def test_a_float_head_has_no_blocks(options: dict[str, str]) -> None:
         Scheme.of("cpu", "bf16", head_block_size="64", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("target", "options", "recipe"),
+    [
+        ("cpu", {"weights": "int4"}, "INT4 block 128, round to nearest, head INT4"),
+        ("cuda", {"weights": "int4", "method": "gptq", "kv": "fp8"}, "INT4 block 128, GPTQ, head INT4"),
+        ("cpu", {"weights": "int4", "symmetric": True}, "INT4 block 128, symmetric, round to nearest, head INT4"),
+        ("cpu", {"weights": "int8", "head": "model"}, "INT8 block 32, round to nearest, head float"),
+        ("cpu", {"weights": "int8", "head_block_size": "64"}, "INT8 block 32, round to nearest, head INT8 block 64"),
+        (
+            "cpu",
+            {"weights": "int8", "activations": "int8"},
+            "INT8 per channel, activations INT8 with scales per token, SmoothQuant, head INT8",
+        ),
+        (
+            "tensorrt",
+            {"weights": "int8", "activations": "int8"},
+            "INT8 per channel, activations INT8 with one scale, SmoothQuant, head float",
+        ),
+        ("cpu", {"kv": "int8"}, "float weights"),
+    ],
+    ids=str,
+)
+def test_recipe_in_words(target: str, options: dict[str, Any], recipe: str) -> None:
+    assert Scheme.of(target, "bf16", **options).recipe == recipe
+
+
+def test_what_a_gpu_runs_is_measured_by_a_combination_of_the_cpu() -> None:
+    tried = 0
+    for options in all_options():
+        target = options.pop("target")
+        if target == "cuda" and is_possible(target, **options):
+            there = options | {"kv": "model"} if options["kv"] == "fp8" else options
+            expected = Scheme.of("cpu", "bf16", **there)
+            assert Scheme.of(target, "bf16", **options).on_cpu() == expected
+            tried += 1
+    assert tried > 100
+
+
+def test_every_combination_names_its_own_operator() -> None:
+    named = set()
+    for row in COMBINATIONS:
+        for size, method in product(row.block_sizes, row.methods):
+            chosen = {"weights": row.weights, "activations": row.activations, "block_size": size, "method": method}
+            assert Scheme.of(row.target, "bf16", **chosen).operator == row.operator
+        named |= {row.operator} if row.target != READER else set()
+    # Each of them has what makes it, and nothing is made that no combination names.
+    assert named == set(STORAGES)
+
+
 def test_another_method() -> None:
     scheme = Scheme.of("cpu", "bf16", weights="int4", method="gptq")
     assert replace(scheme, method="rtn") == Scheme.of("cpu", "bf16", weights="int4", method="rtn")
@@ -274,13 +330,13 @@ def test_combination_that_no_operator_runs_is_refused_with_the_list_of_those_tha
         Scheme.of(target, "bf16", **options)  # type: ignore[arg-type]
     message = str(caught.value)
     assert all(word in message for word in words)
-    assert f"cannot be run by --target {target}, which has:\n{describe_rows(target)}" in message
+    assert f"cannot be run by --target {target}, which has:\n{describe_combinations(target)}" in message
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_table_names_every_row_of_a_target(target: str) -> None:
-    lines = describe_rows(target).splitlines()
-    rows = [row for row in ROWS if row.target == target]
+    lines = describe_combinations(target).splitlines()
+    rows = [row for row in COMBINATIONS if row.target == target]
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows, strict=True):
         assert f"--weights {row.weights} --activations {row.activations} " in line
@@ -370,11 +426,11 @@ def test_job_hands_its_options_on(tmp_path: Any) -> None:
     [
         ({"weights": "int5"}, "weights must be one of"),
         ({"target": "tpu"}, "target must be one of"),
-        ({"max_kl": -0.1}, "max-kl must be a finite number, at least 0"),
-        ({"max_kl": float("nan")}, "max-kl must be a finite number, at least 0"),
-        ({"max_kl": float("inf")}, "max-kl must be a finite number, at least 0"),
-        ({"min_top1": 1.01}, "min-top1 must be from 0 to 1"),
-        ({"min_top1": -1.0}, "min-top1 must be from 0 to 1"),
+        ({"max_kl": -0.1}, "--max-kl must be a finite number >= 0"),
+        ({"max_kl": float("nan")}, "--max-kl must be a finite number >= 0"),
+        ({"max_kl": float("inf")}, "--max-kl must be a finite number >= 0"),
+        ({"min_top1": 1.01}, "--min-top1 must be a share from 0 to 1"),
+        ({"min_top1": -1.0}, "--min-top1 must be a share from 0 to 1"),
     ],
     ids=str,
 )

@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
+from rubricrm_export.tensorrt.devices import DEVICES
+from rubricrm_export.tensorrt.linear import STORAGES
+from rubricrm_export.tensorrt.option_values import HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
 from rubricrm_export.tensorrt.support import FORMATS, choose, describe_formats, supported
-from rubricrm_export.tensorrt.vocabulary import DEVICES, HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -52,10 +54,10 @@ def test_every_combination_is_offered_or_refused_with_a_reason(reader: str, devi
         ({"reader": "vllm", "weights": "bf16", "kv": "fp8"}, "quantizes the KV cache alone"),
         ({"reader": "edge-llm", "weights": "int4", "kv": "fp8"}, "drops an FP8 KV cache beside INT4 weights"),
         ({"reader": "edge-llm", "weights": "bf16"}, "its graphs compute in FP16"),
-        ({"reader": "edge-llm", "weights": "fp8", "device": "orin"}, "orin has no FP8 (compute capability 8.7"),
-        ({"reader": "edge-llm", "weights": "fp16", "kv": "fp8", "device": "orin"}, "orin has no FP8"),
+        ({"reader": "edge-llm", "weights": "fp8", "device": "agx-orin"}, "agx-orin has no FP8 (compute capability 8.7"),
+        ({"reader": "edge-llm", "weights": "fp16", "kv": "fp8", "device": "agx-orin"}, "agx-orin has no FP8"),
         ({"reader": "edge-llm", "weights": "fp8", "device": "h100"}, "ships no library for that GPU"),
-        ({"reader": "tensorrt-llm", "weights": "int4", "device": "orin"}, "use --for edge-llm there"),
+        ({"reader": "tensorrt-llm", "weights": "int4", "device": "agx-orin"}, "use --for edge-llm there"),
         ({"reader": "tensorrt-llm", "weights": "fp8", "method": "gptq"}, "--method gptq cannot be used"),
         ({"reader": "tensorrt-llm-1.2", "weights": "int8", "method": "rtn"}, "the reader rounds them itself"),
         ({"reader": "tensorrt-llm", "weights": "fp8", "head": "fp8"}, "--head fp8 cannot be used"),
@@ -69,11 +71,42 @@ def test_reasons(options: dict[str, str], reason: str) -> None:
     assert reason in str(caught.value)
 
 
+def test_every_form_has_its_factory() -> None:
+    assert {row.form for row in FORMATS} == STORAGES.keys()
+
+
+def test_every_reader_runs_on_some_device() -> None:
+    assert {reader for device in DEVICES.values() for reader in device.readers} >= {*READERS}
+    assert [name for name, device in DEVICES.items() if name != device.name] == []
+
+
+def test_dry_run_checks_and_writes_nothing(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    words = (make_checkpoint(), "-o", tmp_path / "out", "--for", "vllm", "--weights", "fp8", "--kv", "fp8", "--dry-run")
+    result = run(*words, "--json", "--device", "h100")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    facts = ("dry_run", "for", "weights", "algorithm", "kv", "method", "head", "device", "calibration")
+    assert tuple(report[name] for name in facts) == (True, "vllm", "fp8", "FP8", "fp8", "rtn", "model", "h100", "self")
+    assert "build.sh" not in run(*words).output
+    assert not (tmp_path / "out").exists()
+    assert_refused(run(*words, "--resume", "--kv", "model", "--weights", "bf16"), "OPTION_INVALID", "has none")
+    assert_refused(run(*words, "--max-seq-len", 4096), "OPTION_INVALID", "the model's context holds 2048 tokens")
+    (tmp_path / "out").mkdir()
+    assert_refused(run(*words), "OUTPUT_EXISTS")
+
+
+def test_int4_head_of_an_odd_vocabulary(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 64, "vocab_size": 273}
+    words = (make_checkpoint(**sizes), "-o", tmp_path / "out", "--for", "edge-llm", "--weights", "int4", "--dry-run")
+    assert run(*words).exit_code == 0
+    assert_refused(run(*words, "--head", "int4"), "OPTION_INVALID", "273 outputs", "pairs of outputs")
+
+
 def test_list_is_the_table() -> None:
     assert run("--list").output == describe_formats() + "\n"
     rows = json.loads(run("--list", "--for", "edge-llm", "--json").output)
     assert {row["for"] for row in rows} == {"edge-llm"}
-    assert "orin" in next(row for row in rows if row["weights"] == "int4" and row["kv"] == "model")["devices"]
+    assert "agx-orin" in next(row for row in rows if row["weights"] == "int4" and row["kv"] == "model")["devices"]
 
 
 def test_export_and_check(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ TENSOR_FAULTS = [
     ("int4-symmetric", LLM_INT4, put(f"{UP}.qzeros", [1], np.int8)),
     ("missing-tensor", LEGACY_FP8, drop("transformer.ln_f.weight")),
     ("missing-tensor", LEGACY_INT8, drop(f"{DENSE}.weight")),
-    ("interleaved", LEGACY_INT8, put(f"{QKV}.weight", np.zeros((128, 512)), np.int8)),
+    ("interleaved", LEGACY_INT8, put(f"{QKV}.weight", np.zeros((512, 128)), np.int8)),
 ]
 
 
@@ -205,7 +205,7 @@ def test_fault_of_the_tensors(
 ) -> None:
     path = sound(kind)
     edit_tensors(path, edit)
-    assert set(rules(path, kind[0])) == {rule} | ({"head-dim"} if rule == "interleaved" else set())
+    assert set(rules(path, kind[0])) == {rule}
 
 
 def test_factors_of_joined_products_differ(sound: Sound) -> None:
@@ -219,7 +219,7 @@ def test_factors_of_joined_products_differ(sound: Sound) -> None:
     assert rules(path, "edge-llm") == ["factors-equal"]
 
 
-@pytest.mark.parametrize("device", ["orin", "a100"])
+@pytest.mark.parametrize("device", ["agx-orin", "a100"])
 @pytest.mark.parametrize(("kind", "expected"), [(EDGE_FP8, ["device-fp8"]), (EDGE_INT8, [])])
 def test_fp8_for_a_gpu_without_it(sound: Sound, device: str, kind: tuple[str, str, str], expected: list[str]) -> None:
     assert rules(sound(kind), "edge-llm", device) == expected
@@ -253,9 +253,20 @@ def test_faults_are_errors_and_warnings_are_not(sound: Sound) -> None:
     assert [finding.rule for finding in require_sound(path, "tensorrt-llm")] == ["kv-scale-large"]
     edit_json(path / "config.json", drop_key("head_dim"))
     with pytest.raises(
-        CheckpointInvalid, match=r'1 faults for --for tensorrt-llm:\n  \[head-dim\] .*Set "head_dim" to 64'
+        CheckpointInvalid, match=r'1 fault for --for tensorrt-llm:\n  \[head-dim\] .*Set "head_dim" to 64'
     ):
         require_sound(path, "tensorrt-llm")
+
+
+def test_findings_name_the_directory_that_is_being_made(sound: Sound, tmp_path: Path) -> None:
+    path, output = sound(VLLM_FP8), tmp_path / "output"
+    edit_json(path / "config.json", drop_key("rope_theta"))
+    assert [finding.where for finding in require_sound(path, "vllm", output=output)] == [f"{output / 'config.json'}"]
+    edit_json(path / "config.json", drop_key("head_dim"))
+    with pytest.raises(CheckpointInvalid) as caught:
+        require_sound(path, "vllm", output=output)
+    assert f"{output}: 1 fault" in str(caught.value)
+    assert str(path) not in str(caught.value)
 
 
 def test_foreign_files(sound: Sound, tmp_path: Path) -> None:
@@ -267,13 +278,6 @@ def test_foreign_files(sound: Sound, tmp_path: Path) -> None:
     with pytest.raises(OptionInvalid, match="device must be one of"):
         inspect_directory(path, "vllm", "abacus")
     weights = path / "model.safetensors"
-    data = weights.read_bytes()
-    weights.write_bytes(data[:-10])
-    with pytest.raises(CheckpointInvalid, match="its header promises"):
-        inspect_directory(path, "vllm")
-    weights.write_bytes(b"PK\x03\x04 not tensors")
-    with pytest.raises(CheckpointInvalid, match="is no safetensors file"):
-        inspect_directory(path, "vllm")
     weights.unlink()
     with pytest.raises(CheckpointInvalid, match=r"has no \*\.safetensors"):
         inspect_directory(path, "vllm")

@@ -1,5 +1,6 @@
 """The writer of weight files, against the library that reads them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rubricrm_export.tensorrt.weight_file import (
     split_files,
     write_weights,
 )
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 TYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "BF16": ml_dtypes.bfloat16}
@@ -68,11 +70,69 @@ def test_parts_that_do_not_fill_the_shape(tmp_path: Path) -> None:
         write_weights(tmp_path / "f", [short], {}, lambda _: None)
 
 
-@pytest.mark.parametrize("contents", [b"", b"\x05\0\0\0\0\0\0\0{}", b"\xff" * 8, b"\x02\0\0\0\0\0\0\0[]"])
-def test_what_is_no_weight_file(tmp_path: Path, contents: bytes) -> None:
+def with_header(header: Any, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+DAMAGED = [
+    (b"", "its header claims 0 bytes, the file has 0"),
+    (b"\x05\0\0\0\0\0\0\0{}", "its header claims 5 bytes, the file has 10"),
+    (b"\xff" * 8, "its header claims 18446744073709551615 bytes, the file has 8"),
+    (b"PK\x03\x04 not tensors", "its header claims"),
+    (with_header([]), "its header is a JSON list"),
+    (with_header(b"{"), "its header is not JSON"),
+    (with_header(b"\xff\xfe{}"), "its header is not JSON"),
+    (with_header(b"[" * 100_000), "its header is not JSON"),
+    (with_header({"__metadata__": {"format": 1}}), "its metadata is no map of texts"),
+    (with_header({"__metadata__": []}), "its metadata is no map of texts"),
+    (with_header({"w": 1}), 'no type, shape and two offsets of "w"'),
+    (with_header({"w": {"dtype": "F32"}}), 'no type, shape and two offsets of "w"'),
+    (with_header({"w": entry(offsets=[0, 2, 4])}), 'no type, shape and two offsets of "w"'),
+    (with_header({"w": entry("F31")}, bytes(4)), "'F31', which safetensors does not know"),
+    (with_header({"w": entry(["F32"])}, bytes(4)), "which safetensors does not know"),
+    (with_header({"w": entry(shape=[-1])}, bytes(4)), "expected whole numbers"),
+    (with_header({"w": entry(shape={})}, bytes(4)), "expected whole numbers"),
+    (with_header({"w": entry(shape=[1.0])}, bytes(4)), "expected whole numbers"),
+    (with_header({"w": entry(offsets=[0, 8])}, bytes(8)), "takes 8 bytes, F32 of \\[1\\] takes 4"),
+    (with_header({"w": entry(shape=[2**40, 2**40])}, bytes(4)), "takes 4 bytes"),
+    (with_header({"w": entry()}, bytes(3)), "its header promises"),
+    (with_header({"w": entry()}, bytes(5)), "its header promises"),
+    (with_header({"v": entry(), "w": entry(offsets=[2, 6])}, bytes(6)), '"w" begins at byte .* ends at'),
+    (with_header({"v": entry(), "w": entry()}, bytes(4)), "begins at byte"),
+    (with_header({"v": entry(), "w": entry(offsets=[8, 12])}, bytes(12)), "begins at byte"),
+]
+
+
+@pytest.mark.parametrize(("contents", "message"), DAMAGED)
+def test_what_is_no_weight_file(tmp_path: Path, contents: bytes, message: str) -> None:
     (tmp_path / "f").write_bytes(contents)
-    with pytest.raises(CheckpointInvalid, match="is no safetensors file"):
+    with pytest.raises(CheckpointInvalid, match=f"is no sound safetensors file: .*{message}"):
         read_weights_header(tmp_path / "f")
+    with pytest.raises((SafetensorError, OSError)):  # the library refuses the same files
+        load_file(tmp_path / "f")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "f"
+    write_weights(path, [tensor("a", "F16", (3, 2))[0], tensor("b", "BF16", (4,))[0]], {}, lambda _: None)
+    contents = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        contents[data.draw(st.integers(0, len(contents) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(contents[: data.draw(st.integers(0, len(contents)))])
+    try:
+        for stored in read_weights_header(path).values():
+            assert stored.array().nbytes == stored.num_bytes
+    except CheckpointInvalid:
+        pass
 
 
 def test_files_hold_whole_tensors() -> None:

@@ -17,7 +17,18 @@ PACKAGES = {
     "rubricrm_bench": ROOT / "benchmarks/rubricrm_bench",
 }
 ORDER = {
-    "rubricrm": ("errors", "_version", "rubric", "runtime", "generation", "model", "doctor", "cli", "__main__"),
+    "rubricrm": (
+        "errors",
+        "_version",
+        "text_file",
+        "rubric",
+        "runtime",
+        "generation",
+        "model",
+        "doctor",
+        "cli",
+        "__main__",
+    ),
     "rubricrm_export": (
         "errors",
         "system",

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import rubricrm
 from click.testing import CliRunner, Result
-from rubricrm import RubricModel, parse
+from rubricrm import RubricModel, RubricResult, parse
 from rubricrm.cli import cli
+from rubricrm.text_file import decode_text
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 
@@ -42,9 +43,11 @@ def test_generate_prints_what_the_model_wrote(tiny_bundle: Path, tiny_model: Rub
     text = tiny_model.generate(REQUEST, max_new_tokens=12).text
     for arguments in ((), ("--no-stream",)):
         result = invoke("generate", REQUEST, "-m", tiny_bundle, "--max-new-tokens", "12", *arguments)
-        assert result.exit_code == 0
+        assert result.exit_code == 3
         assert result.stdout == text + "\n"
-        assert "The rubric is cut: finish_reason is length." in result.stderr
+        assert result.stderr.endswith(
+            "The rubric is incomplete: it reached the limit of 12 tokens. Raise --max-new-tokens.\n"
+        )
 
 
 def test_the_device_is_the_bundles_unless_given(bundle_copy: Path, edit_manifest: EditManifest) -> None:
@@ -69,20 +72,25 @@ def test_generate_lists_issues_beside_the_text(tiny_bundle: Path) -> None:
 
 def test_generate_json_has_exactly_the_documented_keys_in_order(tiny_bundle: Path, tiny_model: RubricModel) -> None:
     result = invoke("generate", REQUEST, "-m", tiny_bundle, "--json", "--max-new-tokens", "12")
-    assert result.exit_code == 0
-    assert result.stderr == ""
+    assert result.exit_code == 3
+    assert result.stderr.count("\n") == 1
     printed = json.loads(result.stdout)
-    assert list(printed) == ["request", "text", "rubric", "finish_reason", "usage", "timings_ms", "model"]
+    assert list(printed) == [
+        *("schema_version", "request", "text", "rubric", "finish_reason", "usage", "timings_ms", "seed", "logprobs"),
+        "model",
+    ]
     assert list(printed["rubric"]) == ["criteria", "issues"]
     assert {tuple(issue) for issue in printed["rubric"]["issues"]} == {("code", "line", "message")}
     assert list(printed["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
     expected = tiny_model.generate(REQUEST, max_new_tokens=12).to_dict()
-    assert {**printed, "timings_ms": None} == {**expected, "timings_ms": None}
+    differing = {"timings_ms": None, "seed": None}
+    assert {**printed, **differing} == {**expected, **differing}
+    assert RubricResult.from_json(result.stdout).to_dict() == printed
 
 
 def test_generate_takes_the_model_from_the_environment(tiny_bundle: Path) -> None:
     result = invoke("generate", REQUEST, "--max-new-tokens", "1", env={"RUBRICRM_MODEL": str(tiny_bundle)})
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert "demo" not in result.stderr
 
 
@@ -98,21 +106,56 @@ def test_generate_samples_with_all_options(tiny_bundle: Path, tiny_model: Rubric
 
 
 def test_generate_reads_the_request_from_standard_input(tiny_bundle: Path) -> None:
-    request = "  Écris un haïku.\n\n"
+    request = "  Écris un haïku.\n\nEn français. "
     result = invoke("generate", "-", "-m", tiny_bundle, "--json", "--max-new-tokens", "1", input=request.encode())
     assert json.loads(result.stdout)["request"] == request
+
+
+FILE_FORMS = {
+    "as-it-is": lambda text: text.encode(),
+    "final-break": lambda text: f"{text}\n".encode(),
+    "blank-lines": lambda text: f"{text}\n\n\r\n".encode(),
+    "windows": lambda text: f"{text}\n".replace("\n", "\r\n").encode(),
+    "mark": lambda text: f"\ufeff{text}\n".encode(),
+    "utf-16": lambda text: f"{text}\r\n".encode("utf-16"),
+    "utf-16-le": lambda text: f"\ufeff{text}\n".encode("utf-16-le"),
+    "utf-16-be": lambda text: f"\ufeff{text}\n".encode("utf-16-be"),
+    "utf-16-le-without-mark": lambda text: f"{text}\n".encode("utf-16-le"),
+    "utf-16-be-without-mark": lambda text: f"{text}\n".encode("utf-16-be"),
+    "utf-32": lambda text: f"{text}\n".encode("utf-32"),
+}
+
+
+@pytest.mark.parametrize("form", FILE_FORMS)
+def test_the_request_of_a_file_is_the_request_of_the_argument(tiny_bundle: Path, form: str) -> None:
+    text = " Écris un haïku 🌧.\n- “court” "
+    options = ("-m", tiny_bundle, "--json", "--max-new-tokens", "3")
+    argument = json.loads(invoke("generate", text, *options).stdout)
+    piped = json.loads(invoke("generate", "-", *options, input=FILE_FORMS[form](text)).stdout)
+    assert piped["request"] == text
+    assert (piped["text"], piped["usage"]) == (argument["text"], argument["usage"])
+
+
+def test_an_argument_that_was_a_windows_file_is_the_same_request(tiny_bundle: Path) -> None:
+    # $(cat FILE) takes off the line feed at the end, and leaves the carriage returns.
+    result = invoke("generate", "Two\r\nlines\r", "-m", tiny_bundle, "--json", "--max-new-tokens", "1")
+    assert json.loads(result.stdout)["request"] == "Two\nlines"
 
 
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
         (b"caf\xe9 au lait", "REQUEST_INVALID: standard input: not UTF-8 at byte 3"),
+        (b"\xef\xbb\xbfcaf\xe9 au lait", "REQUEST_INVALID: standard input: not UTF-8 at byte 6"),
+        (b"\xff\xfea\0b", "REQUEST_INVALID: standard input: not UTF-16-LE at byte 4"),
+        (b"\xfe\xff\xd8\x00\0a", "REQUEST_INVALID: standard input: not UTF-16-BE at byte 2"),
+        (b"\xef\xbb\xbf\r\n", "REQUEST_INVALID: request: is empty or only whitespace"),
         (b"", "REQUEST_INVALID: request: is empty or only whitespace"),
         (b" \n\t", "REQUEST_INVALID: request: is empty or only whitespace"),
         (b"a\0b", "REQUEST_INVALID: request: holds NUL at character 1"),
         (b"word " * 1000, "PROMPT_TOO_LONG: the prompt has"),
     ],
-    ids=["latin-1", "empty", "blank", "nul", "too-long"],
+    ids=["latin-1", "mark-latin-1", "half-utf-16", "lone-surrogate", "mark-only", "empty", "blank", "nul", "too-long"],
 )
 def test_generate_refuses_what_is_no_request(tiny_bundle: Path, contents: bytes, words: str) -> None:
     result = invoke("generate", "-", "-m", tiny_bundle, input=contents)
@@ -162,7 +205,7 @@ def test_generate_verifies_when_asked(bundle_copy: Path) -> None:
     contents = bytearray((bundle_copy / "genai_config.json").read_bytes())
     contents[-2] ^= 1
     (bundle_copy / "genai_config.json").write_bytes(contents)
-    assert invoke("generate", REQUEST, "-m", bundle_copy, "--max-new-tokens", "1").exit_code == 0
+    assert invoke("generate", REQUEST, "-m", bundle_copy, "--max-new-tokens", "1").exit_code == 3
     result = invoke("generate", REQUEST, "-m", bundle_copy, "--max-new-tokens", "1", "--verify")
     assert result.exit_code == 2
     assert "SHA-256" in result.stderr
@@ -170,8 +213,29 @@ def test_generate_verifies_when_asked(bundle_copy: Path) -> None:
 
 def test_generate_ends_in_time(tiny_bundle: Path) -> None:
     result = invoke("generate", REQUEST, "-m", tiny_bundle, "--json", "--timeout", "1e-9")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert json.loads(result.stdout)["finish_reason"] == "timeout"
+    assert result.stderr == "The rubric is incomplete: the time was over after 0 tokens. Raise --timeout.\n"
+
+
+# Options, exit code, and words of the line on standard error.
+ENDS: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "repetition": (("--max-new-tokens", "1900"), 3, "the text goes in circles. Reword the request, or sample with"),
+    "context": (("--max-new-tokens", "1900", "--no-stop-on-repetition"), 3, "context of 2048 tokens is full. Shorten"),
+    "stop": (("--stop", "t"), 0, ""),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_only_a_complete_rubric_exits_with_0(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    arguments, exit_code, words = ENDS[end]
+    # The token of the letter t, again and again.
+    monkeypatch.setattr("rubricrm.generation.engine.choose", lambda *_: 5 + ord("t"))
+    result = invoke("generate", REQUEST * (20 if end == "context" else 1), "-m", tiny_bundle, "--json", *arguments)
+    assert result.exit_code == exit_code
+    assert result.stderr.count("\n") == (exit_code != 0)
+    assert words in result.stderr
+    assert json.loads(result.stdout)["finish_reason"] == ("length" if end == "context" else end)
 
 
 # ---- as a process ----
@@ -182,7 +246,7 @@ def test_the_module_is_the_command_and_its_output_utf8_in_any_locale(tiny_bundle
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     arguments = ("generate", "-", "-m", tiny_bundle, "--json", "--max-new-tokens", "5")
     done = run(*arguments, input=request.encode(), env=environment)
-    assert done.returncode == 0
+    assert done.returncode == 3
     assert json.loads(done.stdout.decode("utf-8"))["request"] == request
 
 
@@ -229,8 +293,8 @@ def restore_interrupt() -> None:
 
 
 def test_ctrl_c_keeps_what_was_written(tiny_bundle: Path, tiny_model: RubricModel) -> None:
-    arguments = ["generate", REQUEST, "-m", str(tiny_bundle), "--max-new-tokens", "1900"]
-    whole = tiny_model.generate(REQUEST, max_new_tokens=1900)
+    arguments = ["generate", REQUEST, "-m", str(tiny_bundle), "--max-new-tokens", "1900", "--no-stop-on-repetition"]
+    whole = tiny_model.generate(REQUEST, max_new_tokens=1900, stop_on_repetition=False)
     assert whole.finish_reason == "length"
     process = subprocess.Popen(
         [sys.executable, "-m", "rubricrm", *arguments],
@@ -245,7 +309,7 @@ def test_ctrl_c_keeps_what_was_written(tiny_bundle: Path, tiny_model: RubricMode
     rest, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
     assert whole.text.startswith((first + rest).decode("utf-8").removesuffix("\n"))
-    assert b"The rubric is cut: finish_reason is cancelled." in stderr
+    assert b"The rubric is incomplete: it was interrupted after " in stderr
     assert b"Traceback" not in stderr
 
 
@@ -319,15 +383,29 @@ def test_parse_json_is_the_rubric(tmp_path: Path, source: str) -> None:
 
 @pytest.mark.parametrize(
     "contents",
-    [b"", b"\0\xff\xfe", b"caf\xe9", "\ufeff1. x [Hard Rule]".encode(), b"\xed\xa0\x80", bytes(range(256)) * 50],
-    ids=["empty", "binary", "latin-1", "bom", "surrogate", "all-bytes"],
+    [b"", b"\0\xff\xfe", b"caf\xe9", b"\xed\xa0\x80", bytes(range(256)) * 50, b"\xff\xfe1", b"\xff\xfe\0\0\1\2\3\4"],
+    ids=["empty", "binary", "latin-1", "surrogate", "all-bytes", "half-utf-16", "no-utf-32"],
 )
 @pytest.mark.parametrize("mode", [(), ("--json",)], ids=["text", "json"])
 def test_parse_reads_any_bytes(contents: bytes, mode: tuple[str, ...]) -> None:
     result = invoke("parse", *mode, input=contents)
     assert result.exit_code == 0
     if mode:
-        assert json.loads(result.stdout) == parse(contents.decode(errors="replace")).to_dict()
+        assert json.loads(result.stdout) == parse(decode_text(contents)).to_dict()
+
+
+@pytest.mark.parametrize("form", FILE_FORMS)
+def test_parse_reads_a_file_in_any_form_of_text(tmp_path: Path, form: str) -> None:
+    (tmp_path / "rubric.txt").write_bytes(FILE_FORMS[form](RUBRIC))
+    assert json.loads(invoke("parse", "--json", tmp_path / "rubric.txt").stdout) == parse(RUBRIC).to_dict()
+
+
+@pytest.mark.parametrize("form", FILE_FORMS)
+def test_parse_reads_answers_in_any_form_of_text(form: str) -> None:
+    document = json.dumps({"responses": [{"output_text": RUBRIC}]}, ensure_ascii=False)
+    result = invoke("parse", "--answers", "--json", input=FILE_FORMS[form](document))
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["answers"][0]["rubric"] == parse(RUBRIC).to_dict()
 
 
 @pytest.mark.parametrize("name", ["none", "."], ids=["missing", "directory"])

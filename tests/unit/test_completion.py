@@ -1,13 +1,16 @@
 """A generation as text: whole characters, stop strings, counts and times."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rubricrm.errors import RuntimeFailed
+from rubricrm.errors import RuntimeFailed, StreamBusy
 from rubricrm.generation.completion import TextStream
 from rubricrm.generation.engine import Engine, Token
 from rubricrm.generation.options import GenerationOptions
@@ -230,3 +233,202 @@ def test_there_is_one_log_probability_a_token(write: WriteText) -> None:
 def test_the_seed_is_reported(write: WriteText) -> None:
     assert write("a", seed=12).result().seed == 12
     assert write("a").result().seed != write("a").result().seed
+
+
+# ---- circles ----
+
+CIRCLE = "1. The response is exactly" + " exactly" * 60
+
+
+def test_a_text_that_goes_in_circles_is_ended_and_kept_whole(write: WriteText) -> None:
+    for options in ({}, {"temperature": 1.0, "seed": 1}):
+        stream = write(CIRCLE, **options)
+        pieces = list(stream)
+        result = stream.result()
+        assert result.finish_reason == "repetition"
+        assert CIRCLE.startswith(result.text)
+        assert "".join(pieces) == result.text
+        # 4 rounds, and 96 tokens, which are bytes here.
+        assert result.usage.completion_tokens == len(result.text) == len("1. The response is") + 96
+
+
+def test_circles_can_be_allowed(write: WriteText) -> None:
+    stream = write(CIRCLE, stop_on_repetition=False)
+    assert "".join(stream) == CIRCLE
+    assert stream.result().finish_reason == "stop"
+
+
+def test_a_stop_string_counts_more_than_a_circle(write: WriteText) -> None:
+    at = len("1. The response is") + 96
+    stream = write(CIRCLE[:at] + "END", stop=[CIRCLE[at - 9 : at]])
+    list(stream)
+    assert stream.result().finish_reason == "stop"
+
+
+def test_a_limit_that_is_reached_with_the_circle_is_the_reason(write: WriteText) -> None:
+    stream = write(CIRCLE, max_new_tokens=len("1. The response is") + 96)
+    list(stream)
+    assert stream.result().finish_reason == "length"
+
+
+# ---- time ----
+
+
+class Clock:
+    """Stands still but for what a test adds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = 1000.0
+        monkeypatch.setattr("rubricrm.generation.engine.time", SimpleNamespace(perf_counter=lambda: self.time))
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+def test_a_readers_pause_counts_neither_for_the_timeout_nor_in_the_times(
+    write: WriteText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    stream = write("some text", timeout_s=15)
+    session: Any = stream._engine._session
+    session.before_run = lambda: clock.advance(1)
+    text = ""
+    clock.advance(500)
+    for piece in stream:
+        text += piece
+        clock.advance(100)
+    clock.advance(1000)
+    result = stream.result()
+    assert (text, result.finish_reason) == ("some text", "stop")
+    times = result.timings_ms
+    assert (times.prefill, times.first_token, times.decode, times.total) == (1000, 1000, 9000, 10_000)
+
+
+def test_time_in_the_model_counts_for_the_timeout(write: WriteText, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    stream = write("some text", timeout_s=4.5)
+    session: Any = stream._engine._session
+    session.before_run = lambda: clock.advance(1)
+    text = ""
+    for piece in stream:
+        text += piece
+        clock.advance(100)
+    assert (text, stream.result().finish_reason) == ("some", "timeout")
+    assert stream.result().timings_ms.total == 5000
+
+
+# ---- threads ----
+
+
+class Gate:
+    """Holds a session's next run until it is opened, and tells when the run has come."""
+
+    def __init__(self, stream: TextStream) -> None:
+        self.has_come, self.is_open = threading.Event(), threading.Event()
+        session: Any = stream._engine._session
+        session.before_run = self._wait
+
+    def _wait(self) -> None:
+        self.has_come.set()
+        assert self.is_open.wait(30)
+
+
+def test_the_next_of_a_second_thread_waits_and_cancels_nothing(write: WriteText) -> None:
+    stream = write("some text")
+    gate = Gate(stream)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(next, stream)
+        assert gate.has_come.wait(30)
+        second = pool.submit(next, stream)
+        # Whether the second one already waits or is only about to, the outcome is the same.
+        with pytest.raises(TimeoutError):
+            second.result(0.1)
+        gate.is_open.set()
+        assert (first.result(30), second.result(30)) == ("s", "o")
+    assert "".join(stream) == "me text"
+    assert stream.result().finish_reason == "stop"
+
+
+def test_several_threads_share_the_pieces_of_a_stream(write: WriteText) -> None:
+    text = "".join(map(chr, range(33, 127)))
+    stream = write(text)
+    with ThreadPoolExecutor(4) as pool:
+        got = [piece for pieces in pool.map(lambda _: list(stream), range(4)) for piece in pieces]
+    assert sorted(got) == sorted(text)
+    assert (stream.result().text, stream.result().finish_reason) == (text, "stop")
+
+
+@pytest.mark.parametrize("end", ["close", "result", "exit"])
+def test_a_thread_can_end_the_stream_that_another_reads(write: WriteText, end: str) -> None:
+    stream = write("some text")
+    got = next(stream)
+    gate = Gate(stream)
+    ends = {"close": stream.close, "result": stream.result, "exit": lambda: stream.__exit__(None, None, None)}
+    with ThreadPoolExecutor(2) as pool:
+        rest = pool.submit(list, stream)
+        assert gate.has_come.wait(30)
+        closing = pool.submit(ends[end])
+        with pytest.raises(TimeoutError):
+            closing.result(0.1)
+        gate.is_open.set()
+        closing.result(30)
+        assert rest.result(30) == []
+    assert (stream.result().text, stream.result().finish_reason) == (got, "cancelled")
+
+
+def test_a_close_inside_a_step_ends_the_stream_after_it(write: WriteText) -> None:
+    # A signal's handler runs in the thread that it interrupts.
+    stream = write("some text")
+    next(stream)
+    session: Any = stream._engine._session
+    session.before_run = stream.close
+    assert list(stream) == []
+    assert stream.result().finish_reason == "cancelled"
+
+
+def test_a_next_inside_a_step_is_refused_and_cancels_nothing(write: WriteText) -> None:
+    stream = write("some text")
+    session: Any = stream._engine._session
+    refused = []
+
+    def read() -> None:
+        with pytest.raises(StreamBusy, match="in this very thread"):
+            next(stream)
+        refused.append(True)
+
+    session.before_run = read
+    assert "".join(stream) == "some text"
+    assert stream.result().finish_reason == "stop"
+    assert refused
+
+
+# ---- blocks ----
+
+
+def test_the_end_of_a_block_ends_the_stream(write: WriteText) -> None:
+    with write("some text") as stream:
+        assert next(stream) == "s"
+    assert list(stream) == []
+    assert stream.result().finish_reason == "cancelled"
+    assert len(stream._engine._free_slots) == 1
+
+
+def test_a_block_changes_nothing_of_a_complete_text(write: WriteText) -> None:
+    with write("some text") as stream:
+        assert "".join(stream) == "some text"
+    assert stream.result().finish_reason == "stop"
+
+
+def test_an_error_in_a_block_ends_the_stream_and_goes_on(write: WriteText) -> None:
+    stream = write("some text")
+    with pytest.raises(ZeroDivisionError), stream:
+        1 / len(next(stream)[1:])
+    assert stream.result().finish_reason == "cancelled"
+
+
+def test_a_stream_says_how_it_stands(write: WriteText) -> None:
+    stream = write("some text")
+    next(stream)
+    assert repr(stream) == "TextStream(running, 1 tokens)"
+    list(stream)
+    assert repr(stream) == "TextStream(stop, 9 tokens)"

@@ -1,5 +1,6 @@
 """The user's class: streams, threads, cancelling, closing and forking."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from rubricrm.errors import (
     GraphUnusable,
     ModelClosed,
     OptionInvalid,
+    OptionUnknown,
     PromptTooLong,
     RequestInvalid,
     RuntimeFailed,
@@ -58,7 +60,12 @@ def test_a_result_says_what_was_asked_written_and_spent(tiny_model: RubricModel)
 
 def test_the_dictionary_of_a_result_has_exactly_the_documented_keys(tiny_model: RubricModel) -> None:
     result = tiny_model.generate(REQUEST, max_new_tokens=5).to_dict()
-    assert list(result) == ["request", "text", "rubric", "finish_reason", "usage", "timings_ms", "model"]
+    assert list(result) == [
+        *("schema_version", "request", "text", "rubric", "finish_reason", "usage", "timings_ms", "seed", "logprobs"),
+        "model",
+    ]
+    assert result["schema_version"] == 1
+    assert result["logprobs"] is None
     assert list(result["rubric"]) == ["criteria", "issues"]
     assert list(result["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
     assert list(result["timings_ms"]) == ["tokenize", "prefill", "first_token", "decode", "total"]
@@ -99,6 +106,44 @@ def test_the_longest_request_that_fits_is_answered(tiny_model: RubricModel) -> N
     assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.finish_reason) == (2047, 1, "length")
     with pytest.raises(PromptTooLong):
         tiny_model.generate("a" * (2048 - fixed))
+
+
+def test_options_may_be_an_object_whose_values_keywords_replace(tiny_model: RubricModel) -> None:
+    shared = GenerationOptions(temperature=1.0, seed=5, max_new_tokens=30)
+    by_keywords = tiny_model.generate(REQUEST, temperature=1.0, seed=5, max_new_tokens=30)
+    assert tiny_model.generate(REQUEST, options=shared).text == by_keywords.text
+    assert tiny_model.generate(REQUEST, options=shared, max_new_tokens=7).usage.completion_tokens == 7
+    text = tiny_model.generate_text("Hi", options=shared)
+    assert text.seed == 5
+    assert tiny_model.stream_text("Hi", options=shared, seed=6).result().seed == 6
+
+
+@pytest.mark.parametrize("name", ["generate", "stream", "generate_text", "stream_text"])
+def test_an_unknown_option_is_refused_with_the_one_that_is_meant(tiny_model: RubricModel, name: str) -> None:
+    call: Callable[..., object] = getattr(tiny_model, name)
+    with pytest.raises(OptionUnknown, match="'max_tokens' is no option of a generation. Use max_new_tokens."):
+        call(REQUEST, max_tokens=5)
+    with pytest.raises(OptionInvalid, match="Pass a dict's entries as keywords"):
+        call(REQUEST, options={"seed": 1})
+
+
+@pytest.mark.parametrize("bundle", ["x", Path("x"), None, 5])
+def test_the_constructor_wants_an_opened_bundle(bundle: Any) -> None:
+    with pytest.raises(OptionInvalid, match=r"Open a directory with RubricModel.open\(path\), or the demo model"):
+        RubricModel(bundle)
+
+
+def test_a_model_says_what_it_is(tiny_model: RubricModel) -> None:
+    assert repr(tiny_model) == "RubricModel('checkpoint', weights bf16, device cpu, context 2048 tokens)"
+    assert (tiny_model.context_length, tiny_model.device) == (2048, "cpu")
+    assert repr(tiny_model.bundle) == f"Bundle({str(tiny_model.bundle.path)!r}, 'checkpoint', weights bf16)"
+
+
+@pytest.mark.parametrize("method", [RubricModel.generate, RubricModel.stream])
+def test_help_lists_every_option_and_an_example(method: object) -> None:
+    text = inspect.getdoc(method) or ""
+    assert [name for name in GenerationOptions.__dataclass_fields__ if name not in text] == []
+    assert ">>> " in text
 
 
 def test_options_are_checked_before_anything_runs(tiny_model: RubricModel) -> None:
@@ -216,6 +261,58 @@ def test_a_cancelled_stream_ends_by_itself(rubric_stream: Callable[..., RubricSt
     assert "".join(event.text for event in stream) == ""
     assert stream.result().finish_reason == "cancelled"
     assert stream.result().text == "1"
+
+
+def test_the_end_of_a_block_ends_a_stream(rubric_stream: Callable[..., RubricStream]) -> None:
+    with rubric_stream(RUBRIC) as stream:
+        next(stream)
+        assert repr(stream) == "RubricStream(TextStream(running, 1 tokens))"
+    assert list(stream) == []
+    assert (stream.result().text, stream.result().finish_reason) == ("1", "cancelled")
+
+
+def test_several_threads_share_the_events_of_a_stream(rubric_stream: Callable[..., RubricStream]) -> None:
+    stream = rubric_stream(RUBRIC)
+    with ThreadPoolExecutor(4) as pool:
+        events = [event for got in pool.map(lambda _: list(stream), range(4)) for event in got]
+    result = stream.result()
+    assert (result.text, result.finish_reason, result.rubric) == (RUBRIC, "stop", parse(RUBRIC))
+    assert sorted("".join(event.text for event in events)) == sorted(RUBRIC)
+    assert {c for event in events for c in event.criteria} == set(result.rubric.criteria)
+
+
+def test_another_thread_can_close_a_stream(tiny_model: RubricModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_model._engine, "_stop_ids", frozenset())
+    stream = tiny_model.stream(REQUEST, max_new_tokens=1500, stop_on_repetition=False)
+    has_started = threading.Event()
+
+    def read() -> str:
+        text = ""
+        for event in stream:
+            text += event.text
+            has_started.set()
+        return text
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        assert has_started.wait(30)
+        stream.close()
+        assert stream.result().text == reading.result(30)
+    assert stream.result().finish_reason == "cancelled"
+    assert 1 <= stream.result().usage.completion_tokens < 1500
+
+
+def test_a_rubric_that_goes_in_circles_is_told_as_cut(rubric_stream: Callable[..., RubricStream]) -> None:
+    text = RUBRIC + "\n4. The response is" + " exactly" * 60
+    stream = rubric_stream(text)
+    events = list(stream)
+    result = stream.result()
+    assert result.finish_reason == "repetition"
+    assert text.startswith(result.text)
+    assert result.rubric == parse(result.text, truncated=True)
+    assert [c for event in events for c in event.criteria] == list(result.rubric.criteria)
+    whole = rubric_stream(text, stop_on_repetition=False)
+    assert "".join(event.text for event in whole) == text
 
 
 def test_closing_a_stream_twice_is_fine(rubric_stream: Callable[..., RubricStream]) -> None:
@@ -409,13 +506,18 @@ def test_a_failure_of_the_runtime_is_typed(tiny_bundle: Path, monkeypatch: pytes
 # ---- forking ----
 
 FORK = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from rubricrm import RubricModel
 from rubricrm.errors import GraphUnusable, ModelClosed
 path, what = sys.argv[1:]
 model = RubricModel.open(path, threads=2)
 stream = model.stream("Hi", max_new_tokens=50)
 next(stream)
+if what == "close-while-read":
+    other = model.stream("Hi", max_new_tokens=1800, stop_on_repetition=False)
+    is_read = threading.Event()
+    threading.Thread(target=lambda: [is_read.set() for _ in other], daemon=True).start()
+    assert is_read.wait(60)
 child = os.fork()
 if child == 0:
     if what == "use":
@@ -429,6 +531,9 @@ if child == 0:
     elif what == "close":
         stream.close()
         model.close()
+    elif what == "close-while-read":
+        other.close()
+        assert other.result().finish_reason == "cancelled"
     elif what == "open":
         with RubricModel.open(path, threads=2) as own:
             assert own.generate("Hi", max_new_tokens=2).usage.completion_tokens == 2
@@ -446,7 +551,7 @@ sys.exit(99)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
-@pytest.mark.parametrize("what", ["use", "close", "open", "exit"])
+@pytest.mark.parametrize("what", ["use", "close", "close-while-read", "open", "exit"])
 def test_a_forked_process_never_hangs(tiny_bundle: Path, what: str) -> None:
     """A child that uses the parent's model gets a typed error; one that opens its own works; all of them exit."""
     command = [sys.executable, "-c", FORK, str(tiny_bundle), what]

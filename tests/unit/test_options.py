@@ -1,10 +1,12 @@
 """Options of a generation: greedy by default, and each one checked by name."""
 
+import copy
 import math
+import pickle
 
 import pytest
-from rubricrm.errors import OptionInvalid
-from rubricrm.generation.options import MAX_LOGPROBS, GenerationOptions, OptionKeywords
+from rubricrm.errors import OptionInvalid, OptionUnknown
+from rubricrm.generation.options import MAX_LOGPROBS, GenerationOptions, OptionKeywords, merge
 
 INTEGERS = ("max_new_tokens", "top_k", "seed", "logprobs")
 FRACTIONS = ("temperature", "top_p", "min_p", "timeout_s")
@@ -21,6 +23,87 @@ def test_the_defaults_decode_greedily() -> None:
 
 def test_every_option_has_its_keyword() -> None:
     assert list(OptionKeywords.__annotations__) == list(GenerationOptions.__dataclass_fields__)
+
+
+# What a reader of other libraries writes, and the words that help.
+FOREIGN = {
+    "max_tokens": "Use max_new_tokens",
+    "max_length": "Use max_new_tokens",
+    "n_predict": "Use max_new_tokens",
+    "num_predict": "Use max_new_tokens",
+    "max_completion_tokens": "Use max_new_tokens",
+    "maxOutputTokens": "Use max_new_tokens",
+    "max_new_token": "Did you mean max_new_tokens?",
+    "maxNewTokens": "Did you mean max_new_tokens?",
+    "MAX_NEW_TOKENS": "Did you mean max_new_tokens?",
+    "top_k_sampling": "Use top_k",
+    "topK": "Did you mean top_k?",
+    "topp": "Did you mean top_p?",
+    "temp": "Use temperature.",
+    "temprature": "Did you mean temperature?",
+    "num_return_sequences": "A call returns one result",
+    "n": "A call returns one result",
+    "do_sample": "Use temperature: 0 is greedy",
+    "num_beams": "There is no beam search",
+    "stop_sequences": "Use stop, a list of strings",
+    "stops": "Did you mean stop?",
+    "eos_token_id": "The bundle holds the ids that end a text",
+    "timeout": "Use timeout_s, in seconds",
+    "random_seed": "Use seed",
+    "top_logprobs": "Use logprobs",
+    "repetition_penalty": "There are no penalties",
+    "stop_on_repetitions": "Did you mean stop_on_repetition?",
+    "stream": "Call stream()",
+    "device": "to RubricModel.open",
+    "system_prompt": "Call generate_text(messages)",
+    "colour": "The options are max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs, timeout_s",
+    "Temperatur": "Did you mean temperature?",
+    "größe": "The options are ",
+    "": "The options are ",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_unknown_option_is_refused_with_the_one_that_is_meant(name: str) -> None:
+    for refuse in (lambda: GenerationOptions(**{name: 5}), lambda: merge(None, {name: 5})):  # type: ignore[arg-type, misc]
+        with pytest.raises(OptionUnknown) as caught:
+            refuse()
+        assert str(caught.value).startswith(f"OPTION_UNKNOWN: {name!r} is no option of a generation. ")
+        assert FOREIGN[name] in str(caught.value)
+
+
+def test_an_unknown_option_is_an_invalid_one_and_a_type_error() -> None:
+    assert issubclass(OptionUnknown, OptionInvalid)
+    assert issubclass(OptionUnknown, TypeError)
+
+
+def test_keywords_stand_in_the_place_of_an_objects_values() -> None:
+    shared = GenerationOptions(temperature=0.5, seed=7, stop=["a"])
+    assert merge(shared, {}) == shared
+    assert merge(shared, {"seed": None, "top_k": 3}) == GenerationOptions(temperature=0.5, top_k=3, stop=["a"])
+    assert merge(None, {"seed": 1}) == GenerationOptions(seed=1)
+    with pytest.raises(OptionInvalid, match="top_p must be"):
+        merge(shared, {"top_p": 7})
+    with pytest.raises(OptionUnknown, match="Use max_new_tokens"):
+        merge(shared, {"max_tokens": 7})  # type: ignore[typeddict-unknown-key]
+
+
+@pytest.mark.parametrize("value", [{"seed": 1}, "seed", 5, GenerationOptions])
+def test_options_that_are_something_else_are_refused(value: object) -> None:
+    with pytest.raises(OptionInvalid, match="options must be GenerationOptions, got ") as caught:
+        merge(value, {})  # type: ignore[arg-type]
+    assert ("as keywords" in str(caught.value)) == isinstance(value, dict)
+
+
+def test_options_can_be_copied_and_sent_to_another_process() -> None:
+    options = GenerationOptions(temperature=0.5, stop=("a",))
+    assert copy.deepcopy(options) == pickle.loads(pickle.dumps(options)) == options
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "yes"])
+def test_a_switch_is_true_or_false(value: object) -> None:
+    with pytest.raises(OptionInvalid, match="stop_on_repetition must be True or False, got "):
+        GenerationOptions(stop_on_repetition=value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("temperature", [0.001, 0.7, 1, 100])

@@ -1,7 +1,7 @@
 """Sampling, against slow references: another language must be able to repeat every choice."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rubricrm.generation.options import GenerationOptions
-from rubricrm.generation.sampling import choose, logprobs, probabilities, uniform
+from rubricrm.generation.sampling import choose, logprobs, uniform, weights
 
 Row = NDArray[np.float32]
 
@@ -67,6 +67,16 @@ def test_a_uniform_number_is_at_least_0_and_below_1(seed: int, index: int) -> No
 # ---- the distribution ----
 
 
+def probabilities(logits: Row, options: GenerationOptions) -> NDArray[np.float64]:
+    """The weights of all tokens, 0 for those that a filter removed, normalized."""
+    ids, kept = weights(logits, options)
+    assert kept.max() == 1
+    assert (np.diff(ids) > 0).all()
+    spread = np.zeros(len(logits))
+    spread[ids] = kept / kept.sum()
+    return spread
+
+
 def reference_probabilities(
     logits: Sequence[float], temperature: float, top_k: int, top_p: float, min_p: float
 ) -> list[float]:
@@ -111,6 +121,80 @@ def test_the_distribution_is_that_of_the_reference(
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-300)
     assert (got > 0).tolist() == [value > 0 for value in expected]
+
+
+def plain_sort(logits: Row, options: GenerationOptions) -> tuple[list[int], list[float]]:
+    """What remains and its weights, by one stable sort of the whole vocabulary."""
+    kept = np.exp(
+        logits.astype(np.float64) / options.temperature - (logits.astype(np.float64) / options.temperature).max()
+    )
+    ids = np.arange(len(kept))
+    if options.top_k:
+        ids = np.sort(ids[np.argsort(-kept, kind="stable")[: options.top_k]])
+    if options.top_p < 1:
+        order = ids[np.argsort(-kept[ids], kind="stable")]
+        running = kept[order].cumsum()
+        before = np.concatenate([[0.0], running[:-1]])
+        ids = np.sort(order[before < options.top_p * kept[ids].cumsum()[-1]])
+    ids = ids[kept[ids] >= options.min_p]
+    return ids.tolist(), kept[ids].tolist()
+
+
+def plain_top(logits: Row, num_top: int) -> list[tuple[int, float]]:
+    """The most probable tokens, by one stable sort of the whole vocabulary."""
+    scores = logits.astype(np.float64) - logits.max().astype(np.float64)
+    scores -= np.log(np.exp(scores).sum())
+    return [(int(i), float(scores[i])) for i in np.argsort(-scores, kind="stable")[:num_top]]
+
+
+# Shapes of real and of hostile distributions, from a generator: (random numbers, their number) to logits.
+SHAPES: dict[str, Callable[[np.random.Generator, int], Row]] = {
+    "peaked": lambda random, n: np.where(random.random(n) < 0.001, 18, random.normal(0, 2.2, n)).astype(np.float32),
+    "flat": lambda random, n: random.normal(0, 0.05, n).astype(np.float32),
+    "equal": lambda _, n: np.full(n, -3, np.float32),
+    "few-values": lambda random, n: random.integers(-3, 4, n).astype(np.float32),
+    "two-values": lambda random, n: random.choice(np.array([0, 9], np.float32), n),
+    "underflow": lambda random, n: (random.integers(-4, 1, n) * 400).astype(np.float32),
+    "far-apart": lambda random, n: random.choice(np.array([1e30, -1e30, 1, 2, 3], np.float32), n),
+}
+FILTERS = st.builds(
+    GenerationOptions,
+    temperature=st.sampled_from([0.01, 0.7, 1.0, 1.7, 100.0]),
+    top_k=st.sampled_from([0, 1, 2, 7, 50, 999, 10**9]),
+    top_p=st.sampled_from([1e-9, 0.3, 0.9, 0.95, 0.999999, math.nextafter(1, 0), 1.0]),
+    min_p=st.sampled_from([0.0, 1e-300, 0.02, 0.5, 1.0]),
+)
+
+
+@settings(max_examples=400)
+@given(
+    shape=st.sampled_from(sorted(SHAPES)),
+    num_tokens=st.sampled_from([1, 2, 3, 10, 257, 4000]),
+    seed=st.integers(0, 2**32),
+    options=FILTERS,
+    num_top=st.integers(0, 20),
+)
+def test_nothing_differs_from_a_sort_of_the_whole_vocabulary(
+    shape: str, num_tokens: int, seed: int, options: GenerationOptions, num_top: int
+) -> None:
+    logits = SHAPES[shape](np.random.default_rng(seed), num_tokens)
+    ids, kept = weights(logits, options)
+    assert (ids.tolist(), kept.tolist()) == plain_sort(logits, options)
+    assert list(logprobs(logits, 0, num_top).top) == plain_top(logits, num_top)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nothing_differs_from_a_sort_of_a_vocabulary_of_qwen3s_size(shape: str) -> None:
+    logits = SHAPES[shape](np.random.default_rng(1), 151_669)
+    for options in (
+        GenerationOptions(temperature=1, top_p=0.9),
+        GenerationOptions(temperature=0.7, top_k=50, top_p=0.95),
+        GenerationOptions(temperature=1, top_k=100_000, min_p=0.1),
+        GenerationOptions(temperature=1, top_p=math.nextafter(1, 0)),
+    ):
+        ids, kept = weights(logits, options)
+        assert (ids.tolist(), kept.tolist()) == plain_sort(logits, options)
+    assert list(logprobs(logits, 5, 20).top) == plain_top(logits, 20)
 
 
 def test_the_logits_are_not_changed() -> None:
@@ -192,15 +276,22 @@ def test_the_choice_is_the_first_token_at_which_the_running_sum_exceeds_the_unif
     logits: list[float], seed: int, index: int
 ) -> None:
     options = GenerationOptions(temperature=0.8, top_k=6, top_p=0.9)
-    kept = probabilities(row(*logits), options).tolist()
-    point = (split_mix_64(seed, index + 1)[index] >> 11) / 2**53
-    running, expected = 0.0, max(token for token, value in enumerate(kept) if value > 0)
-    for token, value in enumerate(kept):
-        running += value
+    ids, kept = weights(row(*logits), options)
+    point = (split_mix_64(seed, index + 1)[index] >> 11) / 2**53 * kept.cumsum()[-1]
+    running, expected = 0.0, int(ids[-1])
+    for token, weight in zip(ids.tolist(), kept.tolist(), strict=True):
+        running += weight
         if running > point:
             expected = token
             break
     assert choose(row(*logits), options, seed, index) == expected
+
+
+def test_a_token_without_weight_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = row(-2000, 0, -2000, 0, -2000)
+    for point, token in ((0.0, 1), (0.4999, 1), (0.5, 3), (math.nextafter(1, 0), 3)):
+        monkeypatch.setattr("rubricrm.generation.sampling.uniform", lambda *_, point=point: point)
+        assert choose(logits, GenerationOptions(temperature=1.0), 0, 0) == token
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])

@@ -144,8 +144,8 @@ class FloatModel:
         names = [Q_PROJ, K_PROJ, V_PROJ, *([Q_NORM, K_NORM] if self.architecture.qk_norm else [])]
         total = past.shape[3] + len(normed)
         feed = {name: weights[name] for name in names}
-        feed |= {"x": normed[None], "past_key": past[0], "past_value": past[1]}
-        feed |= {"last": np.array([total - 1], np.int32), "total": np.array(total, np.int32)}
+        feed |= {"x": normed[None], "attention_mask": np.ones((1, total), np.int64)}
+        feed |= {f"past_key_values.0.{half}": part for half, part in zip(("key", "value"), past, strict=True)}
         return self._run("attention", feed)
 
     def project(self, x: Float, weight: Float, residual: Float) -> Float:
@@ -154,8 +154,8 @@ class FloatModel:
 
     def gate(self, normed: Float, weights: Weights) -> Float:
         """Return silu(gate) * up [tokens, intermediate_size], what down_proj multiplies."""
-        gate, up = weights[GATE_PROJ], weights[UP_PROJ]
-        return self._by_rows("gate", len(gate), normed, gate=gate, up=up)
+        both = {name: weights[name] for name in (GATE_PROJ, UP_PROJ)}
+        return self._by_rows("gate", len(both[GATE_PROJ]), normed, **both)
 
     def _by_rows(self, stage: str, width: int, x: Float, residual: Float | None = None, **weights: Float) -> Float:
         """Run a stage on rows of x (and of the residual), some at a time; the result is [rows, width]."""

@@ -1,121 +1,110 @@
-"""The stages of a decoder layer as float32 ONNX graphs whose weights are inputs. Each function returns a model."""
+"""The stages of a decoder layer as float32 ONNX graphs, cut where calibration looks. Each function returns a model.
+
+They are authored by `graph/`, as the graph of a bundle is, with a storage whose weights are inputs: they are called as
+within a layer, and come with each run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from rubricrm_export.calibrate.layer_tensors import K_NORM, K_PROJ, Q_NORM, Q_PROJ, V_PROJ
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.builder import CONTRIB
+from rubricrm_export.graph.attention import attended
+from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, LayerBuilder, MatrixStorage
 from rubricrm_export.graph.decoder import IR_VERSION
-from rubricrm_export.graph.onnxruntime_form import OPSET
-from rubricrm_export.graph.rotary import rotary_tables
+from rubricrm_export.graph.decoder_form import named_input
+from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph.mlp import gated
+from rubricrm_export.graph.node_names import product_node
+from rubricrm_export.graph.onnxruntime_form import OPSET, OnnxRuntimeForm
+
+
+class InputStorage(MatrixStorage):
+    """Weights that are inputs of the graph, called as within a layer: "mlp.up_proj.weight".
+
+    Attributes:
+        inputs: Those that were asked for.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, ir.Value] = {}
+
+    def linear(self, b: GraphBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
+        """Multiply by an input [out_features, in_features], transposed."""
+        matrix = self.input(weight, 2)
+        return b.op("FusedMatMul", [x, matrix], product_node(name), domain=CONTRIB, transB=1)
+
+    def input(self, weight: str, rank: int) -> ir.Value:
+        """Return the input for a weight."""
+        name = weight.removeprefix("model.layers.0.")
+        shape = [f"{name}.{axis}" for axis in range(rank)]
+        return self.inputs.setdefault(name, named_input(name, ir.DataType.FLOAT, shape))
 
 
 def norm_stage(architecture: Architecture) -> bytes:
-    """Return x [rows, width] normalized and scaled by gain [width]."""
-    x, gain = _float("x", ["rows", "width"]), _float("gain", ["width"])
-    tape = ir.tape.Tape()
-    y = tape.op("RMSNormalization", [x, gain], {"axis": -1, "epsilon": architecture.rms_norm_eps})
-    return _graph(tape, [x, gain], [y])
+    """Return x [rows, width] normalized and scaled by "gain" [width]."""
+    x, (b, weights) = _rows(), _builder()
+    return _model(b, [x, weights.input("gain", 1)], [_form(architecture).rms_norm(b, x, "gain", "/norm")])
 
 
 def projection_stage() -> bytes:
-    """Return residual + x @ weight.T, with x [rows, in] and weight [out, in]."""
-    x, residual, weight = (
-        _float("x", ["rows", "in"]),
-        _float("residual", ["rows", "out"]),
-        _float("weight", ["out", "in"]),
-    )
-    tape = ir.tape.Tape()
-    return _graph(tape, [x, residual, weight], [tape.op("Add", [residual, _matmul(tape, x, weight)])])
+    """Return "residual" + x @ "weight".T, with x [rows, in] and the weight [out, in]."""
+    x, (b, weights) = _rows(), _builder()
+    residual = named_input("residual", ir.DataType.FLOAT, ["rows", "out"])
+    total = b.op("Add", [residual, weights.linear(b, x, "weight", "/project")], "/project/Add")
+    return _model(b, [x, residual, *weights.inputs.values()], [total])
 
 
 def gate_stage() -> bytes:
     """Return silu(x @ gate.T) * (x @ up.T), with x [rows, in] and matrices [out, in]."""
-    x, gate, up = _float("x", ["rows", "in"]), _float("gate", ["out", "in"]), _float("up", ["out", "in"])
-    tape = ir.tape.Tape()
-    gated = _matmul(tape, x, gate)
-    silu = tape.op("Mul", [gated, tape.op("Sigmoid", [gated])])
-    return _graph(tape, [x, gate, up], [tape.op("Mul", [silu, _matmul(tape, x, up)])])
+    x, (b, weights) = _rows(), _builder()
+    output = gated(b, 0, x)
+    return _model(b, [x, *weights.inputs.values()], [output])
 
 
 def logits_stage() -> bytes:
-    """Return x @ weight.T, with x [rows, in] and weight [out, in]."""
-    x, weight = _float("x", ["rows", "in"]), _float("weight", ["out", "in"])
-    tape = ir.tape.Tape()
-    return _graph(tape, [x, weight], [_matmul(tape, x, weight)])
+    """Return x @ "weight".T, with x [rows, in] and the weight [out, in]."""
+    x, (b, weights) = _rows(), _builder()
+    return _model(b, [x, weights.input("weight", 2)], [weights.linear(b, x, "weight", "/logits")])
 
 
 def attention_stage(architecture: Architecture, positions: int) -> bytes:
-    """Queries, keys and values, their norms, rotation and attention, as in graph/attention.py."""
-    x = _float("x", [1, "tokens", architecture.hidden_size])
-    past = [
-        _float(f"past_{part}", [1, architecture.num_kv_heads, "past", architecture.head_dim])
-        for part in ("key", "value")
-    ]
-    last, total = _value("last", ir.DataType.INT32, [1]), _value("total", ir.DataType.INT32, [])
-    inputs, tape, projected = [x], ir.tape.Tape(), []
-    heads = (architecture.num_heads, architecture.num_kv_heads, architecture.num_kv_heads)
-    for name, norm, count in zip((Q_PROJ, K_PROJ, V_PROJ), (Q_NORM, K_NORM, None), heads, strict=True):
-        weight = _float(name, [count * architecture.head_dim, architecture.hidden_size])
-        value = _matmul(tape, x, weight)
-        inputs.append(weight)
-        if norm is not None and architecture.qk_norm:
-            gain = _float(norm, [architecture.head_dim])
-            inputs.append(gain)
-            value = _head_norm(tape, architecture, value, gain, count)
-        projected.append(value)
-    cos, sin = rotary_tables(replace(architecture, context_length=positions))
-    tables = [_constant(tape, "cos", cos), _constant(tape, "sin", sin)]
-    outputs = tape.op_multi_out(
-        "GroupQueryAttention",
-        [*projected, *past, last, total, *tables],
-        {"num_heads": architecture.num_heads, "kv_num_heads": architecture.num_kv_heads, "do_rotary": 1},
-        domain=CONTRIB,
-        num_outputs=3,
-    )
-    return _graph(tape, [*inputs, *past, last, total], list(outputs))
+    """Return what the output projection multiplies, and the present keys and values, for x [1, tokens, hidden_size].
+
+    The other inputs are those of a bundle with one layer: "attention_mask" and the past keys and values.
+    """
+    x, (b, weights) = named_input("x", ir.DataType.FLOAT, [1, "tokens", architecture.hidden_size]), _builder()
+    one = replace(architecture, num_layers=1, context_length=positions)
+    form = _form(one)
+    *inputs, _ = form.inputs(b)  # the last one says which logits are wanted
+    output, present = attended(b, one, form, 0, x)
+    return _model(b, [x, *inputs, *weights.inputs.values()], [output, *present])
 
 
-def _head_norm(tape: ir.tape.Tape, architecture: Architecture, x: ir.Value, gain: ir.Value, heads: int) -> ir.Value:
-    split = _constant(tape, f"split.{gain.name}", np.array([0, 0, heads, architecture.head_dim], np.int64))
-    join = _constant(tape, f"join.{gain.name}", np.array([0, 0, heads * architecture.head_dim], np.int64))
-    normed = tape.op(
-        "RMSNormalization", [tape.op("Reshape", [x, split]), gain], {"axis": -1, "epsilon": architecture.rms_norm_eps}
-    )
-    return tape.op("Reshape", [normed, join])
+def _builder() -> tuple[LayerBuilder, InputStorage]:
+    weights = InputStorage()
+    return LayerBuilder(ir.DataType.FLOAT, weights, lambda name: weights.input(name, 1)), weights
 
 
-def _matmul(tape: ir.tape.Tape, x: ir.Value, weight: ir.Value) -> ir.Value:
-    return tape.op("FusedMatMul", [x, weight], {"transB": 1}, domain=CONTRIB)
+def _form(architecture: Architecture) -> OnnxRuntimeForm:
+    return OnnxRuntimeForm(architecture, KVStorage(ir.DataType.FLOAT))
 
 
-def _value(name: str, dtype: ir.DataType, shape: list[Any]) -> ir.Value:
-    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+def _rows() -> ir.Value:
+    return named_input("x", ir.DataType.FLOAT, ["rows", "in"])
 
 
-def _float(name: str, shape: list[Any]) -> ir.Value:
-    return _value(name, ir.DataType.FLOAT, shape)
-
-
-def _constant(tape: ir.tape.Tape, name: str, array: NDArray[Any]) -> ir.Value:
-    return tape.initializer(ir.tensor(array, name=name))
-
-
-def _graph(tape: ir.tape.Tape, inputs: list[ir.Value], outputs: list[ir.Value]) -> bytes:
-    for number, value in enumerate(outputs):
-        value.name, value.type = f"output_{number}", ir.TensorType(ir.DataType.FLOAT)
+def _model(b: LayerBuilder, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> bytes:
+    for value in outputs:
+        value.type = ir.TensorType(ir.DataType.FLOAT)
     graph = ir.Graph(
         inputs,
         outputs,
-        nodes=tape.nodes,
-        initializers=tape.initializers,
+        nodes=b.tape.nodes,
+        initializers=[value for value in b.tape.initializers if value.uses()],
         opset_imports={"": OPSET, CONTRIB: 1},
         name="stage",
     )

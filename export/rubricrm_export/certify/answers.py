@@ -22,12 +22,12 @@ _TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
-class Answer:
+class WrittenAnswer:
     """What was written for a request.
 
     Attributes:
         text: The text.
-        is_complete: Whether the model ended by itself.
+        is_complete: Whether the model ended by itself; else its tokens were used up.
         first_ms: From the call to the first piece of text, milliseconds; None where nothing came.
         total_ms: From the call to the end.
     """
@@ -46,8 +46,8 @@ class Answerer(Protocol):
         """What is told of it in a report."""
         ...
 
-    def answer(self, request: str, max_new_tokens: int) -> Answer:
-        """Answer a request.
+    def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
+        """WrittenAnswer a request.
 
         Raises:
             RuntimeFailed: It failed.
@@ -67,11 +67,11 @@ class BundleAnswerer:
         self._model = RubricModel.open(path, device=device, threads=threads)
         self.name = f"bundle on {device}"
 
-    def answer(self, request: str, max_new_tokens: int) -> Answer:
-        """Answer a request."""
+    def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
+        """WrittenAnswer a request."""
         result = self._model.generate(request, max_new_tokens=max_new_tokens)
         timings = result.timings_ms
-        return Answer(result.text, result.finish_reason == "stop", timings.first_token, timings.total)
+        return WrittenAnswer(result.text, result.finish_reason == "stop", timings.first_token, timings.total)
 
     def close(self) -> None:
         """Close the bundle."""
@@ -102,8 +102,8 @@ class ServerAnswerer:
         self._path = parts.path.rstrip("/").removesuffix("/v1")
         self._model: str | None = None
 
-    def answer(self, request: str, max_new_tokens: int) -> Answer:
-        """Answer a request, streaming.
+    def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
+        """WrittenAnswer a request, streaming.
 
         Raises:
             RuntimeFailed: The server cannot be reached, refuses, or answers something else.
@@ -119,16 +119,16 @@ class ServerAnswerer:
         started = time.perf_counter()
         first: float | None = None
         pieces, reason = [], None
-        for event in self._events("/v1/chat/completions", body):
-            choice = event["choices"][0] if event.get("choices") else {}
-            piece = (choice.get("delta") or {}).get("content") or ""
+        for piece, ended_by in self._pieces("/v1/chat/completions", body):
             if piece and first is None:
                 first = time.perf_counter()
             pieces.append(piece)
-            reason = choice.get("finish_reason") or reason
+            reason = ended_by or reason
         ended = time.perf_counter()
+        if reason not in ("stop", "length"):
+            raise self._failed("/v1/chat/completions", f"it ended for the reason {reason!r}, expected stop or length")
         first_ms = None if first is None else 1000 * (first - started)
-        return Answer("".join(pieces), reason == "stop", first_ms, 1000 * (ended - started))
+        return WrittenAnswer("".join(pieces), reason == "stop", first_ms, 1000 * (ended - started))
 
     def is_ready(self) -> bool:
         """Whether it serves a model by now."""
@@ -146,13 +146,15 @@ class ServerAnswerer:
         if self._model is None:
             try:
                 self._model = str(json.loads(self._request("GET", "/v1/models").read())["data"][0]["id"])
-            except (ValueError, KeyError, IndexError, TypeError) as error:
+            except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, RecursionError) as error:
+                self._connection.close()
                 raise RuntimeFailed(
                     f"{self._url}/v1/models: names no model ({error!r}). Is it an OpenAI API?"
                 ) from error
         return self._model
 
-    def _events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _pieces(self, path: str, body: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+        """Yield each text of a stream, and why it ended. A stream that ends before [DONE] was cut off."""
         response = self._request("POST", path, json.dumps(body).encode())
         try:
             for line in response:
@@ -160,13 +162,19 @@ class ServerAnswerer:
                 if data == "[DONE]":
                     response.read()
                     return
-                if data and line.startswith(b"data:"):
-                    yield json.loads(data)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self._connection.close()
-            raise RuntimeFailed(
-                f"{self._url}{path}: its stream broke off ({error!r}). See the server's log."
-            ) from error
+                if not data or not line.startswith(b"data:"):
+                    continue
+                found = _read_event(json.loads(data))
+                if found is None:
+                    raise self._failed(path, f"its stream broke off with {data[:300]}")
+                yield found
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+            raise self._failed(path, f"its stream broke off ({error!r})") from error
+        raise self._failed(path, "its stream broke off before data: [DONE]")
+
+    def _failed(self, path: str, finding: str) -> RuntimeFailed:
+        self._connection.close()
+        return RuntimeFailed(f"{self._url}{path}: {finding}. That is no answer: see the server's log.")
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         try:
@@ -179,3 +187,19 @@ class ServerAnswerer:
             self._connection.close()
             raise RuntimeFailed(f"{self._url}{path}: cannot be reached ({error}). Start the server first.") from error
         return response
+
+
+def _read_event(event: object) -> tuple[str, str | None] | None:
+    """Return the text of an event of a stream, and why the text ended, if it did; None: it is no part of an answer."""
+    match event:
+        case {"error": error} if error:
+            return None
+        case {"object": "error"}:
+            return None
+        case {"choices": [{**choice}, *_]}:
+            delta, reason = choice.get("delta") or {}, choice.get("finish_reason")
+            piece = (delta.get("content") or "") if isinstance(delta, dict) else None
+            return (piece, reason) if isinstance(piece, str) and isinstance(reason, str | None) else None
+        case {"choices": []} | {"usage": _}:
+            return "", None
+    return None

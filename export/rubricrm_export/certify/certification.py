@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.prompt import common_prefix
 from rubricrm.runtime.tokenizer import Tokenizer
 
-from rubricrm_export.certify.answers import Answer, Answerer
+from rubricrm_export.certify.answers import Answerer, WrittenAnswer
 from rubricrm_export.measure.rubric_agreement import RubricAgreement, WrittenRubric, compare_rubrics
 
 MAX_NEW_TOKENS = 320
@@ -23,7 +23,7 @@ MIN_AGREEMENT = 0.8
 
 
 @dataclass(frozen=True)
-class Limits:
+class Thresholds:
     """What a certificate asks for.
 
     Attributes:
@@ -40,15 +40,20 @@ class Compared:
     """A request with both answers.
 
     Attributes:
-        shared: Tokens before the first difference.
+        shared: Tokens before the first difference; none where the candidate's answer was cut.
         length: Tokens of the reference.
     """
 
     request: str
-    reference: Answer
-    candidate: Answer
+    reference: WrittenAnswer
+    candidate: WrittenAnswer
     shared: int
     length: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the candidate's tokens were used up where the reference had ended: that is no answer."""
+        return self.reference.is_complete and not self.candidate.is_complete
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Certificate:
     reference: str
     requests: tuple[Compared, ...]
     agreement: RubricAgreement | None
-    limits: Limits
+    thresholds: Thresholds
     environment: Mapping[str, Any]
 
     @property
@@ -69,19 +74,24 @@ class Certificate:
         return sum(compared.shared for compared in self.requests) / length if length else 0.0
 
     @property
+    def num_cut(self) -> int:
+        """Requests that the candidate did not answer: its tokens were used up where the reference had ended."""
+        return sum(compared.is_cut for compared in self.requests)
+
+    @property
     def reasons(self) -> list[str]:
         """Why it is not certified; empty where it is."""
         found = []
-        if self.shared_tokens < self.limits.shared_tokens:
+        if self.shared_tokens < self.thresholds.shared_tokens:
             found.append(
                 f"{self.shared_tokens:.0%} of the tokens stand before the first difference, expected at least "
-                f"{self.limits.shared_tokens:.0%}"
+                f"{self.thresholds.shared_tokens:.0%}"
             )
         agreement = None if self.agreement is None else self.agreement.agreement
         if agreement is None:
             found.append("neither model wrote a criterion, so rubrics cannot be compared")
-        elif agreement < self.limits.agreement:
-            found.append(f"{agreement:.0%} of the criteria agree, expected at least {self.limits.agreement:.0%}")
+        elif agreement < self.thresholds.agreement:
+            found.append(f"{agreement:.0%} of the criteria agree, expected at least {self.thresholds.agreement:.0%}")
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,6 +102,7 @@ class Certificate:
             "candidate": self.candidate,
             "reference": self.reference,
             "shared_tokens": self.shared_tokens,
+            "cut": self.num_cut,
             "identical": statistics.mean(c.reference.text == c.candidate.text for c in self.requests),
             "rubric_agreement": None if self.agreement is None else self.agreement.agreement,
             "rubrics": None if self.agreement is None else self.agreement.to_dict(),
@@ -120,6 +131,7 @@ class Certificate:
             ("reference", self.reference),
             ("requests", str(len(self.requests))),
             ("tokens before the first difference", f"{self.shared_tokens:.1%}"),
+            ("cut off, which is no answer", str(self.num_cut)),
             ("identical texts", f"{report['identical']:.1%}"),
             ("criteria that agree", "none written" if agreement is None else f"{agreement:.1%}"),
             *((f"candidate, {key}, median ms", _ms(value)) for key, value in report["candidate_ms"].items()),
@@ -141,7 +153,7 @@ def certify(
     requests: Sequence[str],
     environment: Mapping[str, Any],
     *,
-    limits: Limits | None = None,
+    thresholds: Thresholds | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Certificate:
     """Let both answer the requests, in turns, and compare.
@@ -152,7 +164,7 @@ def certify(
         tokenizer: The model's: texts are compared token by token.
         requests: What is asked.
         environment: What the report says of the machine.
-        limits: What is asked for; None for the defaults.
+        thresholds: What is asked for; None for the defaults.
         on_progress: Gets the requests answered, and their number.
 
     Raises:
@@ -162,22 +174,32 @@ def certify(
     for number, request in enumerate(requests, 1):
         expected = reference.answer(request, MAX_NEW_TOKENS)
         found = candidate.answer(request, MAX_NEW_TOKENS)
-        left, right = tokenizer.encode(expected.text), tokenizer.encode(found.text)
-        compared.append(Compared(request, expected, found, common_prefix(left, right), len(left)))
+        compared.append(_compared(request, expected, found, tokenizer))
         if on_progress:
             on_progress(number, len(requests))
     agreement = compare_rubrics(
         {pair.request: _rubric(pair.reference) for pair in compared},
-        {pair.request: _rubric(pair.candidate) for pair in compared},
+        {pair.request: _NO_RUBRIC if pair.is_cut else _rubric(pair.candidate) for pair in compared},
     )
-    return Certificate(candidate.name, reference.name, tuple(compared), agreement, limits or Limits(), environment)
+    return Certificate(
+        candidate.name, reference.name, tuple(compared), agreement, thresholds or Thresholds(), environment
+    )
 
 
-def _rubric(answer: Answer) -> WrittenRubric:
+def _compared(request: str, expected: WrittenAnswer, found: WrittenAnswer, tokenizer: Tokenizer) -> Compared:
+    left, right = tokenizer.encode(expected.text), tokenizer.encode(found.text)
+    pair = Compared(request, expected, found, common_prefix(left, right), len(left))
+    return replace(pair, shared=0) if pair.is_cut else pair
+
+
+_NO_RUBRIC = WrittenRubric("", parse(""))
+
+
+def _rubric(answer: WrittenAnswer) -> WrittenRubric:
     return WrittenRubric(answer.text, parse(answer.text, truncated=not answer.is_complete))
 
 
-def _times(answers: Sequence[Answer]) -> dict[str, float | None]:
+def _times(answers: Sequence[WrittenAnswer]) -> dict[str, float | None]:
     measured = answers[1:] or answers  # the first one warms up
     first = [answer.first_ms for answer in measured if answer.first_ms is not None]
     return {

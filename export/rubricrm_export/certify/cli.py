@@ -87,7 +87,7 @@ def _certificate(
     except ImportError as error:
         raise missing_package("certifying", error, "cpu", "export") from error
     given = {"shared_tokens": min_tokens, "agreement": min_rubrics}
-    limits = certification.Limits(**{name: value for name, value in given.items() if value is not None})
+    thresholds = certification.Thresholds(**{name: value for name, value in given.items() if value is not None})
     bundle = Bundle.open(reference)
     facts = bundle.manifest
     candidate = _candidate(target, facts.prompt.template, device)
@@ -98,7 +98,7 @@ def _certificate(
             Tokenizer.from_file(bundle.file(facts.tokenizer.file)),
             builtin_requests()[:num_requests],
             environment(),
-            limits=limits,
+            thresholds=thresholds,
             on_progress=partial(on_progress or no_progress, "Answering requests"),
         )
 

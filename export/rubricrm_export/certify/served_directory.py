@@ -17,8 +17,8 @@ from pathlib import Path
 
 from rubricrm.errors import DependencyMissing, RuntimeFailed
 
-from rubricrm_export.certify.answers import Answer, ServerAnswerer
-from rubricrm_export.tensorrt.commands import VERSIONS, serve
+from rubricrm_export.certify.answers import ServerAnswerer, WrittenAnswer
+from rubricrm_export.tensorrt.commands import reader_install_command, serve
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.support import choose
 from rubricrm_export.tensorrt_build.engine_build import build_engine
@@ -55,8 +55,8 @@ class DirectoryAnswerer:
             self._scratch.close()
             raise
 
-    def answer(self, request: str, max_new_tokens: int) -> Answer:
-        """Answer a request."""
+    def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
+        """WrittenAnswer a request."""
         return self._server.answer(request, max_new_tokens)
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class DirectoryAnswerer:
         if program is None:
             raise DependencyMissing(
                 f"{words[0]} is not on the path, and {directory.path} is for {directory.reader}. Install "
-                f"{VERSIONS[directory.reader]} on the GPU machine and certify it there."
+                f"it on the GPU machine and certify it there: {reader_install_command(directory.reader)}."
             )
         if directory.reader == "tensorrt-llm-1.2":
             build_engine(directory.path, engine)

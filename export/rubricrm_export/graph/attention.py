@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.builder import DecoderBuilder
+from rubricrm_export.graph.builder import LayerBuilder
 from rubricrm_export.graph.decoder_form import DecoderForm
+from rubricrm_export.graph.node_names import attention_name, projections_name
 
 
-def attention(
-    b: DecoderBuilder, architecture: Architecture, form: DecoderForm, layer: int, hidden: ir.Value
+def attended(
+    b: LayerBuilder, architecture: Architecture, form: DecoderForm, layer: int, hidden: ir.Value
 ) -> tuple[ir.Value, Sequence[ir.Value]]:
-    """Add one layer's attention.
+    """Add one layer's attention up to its output projection.
 
     Args:
         b: The graph.
@@ -24,9 +25,9 @@ def attention(
         hidden: Normalized input [batch, seq, hidden_size].
 
     Returns:
-        The output [batch, seq, hidden_size], and the present keys and values.
+        What the output projection multiplies [batch, seq, heads * head_dim], and the present keys and values.
     """
-    name, weights = f"/layers.{layer}/attn", f"model.layers.{layer}.self_attn"
+    name, weights = attention_name(layer), f"model.layers.{layer}.self_attn"
     query, key, value = b.projections.linears(b, hidden, weights, name, ("q", "k", "v"))
 
     def head_norm(x: ir.Value, num_heads: int, part: str) -> ir.Value:
@@ -38,5 +39,13 @@ def attention(
     if architecture.qk_norm:
         query = head_norm(query, architecture.num_heads, "q_norm")
         key = head_norm(key, architecture.num_kv_heads, "k_norm")
-    output, present = form.attend(b, layer, query, key, value, name)
-    return b.projections.linear(b, output, f"{weights}.o_proj.weight", f"{name}/o_proj"), present
+    return form.attend(b, layer, query, key, value, name)
+
+
+def attention(
+    b: LayerBuilder, architecture: Architecture, form: DecoderForm, layer: int, hidden: ir.Value
+) -> tuple[ir.Value, Sequence[ir.Value]]:
+    """Add one layer's attention; its output is [batch, seq, hidden_size]. See `attended`."""
+    output, present = attended(b, architecture, form, layer, hidden)
+    weight, name = f"model.layers.{layer}.self_attn.o_proj.weight", projections_name(attention_name(layer), ["o"])
+    return b.projections.linear(b, output, weight, name), present

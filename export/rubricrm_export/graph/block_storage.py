@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from rubricrm_export.graph.builder import CONTRIB, NUMPY_TYPES, GraphBuilder, TableStorage
+from rubricrm_export.graph.node_names import product_node, projections_name
 from rubricrm_export.graph.quantized_tensor import MatrixTensors, ViewTensor
 
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to 8 bits a block inside the kernel
@@ -42,18 +43,18 @@ class BlockStorage(TableStorage):
         self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]
     ) -> Sequence[ir.Value]:
         """Multiply by several weights at once: x is rounded once, and threads meet once."""
-        joined = f"{''.join(parts)}_proj"
+        joined = projections_name(name, parts)
         tensors = [self.matrix(f"{weights}.{part}_proj.weight") for part in parts]
-        product = self._product(b, x, MatrixTensors.joined(f"{weights}.{joined}.weight", tensors), f"{name}/{joined}")
+        product = self._product(b, x, MatrixTensors.joined(f"{weights}.{''.join(parts)}_proj.weight", tensors), joined)
         values = b.tape.op_multi_out(
             "Split",
             [product, b.integers(*(part.shape[0] for part in tensors))],
             {"axis": -1},
             num_outputs=len(parts),
-            name=f"{name}/{joined}/Split",
+            name=f"{joined}/Split",
         )
         for value, part in zip(values, parts, strict=True):
-            value.name = f"{name}/{part}_proj/output"
+            value.name = f"{projections_name(name, [part])}/output"
         return values
 
     def _product(self, b: GraphBuilder, x: ir.Value, tensors: MatrixTensors, name: str) -> ir.Value:
@@ -61,7 +62,7 @@ class BlockStorage(TableStorage):
         return b.op(
             "MatMulNBits",
             [x, self._codes(b, tensors), *self._parameters(b, tensors)],
-            f"{name}/MatMul",
+            product_node(name),
             domain=CONTRIB,
             K=width,
             N=rows,

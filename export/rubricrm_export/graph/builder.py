@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rubricrm_export.graph.node_names import projections_name
 
 CONTRIB = "com.microsoft"
 
@@ -20,6 +19,9 @@ NUMPY_TYPES: dict[ir.DataType, Any] = {
     ir.DataType.FLOAT16: np.float16,
     ir.DataType.BFLOAT16: ml_dtypes.bfloat16,
 }
+
+
+NormSource = Callable[[str], ir.TensorProtocol | ir.Value]
 
 
 class MatrixStorage(Protocol):
@@ -33,7 +35,7 @@ class MatrixStorage(Protocol):
         self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]
     ) -> Sequence[ir.Value]:
         """Multiply one x by the weights `weights.PART_proj.weight`. A form may join them; here each has its product."""
-        return [self.linear(b, x, f"{weights}.{part}_proj.weight", f"{name}/{part}_proj") for part in parts]
+        return [self.linear(b, x, f"{weights}.{part}_proj.weight", projections_name(name, [part])) for part in parts]
 
 
 class TableStorage(MatrixStorage, Protocol):
@@ -97,11 +99,31 @@ class GraphBuilder:
         return self._values[name]
 
 
-class DecoderBuilder(GraphBuilder):
-    """Adds nodes of a decoder; knows how its weights are stored.
+class LayerBuilder(GraphBuilder):
+    """Adds nodes of layers; knows how their weights are stored.
 
     Attributes:
         projections: Storage of the layers' matrices.
+    """
+
+    def __init__(self, computed: ir.DataType, projections: MatrixStorage, norm: NormSource) -> None:
+        """Start an empty tape; `norm` gives a norm's weight by its name in the checkpoint: a tensor, or an input."""
+        super().__init__(computed)
+        self.projections = projections
+        self._norm = norm
+
+    def norm_weight(self, name: str) -> ir.Value:
+        """Return a norm's weight. It is stored as it is computed with: a few kilobytes that rounding would not pay."""
+        if name in self._values:
+            return self._values[name]
+        weight = self._norm(name)
+        return weight if isinstance(weight, ir.Value) else self.parameter(weight)
+
+
+class DecoderBuilder(LayerBuilder):
+    """Adds nodes of a decoder.
+
+    Attributes:
         head: Storage of the embedding and of the output head.
     """
 
@@ -110,14 +132,8 @@ class DecoderBuilder(GraphBuilder):
         computed: ir.DataType,
         projections: MatrixStorage,
         head: TableStorage,
-        norm: Callable[[str], ir.TensorProtocol],
+        norm: NormSource,
     ) -> None:
-        """Start an empty tape; `norm` gives the tensor of a norm's weight, by its name in the checkpoint."""
-        super().__init__(computed)
-        self.projections = projections
+        """Start an empty tape; see `LayerBuilder`."""
+        super().__init__(computed, projections, norm)
         self.head = head
-        self._norm = norm
-
-    def norm_weight(self, name: str) -> ir.Value:
-        """Return a norm's weight. It is stored as it is computed with: a few kilobytes that rounding would not pay."""
-        return self._values[name] if name in self._values else self.parameter(self._norm(name))

@@ -12,6 +12,7 @@ from rubricrm_export.graph.attention import attention
 from rubricrm_export.graph.builder import DecoderBuilder
 from rubricrm_export.graph.decoder_form import DecoderForm, describe, named_input
 from rubricrm_export.graph.mlp import mlp
+from rubricrm_export.graph.node_names import FINAL_NORM, HEAD, input_norm_name
 
 IR_VERSION = 11
 
@@ -31,24 +32,24 @@ def build_decoder(b: DecoderBuilder, architecture: Architecture, form: DecoderFo
     presents: list[ir.Value] = []
     update: ir.Value | None = None
     for layer in range(architecture.num_layers):
-        weights, names = f"model.layers.{layer}", f"/layers.{layer}"
-        before, name = f"{weights}.input_layernorm.weight", f"{names}.input_layernorm"
+        weights = f"model.layers.{layer}"
+        before, name = f"{weights}.input_layernorm.weight", input_norm_name(layer)
         if update is None:
             normed = form.rms_norm(b, residual, before, name)
         else:
             normed, residual = form.add_and_norm(b, residual, update, before, name)
         update, present = attention(b, architecture, form, layer, normed)
         presents += present
-        between, name = f"{weights}.post_attention_layernorm.weight", f"{names}.post_attention_layernorm"
+        between, name = f"{weights}.post_attention_layernorm.weight", f"/layers.{layer}.post_attention_layernorm"
         normed, residual = form.add_and_norm(b, residual, update, between, name)
         update = mlp(b, layer, normed)
 
-    hidden = b.op("Add", [residual, update], "/norm/Add")
+    hidden = b.op("Add", [residual, update], f"{FINAL_NORM}/Add")
     # Only the rows that were asked for meet the vocabulary: a prefill wants one of them.
-    hidden = form.rms_norm(b, form.wanted_rows(b, hidden), "model.norm.weight", "/norm")
-    logits = b.head.linear(b, hidden, EMBEDDING if tied else LM_HEAD, "/lm_head")
+    hidden = form.rms_norm(b, form.wanted_rows(b, hidden), "model.norm.weight", FINAL_NORM)
+    logits = b.head.linear(b, hidden, EMBEDDING if tied else LM_HEAD, HEAD)
     if b.computed != ir.DataType.FLOAT:
-        logits = b.op("Cast", [logits], "/lm_head/Cast", to=ir.DataType.FLOAT)
+        logits = b.op("Cast", [logits], f"{HEAD}/Cast", to=ir.DataType.FLOAT)
     describe(logits, "logits", ir.DataType.FLOAT, ["batch_size", "num_rows", architecture.vocab_size])
 
     graph = ir.Graph(

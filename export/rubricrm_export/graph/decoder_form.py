@@ -8,7 +8,7 @@ from typing import Protocol
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.builder import DecoderBuilder
+from rubricrm_export.graph.builder import LayerBuilder
 
 
 class DecoderForm(Protocol):
@@ -19,22 +19,22 @@ class DecoderForm(Protocol):
         """Domains and versions."""
         ...
 
-    def inputs(self, b: DecoderBuilder) -> Sequence[ir.Value]:
+    def inputs(self, b: LayerBuilder) -> Sequence[ir.Value]:
         """Make the graph's inputs besides the token ids."""
         ...
 
-    def rms_norm(self, b: DecoderBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
+    def rms_norm(self, b: LayerBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
         """Normalize the last axis by its root mean square and scale it."""
         ...
 
     def add_and_norm(
-        self, b: DecoderBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
+        self, b: LayerBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
     ) -> tuple[ir.Value, ir.Value]:
         """Add a part's output to the residual stream and normalize the sum; return both, the sum last."""
         ...
 
     def attend(
-        self, b: DecoderBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
+        self, b: LayerBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
     ) -> tuple[ir.Value, Sequence[ir.Value]]:
         """Rotate, append to the layer's cache, and attend.
 
@@ -51,7 +51,7 @@ class DecoderForm(Protocol):
         """
         ...
 
-    def wanted_rows(self, b: DecoderBuilder, hidden: ir.Value) -> ir.Value:
+    def wanted_rows(self, b: LayerBuilder, hidden: ir.Value) -> ir.Value:
         """Return the rows of [batch, seq, hidden_size] whose logits are wanted."""
         ...
 

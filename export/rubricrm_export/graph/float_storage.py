@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, TableStorage
+from rubricrm_export.graph.node_names import product_node
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 
 
@@ -37,8 +38,8 @@ class FloatStorage(TableStorage):
         matrix = self._cast(b, self._parameter(b, weight), weight)
         if self.is_standard:
             transposed = b.op("Transpose", [matrix], f"{name}/Transpose", perm=[1, 0])
-            return b.op("MatMul", [x, transposed], f"{name}/MatMul")
-        return b.op("FusedMatMul", [x, matrix], f"{name}/MatMul", domain=CONTRIB, transB=1)
+            return b.op("MatMul", [x, transposed], product_node(name))
+        return b.op("FusedMatMul", [x, matrix], product_node(name), domain=CONTRIB, transB=1)
 
     def embed(self, b: GraphBuilder, token_ids: ir.Value, weight: str, name: str) -> ir.Value:
         """Gather rows, then cast them: not the whole table."""

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage
+from rubricrm_export.graph.node_names import product_node
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 
 
@@ -42,7 +43,7 @@ class Fp8Storage(MatrixStorage):
         inputs = [x, codes, scales]
         if self.input_scale is not None:
             inputs.append(b.constant(f"{weight}.input_scale", np.array(self.input_scale(weight), np.float32)))
-        return b.op("MatMulBlockQuantizedFp8Weight", inputs, f"{name}/MatMul", domain=CONTRIB, block_size=block_size)
+        return b.op("MatMulBlockQuantizedFp8Weight", inputs, product_node(name), domain=CONTRIB, block_size=block_size)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class DequantizedStorage(MatrixStorage):
         matrix = b.op("DequantizeLinear", [b.parameter(codes), scales], f"{name}/Dequantize", **axes)
         if self.input_scale is not None:
             x = self._round(b, x, self.input_scale(weight), name)
-        return b.op("FusedMatMul", [x, matrix], f"{name}/MatMul", domain=CONTRIB, transB=1)
+        return b.op("FusedMatMul", [x, matrix], product_node(name), domain=CONTRIB, transB=1)
 
     def _round(self, b: GraphBuilder, x: ir.Value, scale: float, name: str) -> ir.Value:
         step = b.constant(f"{name}.input_scale", np.array(scale, np.float32))

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage
+from rubricrm_export.graph.node_names import product_node
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 
 _MIDDLE = 128
@@ -43,7 +44,7 @@ class IntegerStorage(MatrixStorage):
                 b.constant("constant.uint8.middle", np.array(_MIDDLE, np.uint8)),
                 b.constant(f"constant.uint8.middle.{rows}", np.full(rows, _MIDDLE, np.uint8)),
             ],
-            f"{name}/MatMul",
+            product_node(name),
             domain=CONTRIB,
         )
         return b.op("Mul", [product, token_scale], f"{name}/scale")

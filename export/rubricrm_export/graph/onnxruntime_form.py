@@ -8,9 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.builder import CONTRIB, DecoderBuilder
+from rubricrm_export.graph.builder import CONTRIB, LayerBuilder
 from rubricrm_export.graph.decoder_form import cache_pair, cache_shape, describe, named_input
 from rubricrm_export.graph.kv_storage import KVStorage
+from rubricrm_export.graph.node_names import norm_node, sum_value
 from rubricrm_export.graph.rotary import rotary_tables
 
 OPSET = 23  # the first with RMSNormalization
@@ -39,7 +40,7 @@ class OnnxRuntimeForm:
         self._lengths: list[ir.Value] = []
         self._num_logits: ir.Value | None = None
 
-    def inputs(self, b: DecoderBuilder) -> Sequence[ir.Value]:
+    def inputs(self, b: LayerBuilder) -> Sequence[ir.Value]:
         """As `DecoderForm`; the mask [batch, total] has its padding on the right."""
         mask = named_input("attention_mask", ir.DataType.INT64, ["batch_size", "total_sequence_length"])
         self._num_logits = b.tape.initializer(ir.tensor(np.array([ALL_ROWS], np.int64), name="num_logits"))
@@ -60,13 +61,13 @@ class OnnxRuntimeForm:
         ]
         return [mask, *(half for past in self._pasts for half in past), self._num_logits]
 
-    def rms_norm(self, b: DecoderBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
+    def rms_norm(self, b: LayerBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
         """As `DecoderForm`."""
         epsilon = self._architecture.rms_norm_eps
-        return b.op("RMSNormalization", [x, b.norm_weight(weight)], f"{name}/RMSNorm", axis=-1, epsilon=epsilon)
+        return b.op("RMSNormalization", [x, b.norm_weight(weight)], norm_node(name), axis=-1, epsilon=epsilon)
 
     def add_and_norm(
-        self, b: DecoderBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
+        self, b: LayerBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
     ) -> tuple[ir.Value, ir.Value]:
         """As `DecoderForm`."""
         normed, _, _, total = b.tape.op_multi_out(
@@ -77,11 +78,11 @@ class OnnxRuntimeForm:
             num_outputs=4,
             name=f"{name}/SkipNorm",
         )
-        normed.name, total.name = f"{name}/output", f"{name}/residual"
+        normed.name, total.name = f"{name}/output", sum_value(name)
         return normed, total
 
     def attend(
-        self, b: DecoderBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
+        self, b: LayerBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
     ) -> tuple[ir.Value, Sequence[ir.Value]]:
         """As `DecoderForm`."""
         architecture, kv = self._architecture, self._kv
@@ -104,7 +105,7 @@ class OnnxRuntimeForm:
             describe(made, f"present.{layer}.{half}", kv.dtype, shape)
         return output, present
 
-    def wanted_rows(self, b: DecoderBuilder, hidden: ir.Value) -> ir.Value:
+    def wanted_rows(self, b: LayerBuilder, hidden: ir.Value) -> ir.Value:
         """As `DecoderForm`: the last `num_logits`, by default all."""
         start = b.op("Neg", [self._num_logits], "/lm_head/Neg")
         return b.op("Slice", [hidden, start, b.integers(_END), b.integers(1)], "/lm_head/Slice")

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.graph.builder import NUMPY_TYPES, GraphBuilder, MatrixStorage
+from rubricrm_export.graph.node_names import product_node
 from rubricrm_export.graph.quantized_tensor import Array, MatrixTensors
 
 _ZERO_POINTS = {
@@ -54,7 +55,7 @@ class QdqStorage(MatrixStorage):
             matrix = b.op("DequantizeLinear", [codes, scales], f"{name}/Dequantize", axis=0, block_size=self.block_size)
         if self.input_scale is not None:
             x = self._round(b, x, self.input_scale(weight))
-        return b.op("MatMul", [x, matrix], f"{name}/MatMul")
+        return b.op("MatMul", [x, matrix], product_node(name))
 
     def _stored(self, codes: Array) -> Array:
         """Turn codes [out_features, in_features] of a whole matrix into the bytes of the tensor."""

@@ -13,8 +13,9 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.builder import DecoderBuilder
+from rubricrm_export.graph.builder import LayerBuilder
 from rubricrm_export.graph.decoder_form import cache_pair, cache_shape, describe, named_input
+from rubricrm_export.graph.node_names import norm_node, sum_value
 from rubricrm_export.graph.rotary import rotary_tables
 
 OPSET = 24  # the first with TensorScatter
@@ -44,7 +45,7 @@ class StandardForm:
         self._mask: ir.Value | None = None
         self._rotation: list[ir.Value] = []
 
-    def inputs(self, b: DecoderBuilder) -> Sequence[ir.Value]:
+    def inputs(self, b: LayerBuilder) -> Sequence[ir.Value]:
         """As `DecoderForm`."""
         architecture = self._architecture
         self._pasts = [
@@ -59,7 +60,7 @@ class StandardForm:
         self._rotation = [b.table("cos_cache", cos), b.table("sin_cache", sin)]
         return [self._positions, self._start, *(half for past in self._pasts for half in past), self._rows]
 
-    def rms_norm(self, b: DecoderBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
+    def rms_norm(self, b: LayerBuilder, x: ir.Value, weight: str, name: str) -> ir.Value:
         """As `DecoderForm`, of operators that every parser knows; in float32, since squares overflow FP16."""
         exact = x if b.computed == ir.DataType.FLOAT else b.op("Cast", [x], f"{name}/widen", to=ir.DataType.FLOAT)
         square = b.op("Mul", [exact, exact], f"{name}/square")
@@ -69,18 +70,18 @@ class StandardForm:
         normed = b.op("Div", [exact, root], f"{name}/Div")
         if b.computed != ir.DataType.FLOAT:
             normed = b.op("Cast", [normed], f"{name}/narrow", to=b.computed)
-        return b.op("Mul", [normed, b.norm_weight(weight)], f"{name}/RMSNorm")
+        return b.op("Mul", [normed, b.norm_weight(weight)], norm_node(name))
 
     def add_and_norm(
-        self, b: DecoderBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
+        self, b: LayerBuilder, residual: ir.Value, update: ir.Value, weight: str, name: str
     ) -> tuple[ir.Value, ir.Value]:
         """As `DecoderForm`."""
         total = b.op("Add", [residual, update], f"{name}/Add")
-        total.name = f"{name}/residual"
+        total.name = sum_value(name)
         return self.rms_norm(b, total, weight, name), total
 
     def attend(
-        self, b: DecoderBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
+        self, b: LayerBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
     ) -> tuple[ir.Value, Sequence[ir.Value]]:
         """As `DecoderForm`."""
         architecture = self._architecture
@@ -98,14 +99,14 @@ class StandardForm:
         output = b.op("Reshape", [joined, b.integers(0, 0, heads * head_dim)], f"{name}/join")
         return output, present
 
-    def wanted_rows(self, b: DecoderBuilder, hidden: ir.Value) -> ir.Value:
+    def wanted_rows(self, b: LayerBuilder, hidden: ir.Value) -> ir.Value:
         """As `DecoderForm`: those at `logit_rows`. Their number is a shape, which no engine must read from a tensor."""
         return b.op("Gather", [hidden, self._rows], "/lm_head/Gather", axis=1)
 
-    def _split(self, b: DecoderBuilder, x: ir.Value, num_heads: int, name: str) -> ir.Value:
+    def _split(self, b: LayerBuilder, x: ir.Value, num_heads: int, name: str) -> ir.Value:
         """Return [batch, heads, seq, head_dim]."""
         split = b.op("Reshape", [x, b.integers(0, 0, num_heads, self._architecture.head_dim)], f"{name}/split")
         return b.op("Transpose", [split], f"{name}/Transpose", perm=[0, 2, 1, 3])
 
-    def _rotated(self, b: DecoderBuilder, x: ir.Value, name: str) -> ir.Value:
+    def _rotated(self, b: LayerBuilder, x: ir.Value, name: str) -> ir.Value:
         return b.op("RotaryEmbedding", [x, *self._rotation, self._positions], f"{name}/RotaryEmbedding")

@@ -15,20 +15,16 @@ from rubricrm.runtime.path_text import utf8_path
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import ExportFailed
 from rubricrm_export.graph import onnxruntime_form, standard_form
-from rubricrm_export.graph.block_storage import BlockStorage
 from rubricrm_export.graph.builder import CONTRIB, DecoderBuilder, MatrixStorage, TableStorage
 from rubricrm_export.graph.data_file import save_graph
 from rubricrm_export.graph.decoder import build_decoder
 from rubricrm_export.graph.decoder_form import DecoderForm
 from rubricrm_export.graph.float_storage import FloatStorage
-from rubricrm_export.graph.fp8_storage import DequantizedStorage, Fp8Storage
-from rubricrm_export.graph.integer_storage import IntegerStorage
 from rubricrm_export.graph.kv_storage import KVScales, KVStorage
 from rubricrm_export.graph.onnxruntime_form import OnnxRuntimeForm
-from rubricrm_export.graph.qdq_storage import QdqStorage
-from rubricrm_export.graph.rounded_weights import MatrixSource, WeightSource
+from rubricrm_export.graph.rounded_weights import WeightSource
 from rubricrm_export.graph.standard_form import StandardForm
-from rubricrm_export.quantize.grid import IntegerGrid
+from rubricrm_export.graph.storage_table import head_storage, projection_storage
 from rubricrm_export.quantize.scheme import Scheme
 
 GRAPH_FILE = "model.onnx"
@@ -45,7 +41,6 @@ FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": i
 
 # Operator domains of the graphs by how their KV cache grows, with their versions, as a manifest names them.
 DOMAINS = {"shared": {"ai.onnx": onnxruntime_form.OPSET, CONTRIB: 1}, "scatter": {"ai.onnx": standard_form.OPSET}}
-_QDQ_TYPES = {"int4": ir.DataType.INT4, "int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 _KV_TYPES = {"int8": ir.DataType.INT8, "int8-tensor": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 
 
@@ -126,26 +121,6 @@ def _utf8_directory(directory: Path) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-
-
-def projection_storage(scheme: Scheme, weights: MatrixSource) -> MatrixStorage:
-    """Return how the quantized matrices of the layers are stored and multiplied."""
-    input_scale = weights.input_scale if scheme.has_static_activations else None
-    if scheme.target == "tensorrt":
-        return QdqStorage(weights.matrix, _QDQ_TYPES[scheme.weights], scheme.block_size, input_scale)
-    if scheme.activations == "int8":
-        return IntegerStorage(weights.matrix)
-    if scheme.weights == "fp8" and scheme.target == "cuda":
-        return Fp8Storage(weights.matrix, scheme.block_size, input_scale)
-    if scheme.weights == "fp8" or scheme.block_size is None:
-        return DequantizedStorage(weights.matrix, scheme.block_size, scheme.weights == "fp8", input_scale)
-    return BlockStorage(weights.matrix, scheme.grid.bits, scheme.block_size, scheme.symmetric)
-
-
-def head_storage(grid: IntegerGrid, weights: MatrixSource) -> TableStorage:
-    """Return how a quantized embedding and output head are stored and multiplied."""
-    assert grid.block_size is not None
-    return BlockStorage(weights.matrix, grid.bits, grid.block_size, grid.symmetric)
 
 
 def _root_cause(error: BaseException) -> BaseException:

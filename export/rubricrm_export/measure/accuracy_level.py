@@ -24,6 +24,7 @@ from rubricrm_export.calibrate.layer_tensors import GROUPS, INPUT_NORM, Group
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.graph.block_storage import INT8_ACTIVATIONS
+from rubricrm_export.graph.node_names import HEAD, attention_name, mlp_name, product_node, projections_name
 from rubricrm_export.measure.logit_source import BundleLogits, Logits, LogitSource
 from rubricrm_export.measure.quality import measure
 
@@ -136,15 +137,15 @@ def _noises(checkpoint: Checkpoint, text: TokenText, threads: int) -> dict[str, 
         inputs, _, residual = model.traced_layer(residual, weights)
         for group, x in zip(GROUPS, inputs, strict=True):
             noises |= dict.fromkeys(_node_names(layer, group), _noise(x))
-    return noises | {"/lm_head/MatMul": _noise(model.final_norm(residual))}
+    return noises | {product_node(HEAD): _noise(model.final_norm(residual))}
 
 
 def _node_names(layer: int, group: Group) -> list[str]:
     """Return the products of a layer that have the same inputs: an attention's are one."""
-    if group.before == INPUT_NORM:
-        return [f"/layers.{layer}/attn/qkv_proj/MatMul"]
-    parts = (name.split(".") for name in group.matrices)
-    return [f"/layers.{layer}/{'attn' if part == 'self_attn' else part}/{name}/MatMul" for part, name, _ in parts]
+    part = attention_name(layer) if group.matrices[0].startswith("self_attn.") else mlp_name(layer)
+    names = [name.split(".")[1].removesuffix("_proj") for name in group.matrices]
+    products = [names] if group.before == INPUT_NORM else [[name] for name in names]
+    return [product_node(projections_name(part, joined)) for joined in products]
 
 
 def _noise(x: Float) -> float:

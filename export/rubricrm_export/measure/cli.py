@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 @click.option("--no-rubrics", is_flag=True, help="Do not let the models write rubrics.")
 @click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
-@click.option("--max-kl", type=float, metavar="X", help="Fail if more is lost, nats a token.")
+@click.option("--max-kl", type=float, metavar="X", help="Fail if more is lost, nats per token.")
 @click.option("--min-top1", type=float, metavar="Y", help="Fail if fewer tokens agree, 0 to 1.")
-def evaluate(as_json: bool, no_rubrics: bool, **options: Any) -> None:
+def evaluate(as_json: bool, no_rubrics: bool, max_kl: float | None, min_top1: float | None, **options: Any) -> None:
     """Measure what BUNDLE lost against a reference: distributions of the next token, and rubrics.
 
     KL is in nats a token, teacher-forced; a file is read in sequences of 512 tokens. Two bundles are open at once; a
     checkpoint as the reference is read one layer at a time.
     """
-    job_type, run = _load()
-    job = job_type(with_rubrics=not no_rubrics, **options)
+    job_type, limits_type, run = _load()
+    job = job_type(with_rubrics=not no_rubrics, limits=limits_type(max_kl, min_top1), **options)
     with progress_bar() as on_progress:
         evaluation = run(job, on_progress)
     click.echo(json.dumps(evaluation.to_dict(), ensure_ascii=False, indent=2) if as_json else _table(evaluation))
@@ -44,13 +44,14 @@ def evaluate(as_json: bool, no_rubrics: bool, **options: Any) -> None:
         raise evaluation.failure
 
 
-def _load() -> tuple[Callable[..., Any], Callable[..., Evaluation]]:
+def _load() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Evaluation]]:
     """Import what needs the extra; the command's help does not."""
     try:
         from rubricrm_export.measure.evaluation import EvaluationJob, evaluate
+        from rubricrm_export.measure.verdict import LossLimits
     except ImportError as error:
         raise missing_package("evaluating", error, "cpu", "export") from error
-    return EvaluationJob, evaluate
+    return EvaluationJob, LossLimits, evaluate
 
 
 def _table(evaluation: Evaluation) -> str:

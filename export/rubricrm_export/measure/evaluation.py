@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from rubricrm_export.checkpoint.files import CONFIG, TOKENIZER
 from rubricrm_export.errors import QualityTooLow
 from rubricrm_export.measure.layer_errors import LayerError, layer_errors, worst_layers
 from rubricrm_export.measure.logit_source import BundleLogits, CheckpointLogits, LogitSource
-from rubricrm_export.measure.quality import Quality, check_limits, measure, require_quality
+from rubricrm_export.measure.quality import Quality, measure
 from rubricrm_export.measure.rubric_agreement import NUM_REQUESTS, RubricAgreement, compare_rubrics, write_rubrics
+from rubricrm_export.measure.verdict import LossLimits
 from rubricrm_export.system.progress_bar import Progress, no_progress
 
 MAX_TOKENS = 8192  # 16 windows; more would change no figure by more than its standard error
@@ -42,8 +43,8 @@ class EvaluationJob:
         threads: Threads to compute with; None takes the usable cores.
         with_rubrics: Also let both write rubrics, where both are bundles with the same prompt.
         per_layer: Also compare them layer by layer.
-        max_kl: Most nats a token that may be lost.
-        min_top1: Least share of positions with the same most probable token.
+        limits: What may be lost.
+        output: Where the candidate will lie, for messages; None: where it does.
     """
 
     bundle: Path
@@ -53,8 +54,8 @@ class EvaluationJob:
     threads: int | None = None
     with_rubrics: bool = True
     per_layer: bool = False
-    max_kl: float | None = None
-    min_top1: float | None = None
+    limits: LossLimits = field(default_factory=LossLimits)
+    output: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,6 @@ def evaluate(job: EvaluationJob, on_progress: Progress | None = None) -> Evaluat
         QualityTooLow: A model's logits are no numbers.
         RubricrmError: A model cannot be opened or run.
     """
-    check_limits(job.max_kl, job.min_top1)
     bundle, reference = Bundle.open(job.bundle), open_reference(job.reference)
     require_same_tokenizer(bundle, reference)
     text = evaluation_text(job, bundle)
@@ -131,7 +131,15 @@ def evaluate(job: EvaluationJob, on_progress: Progress | None = None) -> Evaluat
     without_rubrics = _reason_without_rubrics(job, bundle, reference)
     if without_rubrics is None and isinstance(reference, Bundle):
         quality = replace(quality, rubrics=_rubrics(job, bundle, reference, report))
-    failure = _failure(job, quality, str(bundle.path), lambda: layers or _layers(job, bundle, reference, text))
+    failure = None
+    try:
+        job.limits.require(
+            quality,
+            str(job.output or bundle.path),
+            lambda: worst_layers(layers or _layers(job, bundle, reference, text)),
+        )
+    except QualityTooLow as error:
+        failure = error
     return Evaluation(bundle, reference, text.name, quality, without_rubrics, layers, failure)
 
 
@@ -215,16 +223,6 @@ def _layers(job: EvaluationJob, bundle: Bundle, reference: Reference, text: Toke
     return layer_errors(
         bundle, reference, text, device=_device(job, bundle), reference_device=reference_device, threads=job.threads
     )
-
-
-def _failure(
-    job: EvaluationJob, quality: Quality, where: str, layers: Callable[[], list[LayerError]]
-) -> QualityTooLow | None:
-    try:
-        require_quality(quality, job.max_kl, job.min_top1, where, lambda: worst_layers(layers()))
-    except QualityTooLow as error:
-        return error
-    return None
 
 
 def _reason_without_rubrics(job: EvaluationJob, bundle: Bundle, reference: Reference) -> str | None:

@@ -17,6 +17,7 @@ from rubricrm.runtime.session import Session, Slot
 from rubricrm_export.calibrate.float_model import FloatModel, require_finite
 from rubricrm_export.calibrate.token_text import TokenText, check_context
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.graph.node_names import input_norm_name, norm_node, residual_values
 from rubricrm_export.measure.logit_source import BLOCK_ROWS, blocks
 
 Residual = NDArray[np.float32]
@@ -162,16 +163,13 @@ def _with_residuals(bundle: Bundle, outputs: Sequence[str]) -> bytes:
     path = bundle.file(bundle.manifest.graph.file)
     model = onnx.load(path, load_external_data=False)
     nodes = {node.name: node for node in model.graph.node}
-    first = nodes.get("/layers.0.input_layernorm/RMSNorm")
-    values = [
-        first.input[0] if first is not None else "",
-        *(f"/layers.{layer}.input_layernorm/residual" for layer in range(1, bundle.manifest.model.num_layers)),
-        "/norm/Add/output",
-    ]
+    first_norm = norm_node(input_norm_name(0))
+    embedded = nodes[first_norm].input[0] if first_norm in nodes else ""
+    values = [embedded, *residual_values(bundle.manifest.model.num_layers)]
     known = {name for node in model.graph.node for name in node.output}
     missing = [value for value in values if value not in known]
     if missing:
-        name = missing[0] or "/layers.0.input_layernorm/RMSNorm"
+        name = missing[0] or first_norm
         raise BundleInvalid(
             f'{path}: has nothing named "{name}", so its layers cannot be compared. Export the bundle with this '
             "version of `rubricrm export onnx`, or leave the layers out."

@@ -22,7 +22,7 @@ from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage, 
 from rubricrm_export.graph.decoder import IR_VERSION
 from rubricrm_export.graph.onnxruntime_form import OPSET
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
-from rubricrm_export.graph.writer import head_storage, projection_storage
+from rubricrm_export.graph.storage_table import head_storage, projection_storage
 from rubricrm_export.quantize.grid import FP8_MAX, Grid
 from rubricrm_export.quantize.scheme import Scheme
 

@@ -7,7 +7,7 @@ are compared at every position. Figures that users compare with each other are d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +15,8 @@ from numpy.typing import NDArray
 from rubricrm.errors import OptionInvalid
 
 from rubricrm_export.calibrate.token_text import TokenText
-from rubricrm_export.errors import QualityTooLow
-from rubricrm_export.measure.logit_source import BundleLogits, CheckpointLogits, LogitSource, blocks
+from rubricrm_export.measure.logit_source import LogitSource, blocks
 from rubricrm_export.measure.rubric_agreement import RubricAgreement
-
-__all__ = [
-    "BundleLogits",
-    "CheckpointLogits",
-    "LogitSource",
-    "Quality",
-    "RubricAgreement",
-    "check_limits",
-    "measure",
-    "require_quality",
-]
 
 Array = NDArray[np.float64]
 
@@ -173,49 +161,3 @@ def _stderr(mean: float, sums: Array, counts: Array) -> float | None:
         return None
     deviations = float(np.square(sums - mean * counts).sum())
     return math.sqrt(number / (number - 1) * deviations) / float(counts.sum())
-
-
-def check_limits(max_kl: float | None, min_top1: float | None) -> None:
-    """Check the limits that a user sets, before any work.
-
-    Raises:
-        OptionInvalid: One is out of range.
-    """
-    if max_kl is not None and not 0 <= max_kl < math.inf:
-        raise OptionInvalid(f"--max-kl must be a finite number >= 0, in nats a token, got {max_kl!r}.")
-    if min_top1 is not None and not 0 <= min_top1 <= 1:
-        raise OptionInvalid(f"--min-top1 must be a share from 0 to 1, got {min_top1!r}.")
-
-
-def require_quality(
-    quality: Quality,
-    max_kl: float | None,
-    min_top1: float | None,
-    where: str,
-    worst_layers: Callable[[], Sequence[int]] = tuple,
-) -> None:
-    """Refuse a bundle beyond a user's limits.
-
-    Args:
-        quality: What was measured.
-        max_kl: Most nats a token; None: no limit.
-        min_top1: Least share of equal tokens; None: no limit.
-        where: The bundle.
-        worst_layers: Called only to refuse: gives the layers that lose most.
-
-    Raises:
-        QualityTooLow: It loses more.
-    """
-    faults = []
-    if max_kl is not None and quality.kl > max_kl:
-        faults.append(f"KL is {quality.kl:.4g} nats a token, expected at most {max_kl:g}")
-    if min_top1 is not None and quality.top1_agreement < min_top1:
-        faults.append(f"top-1 agreement is {quality.top1_agreement:.4f}, expected at least {min_top1:g}")
-    if not faults:
-        return
-    worst = ", ".join(map(str, worst_layers()))
-    named = f" Layers that lose most: {worst}." if worst else ""
-    raise QualityTooLow(
-        f"{where}: {'; '.join(faults)}.{named} Store more bits, use smaller blocks or a calibrated method, or move "
-        "the limit."
-    )

@@ -28,7 +28,7 @@ from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
 from rubricrm_export.graph.writer import GRAPH_FILE, write_graph
 from rubricrm_export.onnx_bundle.genai_config import genai_config
 from rubricrm_export.onnx_bundle.options import OnnxExport
-from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan
+from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates, make_plan
 from rubricrm_export.system.progress_bar import Progress
 from rubricrm_export.system.published_directory import (
     check_space,
@@ -42,15 +42,25 @@ GENAI_CONFIG_FILE = "genai_config.json"
 
 
 def write_bundle_files(
-    job: OnnxExport,
     plan: ExportPlan,
     checkpoint: Checkpoint,
     weights: WeightSource,
     kv: KVStorage,
+    chat_template: Path | None,
     directory: Path,
     on_progress: Callable[[int, int], None],
 ) -> Bundle:
-    """Write a bundle without its prefix, and without the hashes of the checkpoint, which a copy can do without."""
+    """Write a bundle without its prefix, and without the hashes of the checkpoint, which a copy can do without.
+
+    Args:
+        plan: Its manifest and scheme.
+        checkpoint: What it is made of.
+        weights: As `write_graph`.
+        kv: As `write_graph`.
+        chat_template: Replaces the checkpoint's own.
+        directory: Where the files go.
+        on_progress: Gets the bytes of weights written so far, and their number.
+    """
 
     def report(done: int) -> None:
         on_progress(min(done, plan.weight_bytes), plan.weight_bytes)
@@ -58,7 +68,7 @@ def write_bundle_files(
     report(0)
     write_graph(checkpoint, plan.scheme, weights, kv, directory, report)
     report(plan.weight_bytes)
-    write_companions(checkpoint.path, job.chat_template, plan.manifest, directory)
+    write_companions(checkpoint.path, chat_template, plan.manifest, directory)
     return write_manifest(directory, replace(plan.manifest, files=describe_files(directory)))
 
 
@@ -87,16 +97,30 @@ def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, ob
 
 @contextmanager
 def copy_of(
-    job: OnnxExport, checkpoint: Checkpoint, weights: str | None, name: str, on_progress: Progress
+    checkpoint: Checkpoint,
+    weights: str | None,
+    templates: Templates,
+    output: Path,
+    name: str,
+    on_progress: Progress,
 ) -> Iterator[Bundle]:
-    """Make another bundle of the same checkpoint for the CPU, for as long as the block runs."""
-    with scratch_directory(job.output, name) as directory:
+    """Make another bundle of a checkpoint for the CPU, for as long as the block runs.
+
+    Args:
+        checkpoint: What it is made of.
+        weights: As in `OnnxExport`.
+        templates: Replace the checkpoint's own.
+        output: The bundle beside which it lies.
+        name: What it is for, one word.
+        on_progress: Gets how much of it is written.
+    """
+    with scratch_directory(output, name) as directory:
         copy = OnnxExport(
             str(checkpoint.path),
             directory,
             weights=weights,
-            prompt_template=job.prompt_template,
-            chat_template=job.chat_template,
+            prompt_template=templates.prompt_template,
+            chat_template=templates.chat_template,
         )
         resolved = ResolvedCheckpoint(checkpoint.path, None, None)
         plan = make_plan(copy, resolved, checkpoint)
@@ -104,7 +128,8 @@ def copy_of(
         directory.mkdir()
         rounded = RoundedWeights(checkpoint, plan.scheme, ir.DataType.FLOAT, usable_cores())
         report = partial(on_progress, f"Making a {name}")
-        yield write_bundle_files(copy, plan, checkpoint, rounded, KVStorage(ir.DataType.FLOAT), directory, report)
+        kv = KVStorage(ir.DataType.FLOAT)
+        yield write_bundle_files(plan, checkpoint, rounded, kv, templates.chat_template, directory, report)
 
 
 def add_prefix(bundle: Bundle, plan: ExportPlan) -> None:

@@ -8,6 +8,7 @@ import logging
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from rubricrm.errors import OptionInvalid, RubricrmError
 from rubricrm.runtime.bundle import file_sha256
@@ -24,8 +25,7 @@ from rubricrm_export.calibrate.token_text import SELF, WINDOW, TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.files import TOKENIZER
 from rubricrm_export.onnx_bundle.bundle_files import copy_of
-from rubricrm_export.onnx_bundle.options import OnnxExport
-from rubricrm_export.onnx_bundle.plan import ExportPlan
+from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates
 from rubricrm_export.system.progress_bar import Progress
 from rubricrm_export.system.published_directory import remove_leftovers
 
@@ -37,13 +37,37 @@ _FILE_TOKENS = 8192
 _NUM_REQUESTS, _NUM_REQUESTS_OF_LARGE = 40, 16
 
 
+class CalibrationOptions(Templates, Protocol):
+    """What a calibration takes of the options of an export."""
+
+    @property
+    def output(self) -> Path:
+        """What is being written; OUTPUT.resume keeps the results."""
+        ...
+
+    @property
+    def calibration(self) -> str:
+        """A text's path; "self": the model writes one."""
+        ...
+
+    @property
+    def resume(self) -> bool:
+        """Continue what an interrupted export left."""
+        ...
+
+    @property
+    def force(self) -> bool:
+        """Remove what an interrupted export left."""
+        ...
+
+
 def run_calibration(
-    job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress
+    job: CalibrationOptions, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress
 ) -> ResumeDirectory:
     """Calibrate every layer, or those that an interrupted export left.
 
     Returns:
-        The directory TARGET.resume with the results; to be removed when they are written.
+        The directory OUTPUT.resume with the results; to be removed when they are written.
 
     Raises:
         RubricrmError: A text, the checkpoint or what was left is not sound. The directory stays where there is
@@ -66,7 +90,7 @@ def run_calibration(
     return resume
 
 
-def calibration_facts(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint) -> dict[str, object]:
+def calibration_facts(job: CalibrationOptions, plan: ExportPlan, checkpoint: Checkpoint) -> dict[str, object]:
     """Return all that the results of a calibration depend on.
 
     Raises:
@@ -95,7 +119,9 @@ def _stamps(checkpoint: Checkpoint) -> dict[str, list[int]]:
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
-def calibration_text(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> TokenText:
+def calibration_text(
+    job: CalibrationOptions, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress
+) -> TokenText:
     """Read the text, or let the model write it: a copy of it in INT4 where floats would take too much memory."""
     if job.calibration != SELF:
         tokenizer = Tokenizer.from_file(checkpoint.path / TOKENIZER)
@@ -110,7 +136,7 @@ def calibration_text(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, 
             return found
     except OSError as error:
         warn_without_cache(error)
-    with copy_of(job, checkpoint, weights, "writer", on_progress) as bundle:
+    with copy_of(checkpoint, weights, job, job.output, "writer", on_progress) as bundle:
         report = partial(on_progress, "Writing text")
         text = self_text(bundle, num_requests=num_requests, threads=usable_cores(), on_progress=report)
     if kept is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +18,9 @@ from rubricrm_export.checkpoint.hub import resolve_checkpoint
 from rubricrm_export.graph.kv_storage import KVScales
 from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
 from rubricrm_export.graph.writer import GRAPH_FILE, computed_type, kv_storage
+from rubricrm_export.measure.evaluation import EvaluationJob
 from rubricrm_export.measure.operator_check import check_operators
+from rubricrm_export.measure.verdict import limits_of, verdict
 from rubricrm_export.onnx_bundle.bundle_files import add_prefix, copy_of, write_bundle_files
 from rubricrm_export.onnx_bundle.calibration_run import run_calibration
 from rubricrm_export.onnx_bundle.memory import check_memory
@@ -34,7 +36,7 @@ from rubricrm_export.system.published_directory import (
     write_manifest,
 )
 
-__all__ = ["OnnxExport", "Progress", "export_onnx", "plan_onnx"]
+__all__ = ["OnnxExport", "Progress", "export_onnx", "plan_onnx", "verdict_on"]
 
 
 def plan_onnx(job: OnnxExport) -> ExportPlan:
@@ -79,6 +81,11 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
     return Bundle.open(job.output)
 
 
+def verdict_on(job: OnnxExport, quality: Mapping[str, float]) -> str:
+    """Return in words what an export lost, beside what others lose by its recipe."""
+    return verdict(job.scheme("bf16"), quality)  # the type of what stays floats is in no recipe
+
+
 def _export_rounded(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress) -> None:
     """Write a bundle of the checkpoint's weights, as they are or rounded to nearest."""
 
@@ -114,10 +121,10 @@ def _write_bundle(
     with whole_directory(job.output, force=job.force) as directory:
         kv = kv_storage(plan.scheme, kv_scales)
         report = partial(on_progress, "Writing weights")
-        bundle = write_bundle_files(job, plan, checkpoint, source(computed), kv, directory, report)
+        bundle = write_bundle_files(plan, checkpoint, source(computed), kv, job.chat_template, directory, report)
         manifest = _with_source(bundle.manifest, checkpoint)
         if plan.scheme.is_quantized and plan.scheme.runs_on_cpu:
-            manifest = _with_quality(job, checkpoint, bundle, manifest, on_progress)
+            manifest = _with_quality(job, plan, checkpoint, bundle, manifest, on_progress)
         elif plan.scheme.is_quantized:
             twin = make_twin(plan)
             with scratch_directory(job.output, "twin") as twin_directory:
@@ -125,8 +132,8 @@ def _write_bundle(
                 kv = kv_storage(twin.scheme, kv_scales)
                 weights = source(ir.DataType.FLOAT)
                 report = partial(on_progress, "Making a twin for the CPU")
-                measured = write_bundle_files(job, twin, checkpoint, weights, kv, twin_directory, report)
-                quality = _with_quality(job, checkpoint, measured, measured.manifest, on_progress).quality
+                measured = write_bundle_files(twin, checkpoint, weights, kv, job.chat_template, twin_directory, report)
+                quality = _with_quality(job, plan, checkpoint, measured, measured.manifest, on_progress).quality
             manifest = replace(manifest, quality=quality)
         add_prefix(write_manifest(directory, manifest), plan)
 
@@ -138,13 +145,23 @@ def _with_source(manifest: Manifest, checkpoint: Checkpoint) -> Manifest:
 
 
 def _with_quality(
-    job: OnnxExport, checkpoint: Checkpoint, bundle: Bundle, manifest: Manifest, on_progress: Progress
+    job: OnnxExport,
+    plan: ExportPlan,
+    checkpoint: Checkpoint,
+    bundle: Bundle,
+    manifest: Manifest,
+    on_progress: Progress,
 ) -> Manifest:
     """Measure a bundle for the CPU against the checkpoint; a small one also writes rubrics, beside its float model."""
+    limits = limits_of(plan.scheme, job.max_kl, job.min_top1, f"{job.output}.resume")
+    evaluation = EvaluationJob(
+        bundle.path, checkpoint.path, job.eval_text, device="cpu", limits=limits, output=job.output
+    )
     if job.rubrics and checkpoint.is_small:
-        with copy_of(job, checkpoint, None, "reference", on_progress) as reference:
-            quality, changed = measure_export(job, checkpoint, bundle, reference.path, on_progress)
+        with copy_of(checkpoint, None, job, job.output, "reference", on_progress) as reference:
+            evaluation = replace(evaluation, reference=reference.path)
+            quality, changed = measure_export(evaluation, checkpoint, on_progress)
     else:
-        quality, changed = measure_export(job, checkpoint, bundle, checkpoint.path, on_progress)
+        quality, changed = measure_export(evaluation, checkpoint, on_progress)
     files = {**manifest.files, GRAPH_FILE: describe_file(bundle.path / GRAPH_FILE)} if changed else manifest.files
     return replace(manifest, quality=quality.figures, files=files)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
-from rubricrm.runtime.manifest import TARGETS, WEIGHTS
+from rubricrm.runtime.manifest import TARGETS
 from rubricrm.runtime.path_text import printable_path
 
 from rubricrm_export.calibrate.token_text import SELF
+from rubricrm_export.measure.verdict import LossLimits, MaxKl
 from rubricrm_export.quantize.scheme import Scheme
 
 _TENSORRT_CONTEXT = 2048
@@ -29,7 +29,8 @@ class OnnxExport:
         calibration: "self": the model writes the text that calibration runs on; or a file's path.
         eval_text: The text that the loss is measured on; None: held-out requests with rubrics.
         rubrics: Let a small model and its bundle write rubrics, to compare these too.
-        max_kl: Refuse a bundle that loses more, nats a token.
+        max_kl: Refuse a bundle that loses more, nats per token; "none": never; None: the default of its recipe, see
+            `measure.verdict.LIMITS`.
         min_top1: Refuse a bundle that agrees less, 0 to 1.
         resume: Continue an export that was interrupted.
         force: Replace an existing bundle; forget an interrupted export.
@@ -50,7 +51,7 @@ class OnnxExport:
     calibration: str = SELF
     eval_text: Path | None = None
     rubrics: bool = True
-    max_kl: float | None = None
+    max_kl: MaxKl = None
     min_top1: float | None = None
     prompt_template: Path | None = None
     chat_template: Path | None = None
@@ -60,11 +61,11 @@ class OnnxExport:
     context_length: int | None = None
 
     def __post_init__(self) -> None:
-        """Check what needs no checkpoint."""
-        if self.weights is not None and self.weights not in WEIGHTS:
-            raise OptionInvalid(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}.")
+        """Check what needs no checkpoint: the options together, whatever float type it stores."""
         if self.target not in TARGETS:
             raise OptionInvalid(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
+        self.scheme("bf16")
+        LossLimits(None if self.max_kl == "none" else self.max_kl, self.min_top1)
         if self.context_length is not None:
             if self.target != "tensorrt":
                 raise OptionInvalid(
@@ -73,10 +74,6 @@ class OnnxExport:
                 )
             if self.context_length < 1:
                 raise OptionInvalid(f"context-length must be at least 1, got {self.context_length}.")
-        for name, value, most in (("max-kl", self.max_kl, math.inf), ("min-top1", self.min_top1, 1.0)):
-            if value is not None and not (0 <= value <= most and math.isfinite(value)):
-                limit = "a finite number, at least 0" if most == math.inf else "from 0 to 1"
-                raise OptionInvalid(f"{name} must be {limit}, got {value}.")
 
     def scheme(self, float_weights: str) -> Scheme:
         """Return the quantization for a checkpoint that stores `float_weights`; errors as `Scheme.of`."""

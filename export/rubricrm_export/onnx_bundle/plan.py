@@ -167,7 +167,7 @@ def make_twin(plan: ExportPlan) -> ExportPlan:
 
     Keys and values in FP8 stay floats: the CPU has no kernel for them.
     """
-    scheme = replace(plan.scheme, target="cpu", kv="model" if plan.scheme.kv == "fp8" else plan.scheme.kv)
+    scheme = plan.scheme.on_cpu()
     graph = _graph_facts(scheme)
     return replace(plan, manifest=replace(plan.manifest, graphs=(graph,)), scheme=scheme)
 

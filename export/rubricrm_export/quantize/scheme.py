@@ -1,8 +1,8 @@
-"""What is stored in how many bits: the quantization options of an export, and which of them a target can run."""
+"""What is stored in how many bits: the quantization options of an export, checked together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -10,78 +10,32 @@ import numpy as np
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
 
+from rubricrm_export.quantize.combinations import (
+    READER,
+    SCHEME_TARGETS,
+    find_combination,
+    has_zero_points,
+    require_offered,
+)
 from rubricrm_export.quantize.grid import Fp8Grid, Grid, IntegerGrid
 from rubricrm_export.quantize.vocabulary import HEAD_BLOCK_SIZES, HEADS, KV_CACHES
 
 _COMPUTED = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table of what can be run: weights and activations, and what goes with them on a target."""
-
-    target: str
-    weights: str
-    activations: str
-    block_sizes: tuple[str, ...]
-    methods: tuple[str, ...]
-    operator: str
-
-
-# The first block size and the first method of a row are its defaults.
-ROWS = (
-    Row("cpu", "int4", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "MatMulNBits"),
-    # Activations are rounded in blocks of the same size: 128 inputs lose three times what 32 do, at 8 bits a weight.
-    Row("cpu", "int8", "none", ("32", "64", "128"), ("rtn", "gptq", "awq"), "MatMulNBits"),
-    Row("cpu", "int8", "none", ("channel",), ("rtn",), "DequantizeLinear + FusedMatMul: slow, for checking"),
-    Row("cpu", "int8", "int8", ("channel",), ("smoothquant", "rtn"), "MatMulIntegerToFloat"),
-    Row("cpu", "fp8", "none", ("128", "channel"), ("rtn",), "DequantizeLinear + FusedMatMul: slow, for checking"),
-    Row(
-        "cpu",
-        "fp8",
-        "fp8",
-        ("128", "channel"),
-        ("rtn",),
-        "QuantizeLinear, DequantizeLinear + FusedMatMul: slow, for checking",
-    ),
-    Row("cuda", "int4", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "MatMulNBits"),
-    Row("cuda", "int8", "none", ("32", "64", "128"), ("rtn", "gptq", "awq"), "MatMulNBits"),
-    Row("cuda", "fp8", "none", ("128", "channel"), ("rtn",), "MatMulBlockQuantizedFp8Weight"),
-    Row("cuda", "fp8", "fp8", ("128", "channel"), ("rtn",), "MatMulBlockQuantizedFp8Weight"),
-    Row("tensorrt", "int4", "none", ("128", "64", "32"), ("rtn", "gptq", "awq"), "DequantizeLinear + MatMul"),
-    # TensorRT quantizes weights alone in 4 bits only, and rounds activations by one scale that it is given.
-    Row("tensorrt", "int8", "int8", ("channel",), ("smoothquant", "rtn"), "QuantizeLinear, DequantizeLinear + MatMul"),
-    Row("tensorrt", "fp8", "fp8", ("channel",), ("rtn",), "QuantizeLinear, DequantizeLinear + MatMul"),
-)
 # Storage of the head where none was asked for, by that of the layers.
 _DEFAULT_HEADS = {"int8": "int8", "int4": "int4", "fp8": "model"}
-
-
-@dataclass(frozen=True)
-class _Offered:
-    """What a target has besides its rows: float types of weights, KV caches, storage of embedding and head."""
-
-    floats: tuple[str, ...]
-    kv: tuple[str, ...]
-    heads: tuple[str, ...]
-
-
-_OFFERED = {
-    "cpu": _Offered(FLOAT_WEIGHTS, ("model", "int8", "int8-tensor"), HEADS),
-    "cuda": _Offered(("fp16", "bf16"), KV_CACHES, HEADS),
-    "tensorrt": _Offered(FLOAT_WEIGHTS, ("model",), ("model",)),
-}
+_METHOD_NAMES = {"rtn": "round to nearest", "gptq": "GPTQ", "awq": "AWQ", "smoothquant": "SmoothQuant"}
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """The quantization of a bundle, complete and possible. Make one with `Scheme.of`.
+    """The quantization of a model, complete and possible. `Scheme.of` makes all of them, `on_cpu` others of those.
 
     Attributes:
-        target: "cpu", "cuda" or "tensorrt".
+        target: "cpu", "cuda", "tensorrt", or `READER` for matrices that another runtime reads.
         weights: Of the layers' matrices: "fp32" ... "fp8".
-        activations: "none", "int8" (a scale a token; for TensorRT as FP8) or "fp8" (one calibrated scale a matrix).
-        kv: "model", "int8" (a scale a channel), "int8-tensor" (one a layer) or "fp8" (one a layer).
+        activations: "none", "int8" (one scale per token; for TensorRT as FP8) or "fp8" (one calibrated scale per
+            matrix).
+        kv: "model", "int8" (one scale per channel), "int8-tensor" (one per layer) or "fp8" (one per layer).
         method: How weights are rounded; "none" for float weights.
         block_size: Inputs that share a scale; None: all of a row.
         symmetric: Zero points are not stored: integers of 8 bits.
@@ -135,27 +89,29 @@ class Scheme:
         Raises:
             OptionInvalid: No operator of the target does that; the message lists what there is.
         """
+        _require("target", target, SCHEME_TARGETS)
         if target == "tensorrt" or (target, float_weights) == ("cuda", "fp32"):
             # A GPU's attention and products of quantized matrices take 16-bit numbers. For TensorRT FP16 whatever the
             # checkpoint stores: a CPU cannot run BF16, and what ships was run.
             float_weights = "fp16"
+        beside = f"--weights {weights}" if weights else "weights as the checkpoint stores them"
         weights = weights or float_weights
         _require("weights", weights, WEIGHTS)
         _require("activations", activations, ACTIVATIONS)
         _require("kv", kv, KV_CACHES)
         _require("head", head or "model", HEADS)
         _require("head-block-size", head_block_size or "32", HEAD_BLOCK_SIZES)
-        _require_of_target(target, weights, kv, head, symmetric)
+        require_offered(target, weights, kv, head, symmetric)
         if weights in FLOAT_WEIGHTS:
             given = {"--activations": activations != "none", "--method": method, "--block-size": block_size}
             given |= {"--head": head, "--head-block-size": head_block_size, "--symmetric": symmetric is not None}
-            _refuse(f"--weights {weights}", given)
+            _refuse(beside, given)
             return cls(target, weights, "none", kv, "none", None, False, "model", weights)
-        row = _find_row(target, weights, activations, block_size, method)
+        row = find_combination(target, weights, activations, block_size, method)
         if weights != "int4":
             _refuse(f"--weights {weights}", {"--symmetric/--asymmetric": symmetric is not None})
         size = block_size or row.block_sizes[0]
-        head = head or ("model" if target == "tensorrt" else _DEFAULT_HEADS[weights])
+        head = head or ("model" if target in ("tensorrt", READER) else _DEFAULT_HEADS[weights])
         if head == "model":
             _refuse("--head model", {"--head-block-size": head_block_size})
         return cls(
@@ -165,11 +121,42 @@ class Scheme:
             kv,
             method or row.methods[0],
             None if size == "channel" else int(size),
-            weights != "int4" or target == "tensorrt" or bool(symmetric),
+            weights != "int4" or not has_zero_points(target) or bool(symmetric),
             head,
             float_weights,
             int(head_block_size or cls.head_block_size),
         )
+
+    def on_cpu(self) -> Scheme:
+        """Return the scheme with which a CPU computes what this one does on a GPU, to measure it.
+
+        Every combination of "cuda" is one of the CPU too. Keys and values in FP8 stay floats: it has no kernel.
+        """
+        return replace(self, target="cpu", kv="model" if self.kv == "fp8" else self.kv)
+
+    @property
+    def operator(self) -> str:
+        """What multiplies by the matrices of the layers; not for float weights."""
+        block_size = "channel" if self.block_size is None else str(self.block_size)
+        return find_combination(self.target, self.weights, self.activations, block_size, self.method).operator
+
+    @property
+    def recipe(self) -> str:
+        """What decides the loss, in words: "INT4 block 128, GPTQ, head INT4". The KV cache's type is not in it."""
+        if self.weights in FLOAT_WEIGHTS:
+            return "float weights"
+        block = "per channel" if self.block_size is None else f"block {self.block_size}"
+        parts = [f"{self.weights.upper()} {block}"]
+        if self.activations != "none":
+            scales = "one scale" if self.has_static_activations else "scales per token"
+            parts.append(f"activations {self.activations.upper()} with {scales}")
+        if self.weights == "int4" and self.symmetric:
+            parts.append("symmetric")
+        parts.append(_METHOD_NAMES[self.method])
+        head = "float" if self.head == "model" else self.head.upper()
+        is_usual = self.head == "model" or self.head_block_size == type(self).head_block_size
+        parts.append(f"head {head}" if is_usual else f"head {head} block {self.head_block_size}")
+        return ", ".join(parts)
 
     @property
     def is_quantized(self) -> bool:
@@ -214,42 +201,7 @@ class Scheme:
     @property
     def _scale_type(self) -> Any:
         # MatMulNBits wants scales of the activations' type.
-        return np.float32 if self.target == "cpu" else _COMPUTED[self.float_weights]
-
-
-def describe_rows(target: str) -> str:
-    """Return a table of what a target can run, one line a row."""
-    return "\n".join(
-        f"  --weights {row.weights} --activations {row.activations} --block-size {'|'.join(row.block_sizes)} "
-        f"--method {'|'.join(row.methods)}  ({row.operator})"
-        for row in ROWS
-        if row.target == target
-    )
-
-
-def _require_of_target(target: str, weights: str, kv: str, head: str | None, symmetric: bool | None) -> None:
-    """Check each option by itself against what a target has."""
-    offered = _OFFERED[target]
-    if weights in FLOAT_WEIGHTS and weights not in offered.floats:
-        has = ", ".join((*offered.floats, "int8", "int4", "fp8"))
-        raise OptionInvalid(f"--weights {weights} cannot be run by --target {target}, which has: {has}.")
-    if kv not in offered.kv:
-        raise OptionInvalid(f"--kv {kv} cannot be run by --target {target}, which has: {', '.join(offered.kv)}.")
-    if head not in (None, *offered.heads):
-        raise OptionInvalid(f"--head {head} cannot be run by --target {target}, which has: {', '.join(offered.heads)}.")
-    if target == "tensorrt" and symmetric is False:
-        raise OptionInvalid("--asymmetric cannot be run by --target tensorrt, which has no zero points. Leave it out.")
-
-
-def _find_row(target: str, weights: str, activations: str, block_size: str | None, method: str | None) -> Row:
-    for row in ROWS:
-        is_wanted = (row.target, row.weights, row.activations) == (target, weights, activations)
-        if is_wanted and block_size in (None, *row.block_sizes) and method in (None, *row.methods):
-            return row
-    asked = f"--weights {weights} --activations {activations}"
-    asked += f" --block-size {block_size}" if block_size else ""
-    asked += f" --method {method}" if method else ""
-    raise OptionInvalid(f"{asked} cannot be run by --target {target}, which has:\n{describe_rows(target)}")
+        return np.float32 if self.target in ("cpu", READER) else _COMPUTED[self.float_weights]
 
 
 def _refuse(beside: str, given: dict[str, Any]) -> None:

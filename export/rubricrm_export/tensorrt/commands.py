@@ -13,7 +13,7 @@ from rubricrm.runtime.manifest import REQUEST_FIELD, Manifest
 from rubricrm_export.tensorrt.job import EngineLimits
 from rubricrm_export.tensorrt.support import Choice
 
-# Each the newest whose documents were read. tensorrt-llm comes from NVIDIA's own index: pip's holds a stub.
+# Each the newest whose documents were read.
 VERSIONS = {
     "tensorrt-llm": "tensorrt-llm==1.3.0rc27",
     # The last release with trtllm-build.
@@ -21,6 +21,9 @@ VERSIONS = {
     "edge-llm": "tensorrt-edgellm[export]==0.11.0",
     "vllm": "vllm==0.33.0",
 }
+# NVIDIA's package index. Pip's own holds a placeholder of tensorrt-llm alone, which fails when it is installed.
+_INDEX = "https://pypi.nvidia.com"
+
 # A numbered list, every item with its tag: what the parser reads without a complaint.
 _ITEM = r"\. The response [^\n\[\]]+ \[(Hard Rule|Principle)\]"
 RUBRIC_REGEX = rf"1{_ITEM}(\n[1-9][0-9]?{_ITEM})*"
@@ -47,6 +50,12 @@ def files(choice: Choice, limits: EngineLimits, manifest: Manifest) -> dict[str,
     return texts
 
 
+def reader_install_command(reader: str) -> str:
+    """Return the command that installs a reader, from NVIDIA's package index where pip's own has a placeholder."""
+    index = f"--extra-index-url {_INDEX} " if VERSIONS[reader].startswith("tensorrt-llm") else ""
+    return f"pip install {index}'{VERSIONS[reader]}'"
+
+
 def build_script(reader: str, choice: Choice, limits: EngineLimits) -> str:
     """Return build.sh: everything that is left to do on the GPU machine, in one command."""
     body = {
@@ -60,7 +69,8 @@ def build_script(reader: str, choice: Choice, limits: EngineLimits) -> str:
 
 def _serve_tensorrt_llm(_: Choice, __: EngineLimits) -> list[str]:
     return [
-        f"# Needs: {VERSIONS['tensorrt-llm']}, from NVIDIA's index or its container. No engine is built.",
+        f"# Needs: {reader_install_command('tensorrt-llm')}",
+        "# or NVIDIA's container of that version. No engine is built.",
         "exec " + " ".join([*_trtllm_serve("."), *_ADDRESS]),
     ]
 
@@ -110,7 +120,8 @@ def trtllm_build(choice: Choice, limits: EngineLimits, source: str, target: str)
 
 def _build_tensorrt_llm(choice: Choice, limits: EngineLimits) -> list[str]:
     return [
-        f"# Needs: {VERSIONS['tensorrt-llm-1.2']}. An engine runs on the GPU and the version it was built with.",
+        f"# Needs: {reader_install_command('tensorrt-llm-1.2')}",
+        "# An engine runs on the GPU and with the version that it was built with.",
         "exec " + " ".join(trtllm_build(choice, limits, ".", "${1:-engine}")),
     ]
 
@@ -139,7 +150,10 @@ def _build_edge(_: Choice, limits: EngineLimits) -> list[str]:
 
 
 def _serve_vllm(choice: Choice, limits: EngineLimits) -> list[str]:
-    return [f"# Needs: {VERSIONS['vllm']}.", "exec " + " ".join([*_vllm_serve(choice, limits, "."), *_ADDRESS])]
+    return [
+        f"# Needs: {reader_install_command('vllm')}",
+        "exec " + " ".join([*_vllm_serve(choice, limits, "."), *_ADDRESS]),
+    ]
 
 
 def _vllm_serve(choice: Choice, limits: EngineLimits, source: str) -> list[str]:
@@ -238,7 +252,7 @@ Written by `rubricrm export tensorrt`. **Not run on a GPU.**
 
 {_NEEDS[row.reader]} On the GPU machine:
 
-    pip install --extra-index-url https://pypi.nvidia.com '{VERSIONS[row.reader]}'
+    {reader_install_command(row.reader)}
     ./build.sh
 
 {_CERTIFY}Beside the weights and the tokenizer: {listed}. `rubricrm-tensorrt.json` holds the size and

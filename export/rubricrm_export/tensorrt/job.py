@@ -63,7 +63,7 @@ class TensorRTExport:
     Attributes:
         source: A checkpoint's directory, or the name of a repository on the Hugging Face hub.
         output: The directory to write.
-        reader: Who will read it: see `vocabulary.READERS`.
+        reader: Who will read it: see `option_values.READERS`.
         weights: "fp16", "bf16", "fp8", "int8" or "int4".
         kv: "model", "fp8" or "int8".
         device: The GPU it is for, checked against what it can run; None: any.
@@ -101,7 +101,7 @@ class TensorRTExport:
             OptionInvalid: Also where a calibration is left out that the reader needs.
         """
         choice = choose(self.reader, self.weights, kv=self.kv, device=self.device, method=self.method, head=self.head)
-        needs = choice.format.activations != "none" or self.kv != "model" or choice.method not in ("none", "rtn")
+        needs = choice.format.form.activations != "none" or self.kv != "model" or choice.method not in ("none", "rtn")
         may_miss = self.reader == "tensorrt-llm" and self.weights == "fp8" and self.kv == "model"
         if self.calibration == NO_CALIBRATION and needs and not may_miss:
             raise OptionInvalid(

@@ -25,7 +25,7 @@ from rubricrm_export.calibrate.layer_tensors import (
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.tensorrt.float_type import FloatType
-from rubricrm_export.tensorrt.linear import FloatStorage, Linear, ScaleNames, Storage
+from rubricrm_export.tensorrt.linear import FloatMatrices, Linear, ScaleNames, Storage
 from rubricrm_export.tensorrt.weight_file import WeightTensor, small_tensor
 
 Float = NDArray[np.float32]
@@ -63,7 +63,7 @@ class Parts:
 
     def floats(self, prefix: str, source: str) -> list[WeightTensor]:
         """Return a matrix of the checkpoint as floats."""
-        return FloatStorage(self.checkpoint, self.float_type).tensors(self.linear(prefix, source))
+        return FloatMatrices(self.checkpoint, self.float_type).tensors(self.linear(prefix, source))
 
     def norm(self, name: str, source: str) -> WeightTensor:
         """Return a norm under its reader's name."""

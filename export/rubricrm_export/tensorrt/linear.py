@@ -6,7 +6,7 @@ interleaved is interleaved by the reader, when it loads or builds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.matrix_pass import MatrixPass
 from rubricrm_export.quantize.rounding import read_rows, rounded_blocks
 from rubricrm_export.tensorrt.float_type import FloatType
+from rubricrm_export.tensorrt.stored_form import FLOATS, FLOATS_TO_ROUND, FP8, W4A16, W8A8, W8A16, StoredForm
+from rubricrm_export.tensorrt.support import GROUP_SIZE
 from rubricrm_export.tensorrt.weight_file import WeightTensor, small_tensor
 
 Array = NDArray[Any]
@@ -74,7 +76,29 @@ class Storage(Protocol):
         ...
 
 
-class FloatStorage:
+@dataclass(frozen=True)
+class StorageSource:
+    """What matrices are made from, and how the reader wants them.
+
+    Attributes:
+        checkpoint: What is stored as it is.
+        weights: The matrices, rounded.
+        names: What the tensors beside a weight are called.
+        float_type: Of what is not quantized.
+        factors_before: Ends of the prefixes of those products for which the reader insists on factors of the inputs
+            beside INT4 weights. They are ones: calibration folds its own into the norm or the matrix before.
+        threads: For rounding.
+    """
+
+    checkpoint: Checkpoint
+    weights: LayerWeights
+    names: ScaleNames
+    float_type: FloatType
+    factors_before: tuple[str, ...]
+    threads: int
+
+
+class FloatMatrices:
     """Matrices as 16-bit floats."""
 
     def __init__(self, checkpoint: Checkpoint, float_type: FloatType) -> None:
@@ -91,24 +115,21 @@ class FloatStorage:
         return [WeightTensor(f"{linear.prefix}.weight", self._type.stored, linear.shape, parts)]
 
 
-class Fp8Storage:
+class Fp8Matrices:
     """E4M3 with one scale a matrix for the weight and one for its inputs, each the largest number / 448."""
 
-    def __init__(self, checkpoint: Checkpoint, weights: LayerWeights, names: ScaleNames, threads: int) -> None:
-        self._checkpoint = checkpoint
-        self._weights = weights
-        self._names = names
-        self._threads = threads
+    def __init__(self, source: StorageSource) -> None:
+        self._source = source
         self._scale = cache(self._group_scale)
 
     def tensors(self, linear: Linear) -> list[WeightTensor]:
         """Return the weight, its scale, and the scale of the inputs where these were measured."""
-        shape = self._names.scalar
+        shape = self._source.names.scalar
 
         def parts() -> Iterator[Array]:
             grid = TensorFp8Grid(self._scale(linear.group))
             for name in linear.sources:
-                for block in rounded_blocks(self._checkpoint.tensor(name), grid, self._threads):
+                for block in rounded_blocks(self._source.checkpoint.tensor(name), grid, self._source.threads):
                     yield block.codes
 
         def scale() -> Iterator[Array]:
@@ -116,70 +137,73 @@ class Fp8Storage:
 
         return [
             WeightTensor(f"{linear.prefix}.weight", "F8_E4M3", linear.shape, parts),
-            WeightTensor(f"{linear.prefix}.{self._names.weight}", "F32", shape, scale),
-            *input_scale(linear, self._weights, self._names, FP8_MAX),
+            WeightTensor(f"{linear.prefix}.{self._source.names.weight}", "F32", shape, scale),
+            *input_scale(linear, self._source.weights, self._source.names, FP8_MAX),
         ]
 
     def _group_scale(self, group: tuple[str, ...]) -> float:
-        largest = max(largest_weight(self._checkpoint, name) for name in group)
+        largest = max(largest_weight(self._source.checkpoint, name) for name in group)
         return float(np.float32(largest) / np.float32(FP8_MAX)) or 1.0
 
 
-class IntegerStorage:
+class IntegerMatrices:
     """INT8 with a scale an output, or INT4 with a scale a group of inputs; both without zero points."""
 
-    def __init__(self, grid: IntegerGrid, weights: LayerWeights, names: ScaleNames, options: IntegerOptions) -> None:
+    def __init__(self, source: StorageSource, grid: IntegerGrid, form: StoredForm) -> None:
+        self._source = source
         self._grid = grid
-        self._weights = weights
-        self._names = names
-        self._options = options
+        self._form = form
 
     def tensors(self, linear: Linear) -> list[WeightTensor]:
         """Return the weight, its scales, and what the reader wants to know of the inputs."""
 
         def blocks() -> Iterator[QuantizedMatrix]:
             for name in linear.sources:
-                yield from self._weights.rounded(name)
+                yield from self._source.weights.rounded(name)
 
         matrix = MatrixPass(blocks)
         rows, width = linear.shape
-        is_int8 = self._grid.bits == 8
+        name, is_int8 = f"{linear.prefix}.weight", self._form.dtype == "I8"
         weight = (
-            WeightTensor(f"{linear.prefix}.weight", "I8", linear.shape, lambda: matrix.codes(signed_codes))
+            WeightTensor(name, "I8", linear.shape, lambda: matrix.codes(signed_codes))
             if is_int8
-            else WeightTensor(
-                f"{linear.prefix}.weight", "U8", (rows // 2, width), lambda: packed_rows(matrix.codes(signed_nibbles))
-            )
+            else WeightTensor(name, "U8", (rows // 2, width), lambda: packed_rows(matrix.codes(signed_nibbles)))
         )
         scale_shape = (rows,) if is_int8 else (rows, width // self._grid.width(width))
 
         def scales() -> Iterator[Array]:
             yield matrix.scales()
 
-        tensors = [weight, WeightTensor(f"{linear.prefix}.{self._names.weight}", "F32", scale_shape, scales)]
-        if self._options.static_inputs:
-            tensors += input_scale(linear, self._weights, self._names, 127.0)
-        if self._options.factors_before(linear):
-            ones = np.ones(width, np.float32)
-            name = f"{linear.prefix}.{self._names.before}"
-            tensors.append(self._options.float_type.tensor(name, ones))
+        tensors = [weight, WeightTensor(f"{linear.prefix}.{self._source.names.weight}", "F32", scale_shape, scales)]
+        if self._form.activations == "int8":
+            tensors += input_scale(linear, self._source.weights, self._source.names, 127.0)
+        if self._form is W4A16 and linear.prefix.endswith(self._source.factors_before):
+            name = f"{linear.prefix}.{self._source.names.before}"
+            tensors.append(self._source.float_type.tensor(name, np.ones(width, np.float32)))
         return tensors
 
 
-@dataclass(frozen=True)
-class IntegerOptions:
-    """What a reader wants beside integer weights.
+def _floats(source: StorageSource) -> Storage:
+    return FloatMatrices(source.checkpoint, source.float_type)
 
-    Attributes:
-        static_inputs: Whether inputs are rounded to INT8, with a calibrated scale.
-        factors_before: Whether it insists on factors of a product's inputs. They are ones: calibration folds its own
-            into the norm or the matrix before.
-        float_type: Type of these factors.
-    """
 
-    static_inputs: bool
-    factors_before: Callable[[Linear], bool]
-    float_type: FloatType
+def _int8(form: StoredForm) -> Callable[[StorageSource], Storage]:
+    return lambda source: IntegerMatrices(source, IntegerGrid(8, None, True), form)
+
+
+def _int4(source: StorageSource) -> Storage:
+    return IntegerMatrices(source, IntegerGrid(4, GROUP_SIZE, True), W4A16)
+
+
+# How the matrices of each form are made.
+STORAGES: Mapping[StoredForm, Callable[[StorageSource], Storage]] = {
+    FLOATS: _floats,
+    FLOATS_TO_ROUND: _floats,
+    FP8: Fp8Matrices,
+    W8A16: _int8(W8A16),
+    W8A8: _int8(W8A8),
+    W4A16: _int4,
+}
 
 
 def input_scale(linear: Linear, weights: LayerWeights, names: ScaleNames, most: float) -> list[WeightTensor]:

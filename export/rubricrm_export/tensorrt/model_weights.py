@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.machine import usable_cores
 
 from rubricrm_export.calibrate.calibrated_weights import CalibratedWeights
@@ -19,14 +18,12 @@ from rubricrm_export.checkpoint.architecture import LM_HEAD
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.graph.rounded_weights import RoundedWeights
 from rubricrm_export.onnx_bundle.calibration_run import run_calibration
-from rubricrm_export.onnx_bundle.memory import check_memory
-from rubricrm_export.onnx_bundle.plan import ExportPlan
 from rubricrm_export.quantize.grid import IntegerGrid
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from rubricrm_export.quantize.rounding import read_rows, rounded_blocks
 from rubricrm_export.system.progress_bar import Progress
-from rubricrm_export.tensorrt.job import NO_CALIBRATION, TensorRTExport
-from rubricrm_export.tensorrt.support import GROUP_SIZE, Choice
+from rubricrm_export.tensorrt.support import GROUP_SIZE
+from rubricrm_export.tensorrt.tensorrt_plan import TensorRTPlan
 
 Float = NDArray[np.float32]
 
@@ -75,25 +72,20 @@ class ModelWeights:
 
 
 @contextmanager
-def open_weights(
-    job: TensorRTExport, choice: Choice, plan: ExportPlan, checkpoint: Checkpoint, on_progress: Progress
-) -> Iterator[ModelWeights]:
+def open_weights(plan: TensorRTPlan, on_progress: Progress) -> Iterator[ModelWeights]:
     """Calibrate where that is needed; what it leaves is removed when the block ends well.
 
     Raises:
-        RubricrmError: A text, an option or the checkpoint is not sound, or memory does not suffice.
+        RubricrmError: The text or a weight is not sound.
     """
-    scheme, threads = plan.scheme, usable_cores()
-    needs_calibration = scheme.needs_calibration or scheme.activations != "none"
-    if not needs_calibration or job.calibration == NO_CALIBRATION:
-        if job.resume:
-            raise OptionInvalid("--resume continues a calibration, and this export has none. Leave it out.")
+    checkpoint, scheme, threads = plan.checkpoint, plan.bundle.scheme, usable_cores()
+    if not plan.calibrates:
         yield ModelWeights(checkpoint, RoundedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads), None)
         return
-    check_memory(plan, checkpoint.architecture, is_measured=False)
-    resume = run_calibration(job.calibrating(), plan, checkpoint, on_progress)
+    resume = run_calibration(plan.job.calibrating(), plan.bundle, checkpoint, on_progress)
     source = CalibratedWeights(checkpoint, scheme, ir.DataType.FLOAT, threads, resume)
-    yield ModelWeights(checkpoint, source, _largest_of_head(checkpoint, resume) if choice.head == "fp8" else None)
+    largest = _largest_of_head(checkpoint, resume) if plan.choice.head == "fp8" else None
+    yield ModelWeights(checkpoint, source, largest)
     resume.remove()
 
 

@@ -7,18 +7,17 @@ GPU.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rubricrm.errors import OptionInvalid
 
-from rubricrm_export.tensorrt.vocabulary import DEVICES, KV_CACHES, READERS, WEIGHTS
+from rubricrm_export.tensorrt.devices import DEVICES
+from rubricrm_export.tensorrt.option_values import KV_CACHES, READERS, WEIGHTS
+from rubricrm_export.tensorrt.stored_form import FLOATS, FLOATS_TO_ROUND, FP8, W4A16, W8A8, W8A16, StoredForm
 
 GROUP_SIZE = 128  # inputs that share a scale of W4A16_AWQ; the readers' default, and the only one their kernels share
-
-FP8_CAPABILITY = 89  # the first GPUs that multiply E4M3
-_JETSON = ("orin", "thor")  # and what else only Edge-LLM lists among its platforms
-_EDGE_DEVICES = (*_JETSON, "dgx-spark", "a100", "a10", "rtx-3090", "b200", "rtx-5090")
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Format:
     Attributes:
         reader: One of `READERS`.
         weights: One of `WEIGHTS`.
-        algorithm: The reader's `quant_algo`; None for floats.
+        form: What the matrices are stored as.
         methods: How weights can be rounded, the default first; empty where the reader rounds floats itself.
         kv_caches: Of `KV_CACHES`.
         heads: What the output head can be stored in, the default first.
@@ -36,42 +35,39 @@ class Format:
 
     reader: str
     weights: str
-    algorithm: str | None
+    form: StoredForm
     methods: tuple[str, ...]
     kv_caches: tuple[str, ...]
     heads: tuple[str, ...] = ("model",)
 
     @property
-    def activations(self) -> str:
-        """Type that inputs of the matrices are rounded to with calibrated scales: "none", "int8" or "fp8"."""
-        if self.weights == "fp8":
-            return "fp8"
-        return "int8" if self.algorithm == "W8A8_SQ_PER_CHANNEL" else "none"
+    def algorithm(self) -> str | None:
+        """The reader's `quant_algo`; None for floats."""
+        return self.form.algorithm
 
 
 _HF_KV = ("model", "fp8")  # ModelOpt's form has no INT8 cache
 _CALIBRATED = ("gptq", "awq", "rtn")
 
 FORMATS = (
-    Format("tensorrt-llm", "fp16", None, (), _HF_KV),
-    Format("tensorrt-llm", "bf16", None, (), _HF_KV),
-    Format("tensorrt-llm", "fp8", "FP8", ("rtn",), _HF_KV),
-    Format("tensorrt-llm", "int8", "W8A16", ("rtn",), _HF_KV),
-    Format("tensorrt-llm", "int4", "W4A16_AWQ", _CALIBRATED, _HF_KV),
-    Format("tensorrt-llm-1.2", "fp16", None, (), KV_CACHES),
-    Format("tensorrt-llm-1.2", "bf16", None, (), KV_CACHES),
-    Format("tensorrt-llm-1.2", "fp8", "FP8", ("rtn",), KV_CACHES),
-    # Stored as floats: the reader rounds them, to nearest, into a layout of the GPU's own.
-    Format("tensorrt-llm-1.2", "int8", "W8A16", (), KV_CACHES),
-    Format("tensorrt-llm-1.2", "int4", "W4A16_AWQ", _CALIBRATED, KV_CACHES),
-    Format("edge-llm", "fp16", None, (), _HF_KV),
-    Format("edge-llm", "fp8", "FP8", ("rtn",), _HF_KV, ("model", "fp8")),
-    Format("edge-llm", "int8", "W8A8_SQ_PER_CHANNEL", ("smoothquant", "rtn"), _HF_KV),
+    Format("tensorrt-llm", "fp16", FLOATS, (), _HF_KV),
+    Format("tensorrt-llm", "bf16", FLOATS, (), _HF_KV),
+    Format("tensorrt-llm", "fp8", FP8, ("rtn",), _HF_KV),
+    Format("tensorrt-llm", "int8", W8A16, ("rtn",), _HF_KV),
+    Format("tensorrt-llm", "int4", W4A16, _CALIBRATED, _HF_KV),
+    Format("tensorrt-llm-1.2", "fp16", FLOATS, (), KV_CACHES),
+    Format("tensorrt-llm-1.2", "bf16", FLOATS, (), KV_CACHES),
+    Format("tensorrt-llm-1.2", "fp8", FP8, ("rtn",), KV_CACHES),
+    Format("tensorrt-llm-1.2", "int8", FLOATS_TO_ROUND, (), KV_CACHES),
+    Format("tensorrt-llm-1.2", "int4", W4A16, _CALIBRATED, KV_CACHES),
+    Format("edge-llm", "fp16", FLOATS, (), _HF_KV),
+    Format("edge-llm", "fp8", FP8, ("rtn",), _HF_KV, ("model", "fp8")),
+    Format("edge-llm", "int8", W8A8, ("smoothquant", "rtn"), _HF_KV),
     # Its exporter drops an FP8 cache beside INT4 weights.
-    Format("edge-llm", "int4", "W4A16_AWQ", _CALIBRATED, ("model",), ("model", "int4")),
-    Format("vllm", "fp16", None, (), ("model",)),
-    Format("vllm", "bf16", None, (), ("model",)),
-    Format("vllm", "fp8", "FP8", ("rtn",), _HF_KV),
+    Format("edge-llm", "int4", W4A16, _CALIBRATED, ("model",), ("model", "int4")),
+    Format("vllm", "fp16", FLOATS, (), ("model",)),
+    Format("vllm", "bf16", FLOATS, (), ("model",)),
+    Format("vllm", "fp8", FP8, ("rtn",), _HF_KV),
 )
 
 # Why a pair is not among the formats, where a user would look for it.
@@ -107,11 +103,9 @@ def choose(
     Raises:
         OptionInvalid: The reader or the device cannot run that; the message lists what the reader can.
     """
-    for option, value, values in (("for", reader, READERS), ("weights", weights, WEIGHTS), ("kv", kv, KV_CACHES)):
-        if value not in values:
-            raise OptionInvalid(f"{option} must be one of {', '.join(values)}, got {value!r}.")
-    if device is not None and device not in DEVICES:
-        raise OptionInvalid(f"device must be one of {', '.join(DEVICES)}, got {device!r}.")
+    require_known(reader, device)
+    _require_one_of("weights", weights, WEIGHTS)
+    _require_one_of("kv", kv, KV_CACHES)
     found = next((row for row in FORMATS if (row.reader, row.weights) == (reader, weights)), None)
     if found is None:
         raise _refused(reader, f"--weights {weights}", _REASONS[reader, weights])
@@ -126,19 +120,48 @@ def choose(
     return Choice(found, kv, method or next(iter(found.methods), "none"), head or "model", device)
 
 
+def require_known(reader: str, device: str | None) -> None:
+    """Check the names of a reader and a device.
+
+    Raises:
+        OptionInvalid: There is none of that name.
+    """
+    _require_one_of("for", reader, READERS)
+    if device is not None:
+        _require_one_of("device", device, tuple(DEVICES))
+
+
+def _require_one_of(option: str, value: str, values: tuple[str, ...]) -> None:
+    if value not in values:
+        raise OptionInvalid(f"{option} must be one of {', '.join(values)}, got {value!r}.")
+
+
 def refusal(found: Format, kv: str, device: str | None) -> str | None:
     """Return why a format cannot be run with a KV cache on a device; None where it can, or no device is named."""
     if kv not in found.kv_caches:
         return _kv_refusal(found.reader, kv)
     if device is None:
         return None
-    if found.reader == "edge-llm":
-        if device not in _EDGE_DEVICES:
+    facts = DEVICES[device]
+    if found.reader not in facts.readers:
+        if found.reader == "edge-llm":
             return "Edge-LLM ships no library for that GPU: use --for tensorrt-llm there"
-    elif device in _JETSON and found.reader != "vllm":
         return "TensorRT-LLM does not list Jetson among its platforms: use --for edge-llm there"
-    if "fp8" in (found.weights, kv) and DEVICES[device] < FP8_CAPABILITY:
-        return f"{device} has no FP8 (compute capability {DEVICES[device] / 10}, FP8 begins at 8.9): pass another type"
+    if "fp8" in (found.weights, kv) and not facts.has_fp8:
+        return f"{device} has no FP8 (compute capability {facts.capability / 10}, FP8 begins at 8.9): pass another type"
+    return None
+
+
+def width_refusal(found: Format, shapes: Mapping[str, tuple[int, int]]) -> str | None:
+    """Return why a format cannot hold matrices of these shapes (out and in features by name); None where it can."""
+    if found.form is not W4A16:
+        return None
+    for name, (rows, width) in shapes.items():
+        if width % GROUP_SIZE or rows % 2:
+            return (
+                f"{name} has {width} inputs and {rows} outputs; --weights int4 stores groups of {GROUP_SIZE} inputs "
+                "and pairs of outputs. Pass --weights fp8 or int8"
+            )
     return None
 
 
@@ -160,6 +183,12 @@ def describe_formats(readers: tuple[str, ...] = READERS) -> str:
     return "\n".join(lines)
 
 
+def formats_of(reader: str, device: str | None) -> list[tuple[Format, str]]:
+    """Return the formats of a reader, each with a KV cache, that run on a device; None: on any."""
+    pairs = [(row, kv) for row in FORMATS if row.reader == reader for kv in row.kv_caches]
+    return [(row, kv) for row, kv in pairs if refusal(row, kv, device) is None]
+
+
 def supported(readers: tuple[str, ...] = READERS) -> list[dict[str, Any]]:
     """Return a row for each reader, weights and KV cache that go together, with the devices that run them."""
     return [
@@ -172,9 +201,8 @@ def supported(readers: tuple[str, ...] = READERS) -> list[dict[str, Any]]:
             "heads": list(row.heads),
             "devices": [device for device in DEVICES if refusal(row, kv, device) is None],
         }
-        for row in FORMATS
-        if row.reader in readers
-        for kv in row.kv_caches
+        for reader in readers
+        for row, kv in formats_of(reader, None)
     ]
 
 

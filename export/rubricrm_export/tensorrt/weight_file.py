@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from rubricrm_export.checkpoint.files import refuse_lfs_pointer
 from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 
 Array = NDArray[Any]
@@ -30,6 +31,25 @@ _TYPES: Mapping[str, Any] = {
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
 }
 _ALIGNMENT = 8
+# What others store beside these, and numpy can read.
+_READ_TYPES: Mapping[str, Any] = {
+    **_TYPES,
+    "F64": np.dtype("<f8"),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "BOOL": np.dtype(np.bool_),
+    **{f"{sign}{8 * size}": np.dtype(f"<{sign.lower()}{size}") for sign in "IU" for size in (2, 4, 8)},
+}
+# Every type of the format (github.com/huggingface/safetensors, "Dtype") with its bits.
+_BITS: Mapping[str, int] = {
+    **{name: 8 * dtype.itemsize for name, dtype in _READ_TYPES.items()},
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "C64": 64,
+}
 
 
 @dataclass(frozen=True)
@@ -129,45 +149,89 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes it takes."""
+        return _BITS[self.dtype] * prod(self.shape) // 8
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether `array` knows its type."""
+        return self.dtype in _READ_TYPES
+
     def array(self) -> Array:
         """Return it, mapped: what is not looked at is not read.
 
         Raises:
-            CheckpointInvalid: Its type is none that these directories hold.
+            CheckpointInvalid: numpy has no such type.
         """
-        if self.dtype not in _TYPES:
-            raise CheckpointInvalid(f"{self.file}: holds {self.dtype}, expected one of {', '.join(_TYPES)}.")
+        if not self.is_readable:
+            raise CheckpointInvalid(f"{self.file}: holds {self.dtype}, expected one of {', '.join(_READ_TYPES)}.")
         if not prod(self.shape):
-            return np.empty(self.shape, _TYPES[self.dtype])
-        return np.memmap(self.file, _TYPES[self.dtype], "r", self.offset, self.shape or (1,)).reshape(self.shape)
+            return np.empty(self.shape, _READ_TYPES[self.dtype])
+        return np.memmap(self.file, _READ_TYPES[self.dtype], "r", self.offset, self.shape or (1,)).reshape(self.shape)
 
 
 def read_weights_header(path: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of a file by their names. Reads its header.
+    """Return the tensors of a file by their names. Reads its header, and holds it against the file's size.
 
     Raises:
-        CheckpointInvalid: It is no safetensors file, or is cut off.
+        CheckpointInvalid: It is no safetensors file, or is damaged: the library would not open it either.
     """
+    refuse_lfs_pointer(path)
     try:
-        length, header = _read_header(path)
         size = path.stat().st_size
-        header.pop("__metadata__", None)
-        tensors, end = {}, 0
-        for name, facts in header.items():
-            start, stop = facts["data_offsets"]
-            tensors[name] = StoredTensor(path, facts["dtype"], tuple(facts["shape"]), 8 + length + start)
-            end = max(end, 8 + length + stop)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointInvalid(f"{path}: is no safetensors file ({error}). Export or download it again.") from error
-    if end > size:
-        raise CheckpointInvalid(f"{path}: has {size} bytes, its header promises {end}. Export or download it again.")
+        data, header = _read_header(path, size)
+        metadata = header.pop("__metadata__", None)
+        if metadata is not None and not _is_text_map(metadata):
+            raise ValueError("its metadata is no map of texts")  # noqa: TRY301 - told as every other fault of the file
+        tensors = {name: _stored_tensor(path, name, facts, data) for name, facts in header.items()}
+        _require_no_gaps(tensors, data, size)
+    except (OSError, ValueError) as error:
+        raise CheckpointInvalid(f"{path}: is no sound safetensors file: {error}.") from error
     return tensors
 
 
-def _read_header(path: Path) -> tuple[int, Any]:
+def _read_header(path: Path, size: int) -> tuple[int, Any]:
+    """Return where the data begins, and the header."""
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        text = file.read(min(length, _MOST_HEADER_BYTES))
-    if len(text) < length:
-        raise ValueError("its header is cut off")
-    return length, json.loads(text)
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > min(size - 8, _MOST_HEADER_BYTES):
+            raise ValueError(f"its header claims {length} bytes, the file has {size}")
+        try:
+            header = json.loads(file.read(length).decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"its header is not JSON ({error})") from error
+        if isinstance(header, dict):
+            return 8 + length, header
+        raise ValueError(f"its header is a JSON {type(header).__name__}, expected an object")
+
+
+def _is_text_map(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _stored_tensor(path: Path, name: str, facts: Any, data: int) -> StoredTensor:
+    try:
+        dtype, shape, (start, stop) = facts["dtype"], facts["shape"], facts["data_offsets"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f'the header has no type, shape and two offsets of "{name}"') from error
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        raise ValueError(f'"{name}" has the type {dtype!r}, which safetensors does not know')
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
+        raise ValueError(f'"{name}" has the shape {shape} and offsets {start}, {stop}, expected whole numbers')
+    tensor = StoredTensor(path, dtype, tuple(shape), data + start)
+    if stop - start != tensor.num_bytes:
+        raise ValueError(f'"{name}" takes {stop - start} bytes, {dtype} of {list(shape)} takes {tensor.num_bytes}')
+    return tensor
+
+
+def _require_no_gaps(tensors: Mapping[str, StoredTensor], end: int, size: int) -> None:
+    """Refuse tensors that overlap, that leave bytes between them, or that the file does not hold."""
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].num_bytes)):
+        if tensor.offset != end:
+            raise ValueError(f'"{name}" begins at byte {tensor.offset}, the tensor before it ends at {end}')
+        end += tensor.num_bytes
+    if end != size:
+        raise ValueError(f"its header promises {end} bytes, the file has {size}")

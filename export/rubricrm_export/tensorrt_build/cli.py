@@ -12,9 +12,11 @@ from rubricrm.runtime.installation import missing_package
 
 from rubricrm_export.errors import CheckpointInvalid
 from rubricrm_export.system.collected_warnings import collected_warnings
+from rubricrm_export.system.export_options import export_options
 from rubricrm_export.system.progress_bar import progress_bar
 from rubricrm_export.system.termination import terminated_cleanly
-from rubricrm_export.tensorrt.vocabulary import DEVICES, HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
+from rubricrm_export.tensorrt.devices import DEVICES
+from rubricrm_export.tensorrt.option_values import HEADS, KV_CACHES, METHODS, READERS, WEIGHTS
 
 if TYPE_CHECKING:
     from rubricrm_export.tensorrt_lint.findings import Finding
@@ -33,22 +35,19 @@ if TYPE_CHECKING:
 @click.option("--max-batch-size", type=click.IntRange(1), default=8, show_default=True, help="Requests at once.")
 @click.option("--max-input-len", type=click.IntRange(1), help="Tokens of a prompt.  [default: half of max-seq-len]")
 @click.option("--max-seq-len", type=click.IntRange(2), help="Tokens of prompt and answer.  [default: 4096 at most]")
-@click.option("--resume", is_flag=True, help="Continue an interrupted export.")
-@click.option("--prompt-template", type=click.Path(path_type=Path), help="Text file with {prompt} in it.")
-@click.option("--chat-template", type=click.Path(path_type=Path), help="Jinja file.")
-@click.option("--revision", help="Branch, tag or commit, if CHECKPOINT is on the hub.")
-@click.option("--force", is_flag=True, help="Replace an existing directory.")
 @click.option("--check", is_flag=True, help="Only look for faults in CHECKPOINT, a directory for --for.")
 @click.option("--list", "as_list", is_flag=True, help="Only print what each reader and GPU can run.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def tensorrt(checkpoint: str | None, *, check: bool, as_list: bool, as_json: bool, **options: Any) -> None:
+@export_options
+def tensorrt(
+    checkpoint: str | None, *, check: bool, as_list: bool, dry_run: bool, as_json: bool, **options: Any
+) -> None:
     """Convert CHECKPOINT, a directory or a name on the hub, for TensorRT-LLM, Edge-LLM or vLLM. Needs no GPU."""
     if as_list:
         _list(options["reader"], as_json=as_json)
     elif check:
         _check(checkpoint, options["reader"], options["device"], as_json=as_json)
     else:
-        _export(checkpoint, options, as_json=as_json)
+        _export(checkpoint, options, dry_run=dry_run, as_json=as_json)
 
 
 def _list(reader: str | None, *, as_json: bool) -> None:
@@ -59,7 +58,7 @@ def _list(reader: str | None, *, as_json: bool) -> None:
 
 
 def _check(directory: str | None, reader: str | None, device: str | None, *, as_json: bool) -> None:
-    from rubricrm_export.tensorrt_lint.linter import inspect_directory
+    from rubricrm_export.tensorrt_lint.linter import count_faults, inspect_directory
 
     if directory is None or reader is None:
         raise OptionInvalid("--check needs a directory, and --for READER: what is a fault depends on who reads it.")
@@ -74,7 +73,7 @@ def _check(directory: str | None, reader: str | None, device: str | None, *, as_
         for finding in findings:
             click.echo(f"{'error' if finding.is_error else 'warning'} {finding}")
     if errors:
-        raise CheckpointInvalid(f"{directory}: {len(errors)} faults for --for {reader}.")
+        raise CheckpointInvalid(f"{directory}: {count_faults(errors)} for --for {reader}.")
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:
@@ -82,26 +81,35 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
     return {key: getattr(finding, key) for key in keys}
 
 
-def _export(checkpoint: str | None, options: dict[str, Any], *, as_json: bool) -> None:
+def _require_given(checkpoint: str | None, options: dict[str, Any]) -> None:
+    """Ask for what --list and --check go without."""
     for name, value in (("CHECKPOINT", checkpoint), ("-o", options["output"])):
         if value is None:
             raise OptionInvalid(f"{name} is missing: rubricrm export tensorrt CHECKPOINT -o DIR --for READER.")
-    for name in ("reader", "weights"):
-        if options[name] is None:
-            values = READERS if name == "reader" else WEIGHTS
-            option = "for" if name == "reader" else name
+    for option, value, values in (("for", options["reader"], READERS), ("weights", options["weights"], WEIGHTS)):
+        if value is None:
             raise OptionInvalid(f"--{option} is missing: one of {', '.join(values)}. See --list.")
+
+
+def _export(checkpoint: str | None, options: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
+    _require_given(checkpoint, options)
     try:
         from rubricrm_export.tensorrt.job import TensorRTExport
-        from rubricrm_export.tensorrt_build.export import export_tensorrt
+        from rubricrm_export.tensorrt_build.export import export_tensorrt, plan_tensorrt
     except ImportError as error:
         raise missing_package("exporting", error, "cpu", "export") from error
     job = TensorRTExport(source=str(checkpoint), **options)
-    with collected_warnings() as warnings, terminated_cleanly(), progress_bar() as on_progress:
-        report = export_tensorrt(job, on_progress).report()
+    with collected_warnings() as warnings:
+        if dry_run:
+            report = plan_tensorrt(job)
+        else:
+            with terminated_cleanly(), progress_bar() as on_progress:
+                report = export_tensorrt(job, on_progress).report()
     if as_json:
         click.echo(json.dumps({**report, "warnings": warnings}, indent=2))
-    else:
-        lines = [*report.items(), *(("warning", warning) for warning in warnings)]
-        click.echo("\n".join(f"{key:21} {value}" for key, value in lines))
+        return
+    click.echo("\n".join(f"{key:21} {value}" for key, value in report.items()))
+    for warning in warnings:
+        click.echo(f"{'warning':21} {warning}")
+    if not dry_run:
         click.echo(f"{'next':21} on the GPU machine: {report['directory']}/build.sh (not run on a GPU)")

@@ -16,14 +16,16 @@ from rubricrm_export.errors import ExportFailed, OutputExists
 from rubricrm_export.system.gpu import Gpu, find_gpu
 from rubricrm_export.system.published_directory import whole_directory
 from rubricrm_export.system.tool import run_tool
-from rubricrm_export.tensorrt.commands import trtllm_build
+from rubricrm_export.tensorrt.commands import reader_install_command, trtllm_build
+from rubricrm_export.tensorrt.devices import FP8_CAPABILITY
 from rubricrm_export.tensorrt.directory import TensorRTDirectory
-from rubricrm_export.tensorrt.support import FP8_CAPABILITY, choose
+from rubricrm_export.tensorrt.support import choose
 from rubricrm_export.tensorrt_lint.linter import require_sound
 
 VERSION = "1.2.1"
 _ENGINE = "rank0.engine"
-_TENSORRT_LLM = f"pip install --extra-index-url https://pypi.nvidia.com 'rubricrm[tensorrt-llm]' ({VERSION})"
+# Pip's own index has a placeholder of that name, whose installation fails.
+_REMEDY = f"Install it from NVIDIA's package index: {reader_install_command('tensorrt-llm-1.2')}."
 
 
 def build_engine(path: Path, output: Path, *, force: bool = False) -> Gpu:
@@ -74,13 +76,12 @@ def _require_tensorrt_llm() -> str:
     try:
         found = version("tensorrt-llm")
     except PackageNotFoundError as error:
-        raise DependencyMissing(f"tensorrt-llm is not installed. Install it: {_TENSORRT_LLM}.") from error
+        raise DependencyMissing(f"tensorrt-llm is not installed. {_REMEDY}") from error
     program = shutil.which("trtllm-build")
     if found != VERSION or program is None:
         what = f"tensorrt-llm {found} is installed" if found != VERSION else "trtllm-build is not on the path"
         raise DependencyMissing(
-            f"{what}, expected {VERSION}: later versions build no engines, earlier ones were not read. Install it: "
-            f"{_TENSORRT_LLM}."
+            f"{what}, expected {VERSION}: later versions build no engines, earlier ones were not read. {_REMEDY}"
         )
     return program
 

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import REQUEST_FIELD
 
-from rubricrm_export.checkpoint.checkpoint import Checkpoint, checkpoint_digests
-from rubricrm_export.checkpoint.files import CONFIG, GENERATION_CONFIG
-from rubricrm_export.checkpoint.hub import resolve_checkpoint
-from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan
-from rubricrm_export.quantize.grid import IntegerGrid
-from rubricrm_export.quantize.scheme import Scheme
+from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
+from rubricrm_export.checkpoint.files import (
+    CONFIG,
+    GENERATION_CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    read_tokenizer_config,
+)
 from rubricrm_export.system.progress_bar import Progress, no_progress
-from rubricrm_export.system.published_directory import check_output, check_space, whole_directory
+from rubricrm_export.system.published_directory import check_space, whole_directory
 from rubricrm_export.tensorrt import commands
 from rubricrm_export.tensorrt.config_files import hf_quant_config, llm_config, unified_config
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
-from rubricrm_export.tensorrt.float_type import BF16, FP16, FloatType
-from rubricrm_export.tensorrt.job import EngineLimits, TensorRTExport
+from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.layout import (
     LLM_SCALES,
     UNIFIED_SCALES,
@@ -37,29 +35,21 @@ from rubricrm_export.tensorrt.layout import (
     llm_tensors,
     unified_tensors,
 )
-from rubricrm_export.tensorrt.linear import (
-    FloatStorage,
-    Fp8Storage,
-    IntegerOptions,
-    IntegerStorage,
-    LayerWeights,
-    Linear,
-    Storage,
-)
+from rubricrm_export.tensorrt.linear import STORAGES, FloatMatrices, StorageSource
 from rubricrm_export.tensorrt.model_weights import ModelWeights, open_weights
-from rubricrm_export.tensorrt.support import GROUP_SIZE, Choice
+from rubricrm_export.tensorrt.tensorrt_plan import TensorRTPlan, open_plan
+from rubricrm_export.tensorrt.tokenizer_config import loadable_by
 from rubricrm_export.tensorrt.weight_file import WeightTensor, split_files, write_weights
 from rubricrm_export.tensorrt_lint.linter import require_sound
 
-Float = NDArray[np.float32]
+logger = logging.getLogger(__name__)
 
 _FILE_BYTES = 4 << 30
 _LEGACY = "tensorrt-llm-1.2"
 # Of the checkpoint's files, what a reader opens. Not the card: the directory gets its own.
 _COPIED = (
-    GENERATION_CONFIG,
-    "tokenizer.json",
-    "tokenizer_config.json",
+    TOKENIZER,
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
@@ -67,8 +57,9 @@ _COPIED = (
     "vocab.json",
     "merges.txt",
 )
-# The inputs of these two may be scaled before the product; those of the others come out of a norm.
-_SCALED_INPUTS = ("o_proj", "down_proj", "attention.dense", "mlp.proj")
+# The products whose INT4 weights do not load without factors of the inputs. TensorRT-LLM wants them where no norm
+# stands before the product that could hold them; Edge-LLM takes ones where there are none.
+_FACTORS_BEFORE: Mapping[str, tuple[str, ...]] = {"tensorrt-llm": ("o_proj", "down_proj"), _LEGACY: ("",)}
 
 
 def export_tensorrt(job: TensorRTExport, on_progress: Progress | None = None) -> TensorRTDirectory:
@@ -83,144 +74,89 @@ def export_tensorrt(job: TensorRTExport, on_progress: Progress | None = None) ->
     Raises:
         RubricrmError: The checkpoint, an option or the target is not sound; nothing was left at the target.
     """
-    report = on_progress or no_progress
-    choice = job.choice()
-    check_output(job.output, force=job.force, marker=DIRECTORY_FILE)
-    resolved = resolve_checkpoint(job.source, job.revision)
-    with Checkpoint.open(resolved.path) as checkpoint:
-        require_widths(checkpoint, choice)
-        context = checkpoint.architecture.context_length
-        limits = EngineLimits.of(context, job.max_batch_size, job.max_input_len, job.max_seq_len)
-        plan = make_plan(job.calibrating(), resolved, checkpoint)
-        plan = replace(plan, scheme=scheme_of(choice, plan.scheme.float_weights))
-        with open_weights(job, choice, plan, checkpoint, report) as weights:
-            _write(job, choice, limits, plan, checkpoint, weights, report)
+    with open_plan(job) as plan, open_weights(plan, on_progress or no_progress) as weights:
+        _write(plan, weights, on_progress or no_progress)
     return TensorRTDirectory.open(job.output)
 
 
-def require_widths(checkpoint: Checkpoint, choice: Choice) -> None:
-    """Refuse a model whose matrices the format cannot hold.
+def plan_tensorrt(job: TensorRTExport) -> dict[str, Any]:
+    """Check everything that can be checked without reading weights, and write nothing: the whole of `--dry-run`.
+
+    Returns:
+        What would be written, in JSON's types.
 
     Raises:
-        OptionInvalid: Groups of 128 inputs do not divide a matrix, or its rows cannot be put in pairs.
+        RubricrmError: As `export_tensorrt`.
     """
-    if choice.format.weights != "int4":
-        return
-    for name, shape in checkpoint.architecture.tensor_shapes(tied=True).items():
-        if len(shape) == 2 and name.startswith("model.layers.0.") and (shape[1] % GROUP_SIZE or shape[0] % 2):
-            raise OptionInvalid(
-                f"{checkpoint.path}: {name} has {shape[1]} inputs and {shape[0]} outputs; --weights int4 stores groups "
-                f"of {GROUP_SIZE} inputs and pairs of outputs. Pass --weights fp8 or int8."
-            )
-
-
-def scheme_of(choice: Choice, float_weights: str) -> Scheme:
-    """Return what calibration does for a format."""
-    row = choice.format
-    stores_floats = not row.methods
-    return Scheme(
-        target="cpu",  # scales in float32
-        weights=float_weights if stores_floats else row.weights,
-        activations=row.activations,
-        kv={"int8": "int8-tensor"}.get(choice.kv, choice.kv),
-        method=choice.method,
-        block_size=GROUP_SIZE if row.weights == "int4" else None,
-        symmetric=True,
-        head="model",
-        float_weights=float_weights,
-    )
-
-
-def float_type(choice: Choice, stored: str) -> FloatType:
-    """Return the type of what is not quantized: as asked, or as stored; Edge-LLM computes in FP16 alone."""
-    if choice.format.weights in ("fp16", "bf16"):
-        return FP16 if choice.format.weights == "fp16" else BF16
-    return FP16 if choice.format.reader == "edge-llm" or stored == "fp16" else BF16
+    with open_plan(job) as plan:
+        return plan.report()
 
 
 # --- Files
 
 
-def _write(
-    job: TensorRTExport,
-    choice: Choice,
-    limits: EngineLimits,
-    plan: ExportPlan,
-    checkpoint: Checkpoint,
-    weights: ModelWeights,
-    on_progress: Progress,
-) -> None:
-    floats = float_type(choice, plan.scheme.float_weights)
-    tensors = _tensors(choice, checkpoint, weights, floats)
+def _write(plan: TensorRTPlan, weights: ModelWeights, on_progress: Progress) -> None:
+    job, choice, checkpoint = plan.job, plan.choice, plan.checkpoint
+    floats = plan.float_type
+    tensors = _tensors(plan, weights)
     num_bytes = sum(tensor.num_bytes for tensor in tensors)
     check_space(job.output, num_bytes)
     with whole_directory(job.output, force=job.force, marker=DIRECTORY_FILE) as directory:
         report = _counted(partial(on_progress, "Writing weights"), num_bytes)
-        is_legacy = choice.format.reader == _LEGACY
         has_factors = any(tensor.name.endswith("quant_scale") for tensor in tensors)
-        if is_legacy:
+        if choice.format.reader == _LEGACY:
             tied = checkpoint.tied
             config = llm_config(checkpoint.architecture, choice, floats.name, tied=tied, has_factors=has_factors)
             write_weights(directory / "rank0.safetensors", tensors, {}, report)
         else:
             config = unified_config(checkpoint.config, checkpoint.architecture, choice, floats.name)
+            config["eos_token_id"] = list(plan.bundle.manifest.prompt.stop_ids)
             config["tie_word_embeddings"] = checkpoint.tied and choice.head == "model"
             _write_shards(directory, tensors, report)
             if choice.format.algorithm or choice.kv != "model":
                 _write_json(directory / "hf_quant_config.json", hf_quant_config(choice, has_factors=has_factors))
         _write_json(directory / CONFIG, config)
-        for name in checkpoint.files:
-            if name in _COPIED:
-                shutil.copyfile(checkpoint.path / name, directory / name)
-        for name, text in commands.files(choice, limits, plan.manifest).items():
+        _write_companions(plan, directory)
+        for name, text in commands.files(choice, plan.limits, plan.bundle.manifest).items():
             (directory / name).write_text(text, "utf-8")
             (directory / name).chmod(0o755 if name.endswith(".sh") else 0o644)
-        require_sound(directory, choice.format.reader, job.device)
-        _describe(job, choice, limits, plan, checkpoint, directory)
+        for finding in require_sound(directory, choice.format.reader, job.device, output=job.output):
+            logger.warning("%s", finding)
+        _describe(plan, directory)
 
 
-def _tensors(choice: Choice, checkpoint: Checkpoint, weights: ModelWeights, floats: FloatType) -> list[WeightTensor]:
-    is_legacy = choice.format.reader == _LEGACY
-    stored = FloatStorage(checkpoint, floats)
+def _write_companions(plan: TensorRTPlan, directory: Path) -> None:
+    """Write what lies beside the weights: as it is, but for what the reader could not load or would overlook."""
+    checkpoint, reader = plan.checkpoint, plan.choice.format.reader
+    for name in checkpoint.files:
+        if name in _COPIED:
+            shutil.copyfile(checkpoint.path / name, directory / name)
+    tokenizer_config = read_tokenizer_config(checkpoint.path)
+    loadable = loadable_by(reader, tokenizer_config)
+    if loadable != tokenizer_config:
+        _write_json(directory / TOKENIZER_CONFIG, loadable)
+    # vLLM and TensorRT-LLM stop at the ids of this file, Edge-LLM at those of config.json too.
+    stop_ids = {"eos_token_id": list(plan.bundle.manifest.prompt.stop_ids)}
+    _write_json(directory / GENERATION_CONFIG, {**(checkpoint.generation_config or {}), **stop_ids})
+
+
+def _tensors(plan: TensorRTPlan, weights: ModelWeights) -> list[WeightTensor]:
+    choice, checkpoint, floats = plan.choice, plan.checkpoint, plan.float_type
+    reader = choice.format.reader
+    names = LLM_SCALES if reader == _LEGACY else UNIFIED_SCALES
+    source = StorageSource(checkpoint, weights, names, floats, _FACTORS_BEFORE.get(reader, ()), usable_cores())
+    matrices = STORAGES[choice.format.form](source)
+    # The head's other types are those of the layers.
+    head = FloatMatrices(checkpoint, floats) if choice.head == "model" else matrices
     parts = Parts(
         checkpoint,
         norms=weights.norms(),
         kv_scales=[] if choice.kv == "model" else weights.kv_scales(),
-        matrices=_storage(choice, checkpoint, weights, floats),
-        head=_head(choice, checkpoint, weights, floats, stored),
+        matrices=matrices,
+        head=None if choice.head == "model" and checkpoint.tied else head,
         float_type=floats,
     )
-    return llm_tensors(parts) if is_legacy else unified_tensors(parts)
-
-
-def _head(
-    choice: Choice, checkpoint: Checkpoint, weights: ModelWeights, floats: FloatType, stored: FloatStorage
-) -> Storage | None:
-    if choice.head != "model":
-        return _storage(choice, checkpoint, weights, floats)
-    return None if checkpoint.tied else stored
-
-
-def _storage(choice: Choice, checkpoint: Checkpoint, weights: LayerWeights, floats: FloatType) -> Storage:
-    """Return how a format stores the matrices of the layers."""
-    row = choice.format
-    names = LLM_SCALES if row.reader == _LEGACY else UNIFIED_SCALES
-    if not row.methods:
-        return FloatStorage(checkpoint, floats)
-    if row.weights == "fp8":
-        return Fp8Storage(checkpoint, weights, names, usable_cores())
-    grid = IntegerGrid(8, None, True) if row.weights == "int8" else IntegerGrid(4, GROUP_SIZE, True)
-    return IntegerStorage(grid, weights, names, _integer_options(row.reader, row.algorithm, floats))
-
-
-def _integer_options(reader: str, algorithm: str | None, floats: FloatType) -> IntegerOptions:
-    def wants_factors(linear: Linear) -> bool:
-        if algorithm != "W4A16_AWQ":
-            return False
-        # Without them TensorRT-LLM does not load; Edge-LLM takes ones.
-        return reader == _LEGACY or (reader == "tensorrt-llm" and linear.prefix.endswith(_SCALED_INPUTS))
-
-    return IntegerOptions(algorithm == "W8A8_SQ_PER_CHANNEL", wants_factors, floats)
+    return llm_tensors(parts) if reader == _LEGACY else unified_tensors(parts)
 
 
 def _write_shards(directory: Path, tensors: Sequence[WeightTensor], on_bytes: Callable[[int], None]) -> None:
@@ -253,11 +189,10 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _describe(
-    job: TensorRTExport, choice: Choice, limits: EngineLimits, plan: ExportPlan, checkpoint: Checkpoint, directory: Path
-) -> None:
+def _describe(plan: TensorRTPlan, directory: Path) -> None:
     """Write what the directory is, with the size and hash of every file."""
-    prompt = plan.manifest.prompt
+    job, choice, checkpoint = plan.job, plan.choice, plan.checkpoint
+    prompt = plan.bundle.manifest.prompt
     digests = checkpoint_digests(checkpoint.path, checkpoint.files)
     files = {path.name: describe_file(path) for path in sorted(directory.iterdir())}
     TensorRTDirectory(
@@ -269,8 +204,8 @@ def _describe(
         method=choice.method,
         head=choice.head,
         device=job.device,
-        limits=limits,
-        model=plan.manifest.model.name,
+        limits=plan.limits,
+        model=plan.bundle.manifest.model.name,
         template=prompt.template,
         request_field=REQUEST_FIELD,
         command=job.command,

@@ -6,12 +6,10 @@ import fnmatch
 from collections.abc import Iterator
 from typing import Any
 
-from rubricrm_export.tensorrt.support import FORMATS, FP8_CAPABILITY
-from rubricrm_export.tensorrt.vocabulary import DEVICES
+from rubricrm_export.checkpoint.files import CONFIG
+from rubricrm_export.tensorrt.devices import DEVICES
+from rubricrm_export.tensorrt.support import FORMATS
 from rubricrm_export.tensorrt_lint.findings import Finding, Inspected, Rule
-
-_EXPORT = "Export it with `rubricrm export tensorrt`."
-_CONFIG = "config.json"
 
 
 def head_dim(found: Inspected) -> Iterator[Finding]:
@@ -27,7 +25,7 @@ def head_dim(found: Inspected) -> Iterator[Finding]:
     said = f'"{key}" is {stated}' if stated is not None else f'no "{key}": readers take {guessed}'
     yield Finding(
         "head-dim",
-        f"{found.path / _CONFIG}",
+        f"{found.path / CONFIG}",
         f"{said}, the weights have {real}.",
         "The reader fails on the shape of q, k and v, or computes another model.",
         f'Set "{key}" to {real}.',
@@ -40,8 +38,8 @@ def _real_head_dim(found: Inspected) -> int | None:
         return None
     name = "transformer.layers.0.attention.qkv" if found.is_legacy else "model.layers.0.self_attn.q_proj"
     stored = found.tensors.get(f"{name}.weight")
-    if stored is None or len(stored.shape) != 2:
-        return None
+    if stored is None or len(stored.shape) != 2 or stored.shape[1] != found.number("hidden_size"):
+        return None  # packed in a way of its own
     rows = stored.shape[0] * (2 if stored.dtype == "U8" else 1)
     parts = heads + 2 * (kv_heads or heads) if found.is_legacy else heads
     return rows // parts if rows % parts == 0 else None
@@ -49,11 +47,13 @@ def _real_head_dim(found: Inspected) -> int | None:
 
 def rope_theta(found: Inspected) -> Iterator[Finding]:
     """Transformers 4 reads one place, transformers 5 the other; each takes 10,000 where its own is missing."""
+    if not found.has_readers_form:
+        return
     if found.is_legacy:
         if not isinstance(found.config.get("rotary_base"), (int, float)):
             yield Finding(
                 "rotary-base",
-                f"{found.path / _CONFIG}",
+                f"{found.path / CONFIG}",
                 'has no number "rotary_base".',
                 "TensorRT-LLM 1.2 takes 10000: every answer is wrong.",
                 'Set it to the "rope_theta" of the model (Qwen3: 1000000).',
@@ -72,12 +72,25 @@ def rope_theta(found: Inspected) -> Iterator[Finding]:
         return
     yield Finding(
         "rope-theta",
-        f"{found.path / _CONFIG}",
+        f"{found.path / CONFIG}",
         message,
         "A reader with the other version of transformers takes 10000 without a message.",
         remedy,
-        is_error=(top is None and inner is None) or (top is not None and inner is not None),
+        # Without any the default may be the model's own, if the model is none that is written here.
+        is_error=(top is None) == (inner is None) and (top is not None or found.unknown_form is None),
     )
+
+
+def legacy_form(found: Inspected) -> Iterator[Finding]:
+    """A directory for the other readers, given to trtllm-build."""
+    if not found.has_readers_form:
+        yield Finding(
+            "legacy-form",
+            f"{found.path / CONFIG}",
+            'has no "architecture": it is no checkpoint of TensorRT-LLM 1.2.',
+            "trtllm-build stops.",
+            "Export it with --for tensorrt-llm-1.2, or check it --for another reader.",
+        )
 
 
 def legacy_defaults(found: Inspected) -> Iterator[Finding]:
@@ -103,7 +116,7 @@ def legacy_defaults(found: Inspected) -> Iterator[Finding]:
         if got != value:
             yield Finding(
                 rule,
-                f"{found.path / _CONFIG}",
+                f"{found.path / CONFIG}",
                 f'"{key}" is {got!r}, expected {value!r}.',
                 reason,
                 f"Set it to {str(value).lower() if isinstance(value, bool) else value!r}.",
@@ -177,7 +190,7 @@ def kv_of_reader(found: Inspected) -> Iterator[Finding]:
 
 def device_has_fp8(found: Inspected) -> Iterator[Finding]:
     """FP8 begins with compute capability 8.9; Orin and A100 have none."""
-    if found.device is None or DEVICES[found.device] >= FP8_CAPABILITY:
+    if found.device is None or DEVICES[found.device].has_fp8:
         return
     if found.algorithm == "FP8" or found.kv == "FP8":
         what = "weights" if found.algorithm == "FP8" else "a KV cache"
@@ -205,26 +218,13 @@ def excluded_head(found: Inspected) -> Iterator[Finding]:
         )
 
 
-def tokenizer_files(found: Inspected) -> Iterator[Finding]:
-    """Servers need the tokenizer beside the weights."""
-    if not found.is_legacy and not (found.path / "tokenizer.json").is_file():
-        yield Finding(
-            "tokenizer",
-            f"{found.path}",
-            "has no tokenizer.json.",
-            "The server does not start.",
-            "Copy the tokenizer's files of the checkpoint into the directory.",
-        )
-
-
+# Of every directory, whatever form its weights are in.
+FORM_RULES: tuple[Rule, ...] = (head_dim, rope_theta, legacy_form)
 CONFIG_RULES: tuple[Rule, ...] = (
-    head_dim,
-    rope_theta,
     legacy_defaults,
     configs_agree,
     algorithm_of_reader,
     kv_of_reader,
     device_has_fp8,
     excluded_head,
-    tokenizer_files,
 )

@@ -9,10 +9,8 @@ import numpy as np
 
 from rubricrm_export.tensorrt.layout import LLM_SCALES, UNIFIED_SCALES
 from rubricrm_export.tensorrt.linear import ScaleNames
-from rubricrm_export.tensorrt_lint.findings import Finding, Inspected, Rule
-
-_EXPORT = "Export it with `rubricrm export tensorrt`."
-_CONFIG = "config.json"
+from rubricrm_export.tensorrt.support import FORMATS
+from rubricrm_export.tensorrt_lint.findings import EXPORT, Finding, Inspected, Rule
 
 
 def _names(found: Inspected) -> ScaleNames:
@@ -28,7 +26,7 @@ def block_scales(found: Inspected) -> Iterator[Finding]:
             names[0],
             f"and {len(names) - 1} more are scales of blocks of 128 x 128.",
             "No reader of ModelOpt's FP8 takes them.",
-            f"Export the 16-bit checkpoint anew. {_EXPORT}",
+            f"Export the 16-bit checkpoint anew. {EXPORT}",
         )
 
 
@@ -48,7 +46,7 @@ def legacy_tensors(found: Inspected) -> Iterator[Finding]:
                 name,
                 "is not in rank0.safetensors.",
                 'The build stops: "Required but not provided tensors".',
-                _EXPORT,
+                EXPORT,
             )
     if found.algorithm in ("W8A16", "W4A16"):
         for name in wanted:
@@ -66,10 +64,9 @@ def legacy_tensors(found: Inspected) -> Iterator[Finding]:
 
 def weights_as_claimed(found: Inspected) -> Iterator[Finding]:
     """A float weight under a quantized algorithm, and the other way round."""
-    expected = {"FP8": "F8_E4M3", "W8A16": "I8", "W8A8_SQ_PER_CHANNEL": "I8", "W4A16_AWQ": "U8"}
     if found.is_legacy and found.algorithm == "W8A16":
         return
-    dtype = expected.get(found.algorithm or "")
+    dtype = next((row.form.dtype for row in FORMATS if row.form.dtype and row.algorithm == found.algorithm), None)
     for name in chain.from_iterable(found.linears()):
         stored = found.tensors.get(f"{name}.weight")
         if stored is None:
@@ -83,7 +80,7 @@ def weights_as_claimed(found: Inspected) -> Iterator[Finding]:
                 f"{name}.weight",
                 f'is {stored.dtype}, "quant_algo" {found.algorithm!r} stores {" or ".join(sorted(map(str, allowed)))}.',
                 "The reader takes the bytes for something else, or stops.",
-                _EXPORT,
+                EXPORT,
             )
             return
 
@@ -101,32 +98,18 @@ def weight_scales(found: Inspected) -> Iterator[Finding]:
                 f"{name}.{suffix}",
                 "is missing.",
                 "The reader takes 1, or stops.",
-                _EXPORT,
+                EXPORT,
             )
             return
-        values = scale.array().astype(np.float32)
-        if not (np.isfinite(values).all() and (values > 0).all()):
+        if scale.is_readable and (scale.array().astype(np.float32) <= 0).any():
             yield Finding(
                 "scale-positive",
                 f"{name}.{suffix}",
-                "holds a scale that is not positive and finite.",
+                "holds a scale that is not positive.",
                 "Everything after that layer is no number.",
-                f"The checkpoint is damaged. {_EXPORT}",
+                f"The checkpoint is damaged. {EXPORT}",
             )
             return
-
-
-def fp8_numbers(found: Inspected) -> Iterator[Finding]:
-    """Casts that do not saturate make NaN of what exceeds 448."""
-    for name, stored in found.tensors.items():
-        if stored.dtype == "F8_E4M3" and (stored.array().view(np.uint8) & 0x7F == 0x7F).any():
-            yield Finding(
-                "fp8-nan",
-                name,
-                "holds NaN.",
-                "A cast turned numbers beyond 448 into it; every answer is no text.",
-                f"Clamp to 448 before the cast. {_EXPORT}",
-            )
 
 
 def input_scales(found: Inspected) -> Iterator[Finding]:
@@ -153,7 +136,7 @@ def input_scales(found: Inspected) -> Iterator[Finding]:
                 f"is {values[0]}, those with the same inputs have {values[1:]}.",
                 "Readers that join the products take the largest, and round the others twice; Edge-LLM quantizes the "
                 "same inputs several times.",
-                _EXPORT,
+                EXPORT,
             )
             return
 
@@ -180,13 +163,13 @@ def kv_scales(found: Inspected) -> Iterator[Finding]:
         return
     for name in wanted:
         value = found.value(name)
-        if value is None or not (np.isfinite(value) and value > 0):
+        if value is None or value <= 0:
             yield Finding(
                 "scale-positive",
                 name,
                 f"is {value}, expected one positive number.",
                 "Everything after that layer is no number.",
-                _EXPORT,
+                EXPORT,
             )
             return
 
@@ -237,7 +220,7 @@ def int4_symmetric(found: Inspected) -> Iterator[Finding]:
             name or f"{found.path / 'hf_quant_config.json'}",
             "has zero points.",
             "Readers fold and clamp them: weights change in silence.",
-            f"Use symmetric INT4. {_EXPORT}",
+            f"Use symmetric INT4. {EXPORT}",
         )
 
 
@@ -304,7 +287,7 @@ def factors_equal(found: Inspected) -> Iterator[Finding]:
                 f"{group[0]}.{suffix}",
                 "differs from those of products with the same inputs.",
                 "Readers that join the products apply one of them to all.",
-                f"Calibrate them together. {_EXPORT}",
+                f"Calibrate them together. {EXPORT}",
             )
             return
 
@@ -314,7 +297,6 @@ TENSOR_RULES: tuple[Rule, ...] = (
     legacy_tensors,
     weights_as_claimed,
     weight_scales,
-    fp8_numbers,
     input_scales,
     kv_scales,
     large_kv_scales,

@@ -12,13 +12,13 @@ from rubricrm._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rubricrm.errors import RubricrmError as RubricrmError
-    from rubricrm.generation.completion import TextResult as TextResult
     from rubricrm.generation.completion import TextStream as TextStream
     from rubricrm.generation.options import GenerationOptions as GenerationOptions
+    from rubricrm.generation.result import RubricResult as RubricResult
+    from rubricrm.generation.result import TextResult as TextResult
+    from rubricrm.generation.rubric_stream import RubricStream as RubricStream
+    from rubricrm.generation.rubric_stream import StreamEvent as StreamEvent
     from rubricrm.model import RubricModel as RubricModel
-    from rubricrm.model import RubricResult as RubricResult
-    from rubricrm.model import RubricStream as RubricStream
-    from rubricrm.model import StreamEvent as StreamEvent
     from rubricrm.rubric.rubric import Criterion as Criterion
     from rubricrm.rubric.rubric import Issue as Issue
     from rubricrm.rubric.rubric import Kind as Kind
@@ -34,11 +34,11 @@ _HOMES = {
     "Kind": "rubric.rubric",
     "Rubric": "rubric.rubric",
     "RubricModel": "model",
-    "RubricResult": "model",
-    "RubricStream": "model",
+    "RubricResult": "generation.result",
+    "RubricStream": "generation.rubric_stream",
     "RubricrmError": "errors",
-    "StreamEvent": "model",
-    "TextResult": "generation.completion",
+    "StreamEvent": "generation.rubric_stream",
+    "TextResult": "generation.result",
     "TextStream": "generation.completion",
     "parse": "rubric.rubric",
 }

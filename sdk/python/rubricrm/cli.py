@@ -15,14 +15,18 @@ import click
 from rubricrm._version import __version__
 from rubricrm.errors import RequestInvalid, RubricrmError
 from rubricrm.runtime.manifest import DEVICES
+from rubricrm.text_file import decode_text, without_file_ends
 
 if TYPE_CHECKING:
-    from rubricrm.model import RubricModel, RubricResult, RubricStream
+    from rubricrm.generation.result import RubricResult
+    from rubricrm.generation.rubric_stream import RubricStream
+    from rubricrm.model import RubricModel
     from rubricrm.rubric.rubric import Rubric
     from rubricrm.runtime.bundle import Bundle
     from rubricrm.runtime.manifest import GraphFacts
 
 COMMANDS = "rubricrm.commands"
+INCOMPLETE = 3
 INTERRUPTED = 130
 
 
@@ -89,6 +93,14 @@ def main() -> None:
 @click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given again.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Return what there is after this time.")
+@click.option(
+    "--no-stop-on-repetition",
+    "stop_on_repetition",
+    is_flag=True,
+    default=True,
+    flag_value=False,
+    help="Go on where the text goes in circles.",
+)
 @click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
 @click.option("--verify", is_flag=True, help="Compare the bundle's hashes first.")
@@ -105,18 +117,21 @@ def generate(
     """Write the rubric of REQUEST; with -, the request is read from standard input.
 
     Without --model the demo model is used: small, quick, and no measure of RubricRM's quality.
+    The exit code is 3 where the rubric is incomplete: a line on standard error says why.
     """
     from rubricrm.generation.options import GenerationOptions
 
     text = _request_text(request)
-    GenerationOptions(**options)  # a wrong option is said at once, not after a large model was opened
+    checked = GenerationOptions(**options)  # a wrong option is said at once, not after a large model was opened
     with _open_model(path, device, threads, verify) as model:
-        stream = model.stream(text, **options)
+        stream = model.stream(text, options=checked)
         interrupted = _write_pieces(stream, visible=not (as_json or no_stream))
         result = stream.result()
         _print_result(result, as_json=as_json, was_streamed=not (as_json or no_stream))
-    if interrupted:
-        raise click.exceptions.Exit(INTERRUPTED)
+        if result.finish_reason != "stop":
+            click.echo(f"The rubric is incomplete: {_why_incomplete(result, model.context_length)}", err=True)
+    if interrupted or result.finish_reason != "stop":
+        raise click.exceptions.Exit(INTERRUPTED if interrupted else INCOMPLETE)
 
 
 @cli.command()
@@ -131,7 +146,7 @@ def parse(file: Path, answers: bool, as_json: bool) -> None:
     from rubricrm.rubric.rubric import parse as parse_rubric
 
     contents = _standard_input() if str(file) == "-" else file.read_bytes()
-    text = contents.decode("utf-8", errors="replace")
+    text = decode_text(contents)
     if answers:
         _parse_answers(text, "standard input" if str(file) == "-" else str(file), as_json=as_json)
         return
@@ -192,11 +207,14 @@ def _request_text(request: str | None) -> str:
     if request is None:
         raise click.UsageError("Give a REQUEST, or - to read it from standard input.")
     if request != "-":
-        return request
+        return without_file_ends(request)  # of a file that the shell put there
     try:
-        return _standard_input().decode("utf-8")
+        return without_file_ends(decode_text(_standard_input(), errors="strict"))
     except UnicodeDecodeError as error:
-        raise RequestInvalid(f"standard input: not UTF-8 at byte {error.start}. Convert it, with iconv say.") from error
+        raise RequestInvalid(
+            f"standard input: not {error.encoding} at byte {error.start} ({error.reason}). Convert it to UTF-8, with "
+            "iconv say."
+        ) from error
 
 
 def _standard_input() -> bytes:
@@ -231,8 +249,20 @@ def _print_result(result: RubricResult, *, as_json: bool, was_streamed: bool) ->
     click.echo("" if was_streamed else result.text)
     for issue in result.rubric.issues:
         click.echo(f"line {issue.line}: {issue.code}: {issue.message}", err=True)
-    if result.finish_reason != "stop":
-        click.echo(f"The rubric is cut: finish_reason is {result.finish_reason}.", err=True)
+
+
+def _why_incomplete(result: RubricResult, context_length: int) -> str:
+    """Return what ended a rubric before its end, and what to do."""
+    usage = result.usage
+    if result.finish_reason == "length" and usage.prompt_tokens + usage.completion_tokens >= context_length:
+        return f"the model's context of {context_length} tokens is full. Shorten the request."
+    return {
+        "length": f"it reached the limit of {usage.completion_tokens} tokens. Raise --max-new-tokens.",
+        "timeout": f"the time was over after {usage.completion_tokens} tokens. Raise --timeout.",
+        "cancelled": f"it was interrupted after {usage.completion_tokens} tokens. Run it again.",
+        "repetition": f"after {usage.completion_tokens} tokens the text goes in circles. Reword the request, or sample "
+        "with --temperature 0.7; --no-stop-on-repetition lets it go on.",
+    }[result.finish_reason]
 
 
 def _rubric_text(rubric: Rubric) -> str:

@@ -69,6 +69,27 @@ class OptionInvalid(RubricrmError):
     exit_code = 2
 
 
+class OptionUnknown(OptionInvalid, TypeError):
+    """A keyword is no option. It is a TypeError too, as Python raises it for a keyword that a function lacks."""
+
+    code = "OPTION_UNKNOWN"
+    exit_code = 2
+
+
+class StreamBusy(RubricrmError):
+    """A stream was asked for its next piece while the same thread was computing it: in a signal's handler, say."""
+
+    code = "STREAM_BUSY"
+    exit_code = 1
+
+
+class ResultInvalid(RubricrmError):
+    """A stored result is not what `to_dict` or `to_json` writes, or of another schema version."""
+
+    code = "RESULT_INVALID"
+    exit_code = 2
+
+
 class RubricMalformed(RubricrmError):
     """A rubric has no canonical form: an item without text, tag or opening words."""
 

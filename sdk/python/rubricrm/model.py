@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
-from rubricrm.generation.completion import TextResult, TextStream, Timings, Usage
+from rubricrm.errors import OptionInvalid
+from rubricrm.generation.completion import TextStream
 from rubricrm.generation.engine import Engine
-from rubricrm.generation.options import GenerationOptions, OptionKeywords
-from rubricrm.generation.sampling import TokenLogprobs
-from rubricrm.rubric.rubric import Criterion, Rubric, RubricReader, parse
+from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
+from rubricrm.generation.result import RubricResult, TextResult
+from rubricrm.generation.rubric_stream import RubricStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.prefix import open_prefix
 from rubricrm.runtime.prompt import Prompt
@@ -24,110 +24,15 @@ from rubricrm.runtime.tokenizer import Tokenizer
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
 
 
-@dataclass(frozen=True)
-class StreamEvent:
-    """What one step brought: a piece of text, and the criteria whose lines it completed (mostly none)."""
+class RubricModel:
+    """An open model: made by `RubricModel.open(path)` or `RubricModel.demo()`, not by its constructor.
 
-    text: str
-    criteria: tuple[Criterion, ...] = ()
-
-
-@dataclass(frozen=True)
-class RubricResult:
-    """The rubric of a request, with the text it was read from.
+    Its methods may be called from several threads; each request's steps take turns.
 
     Attributes:
-        request: What the user asked.
-        text: What the model wrote, unchanged.
-        rubric: Criteria, and issues where the text is not in the usual form. A malformed text is no exception.
-        finish_reason: "stop", "length", "cancelled" or "timeout"; after all but the first, the text is cut.
-        usage: Tokens.
-        timings_ms: Milliseconds.
-        seed: The seed that was used.
-        logprobs: One entry a token where they were asked for, else None.
-        model: Name, weights, device and manifest hash of the model that wrote it.
-    """
-
-    request: str
-    text: str
-    rubric: Rubric
-    finish_reason: str
-    usage: Usage
-    timings_ms: Timings
-    seed: int
-    logprobs: tuple[TokenLogprobs, ...] | None
-    model: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `rubricrm generate --json` prints; docs/CLI.md describes it."""
-        return {
-            "request": self.request,
-            "text": self.text,
-            "rubric": self.rubric.to_dict(),
-            "finish_reason": self.finish_reason,
-            "usage": asdict(self.usage),
-            "timings_ms": asdict(self.timings_ms),
-            "model": dict(self.model),
-        }
-
-
-class RubricStream:
-    """Iterates over events while a rubric is generated; `result` holds the outcome afterwards.
-
-    The texts of the events, joined, are `result().text`; their criteria, in a row, are `result().rubric.criteria`.
-    """
-
-    def __init__(self, request: str, text: TextStream, model: Mapping[str, str]) -> None:
-        self._request = request
-        self._text = text
-        self._model = model
-        self._reader = RubricReader()
-        self._events = self._generate()
-        self._rubric: Rubric | None = None
-
-    def __iter__(self) -> Iterator[StreamEvent]:
-        return self
-
-    def __next__(self) -> StreamEvent:
-        return next(self._events)
-
-    def cancel(self) -> None:
-        """End before the next token. Safe from any thread; the iteration then ends by itself."""
-        self._text.cancel()
-
-    def close(self) -> None:
-        """End now. Closing twice is fine."""
-        self._events.close()
-        self._text.close()
-
-    def result(self) -> RubricResult:
-        """Return the rubric of what was generated; ends the generation if it is still running."""
-        self.close()
-        text = self._text.result()
-        # An iteration that was left early, perhaps by an exception in mid-line, has read no more than a part.
-        rubric = self._rubric or parse(text.text, truncated=text.finish_reason != "stop")
-        return RubricResult(
-            request=self._request,
-            text=text.text,
-            rubric=rubric,
-            finish_reason=text.finish_reason,
-            usage=text.usage,
-            timings_ms=text.timings_ms,
-            seed=text.seed,
-            logprobs=text.logprobs,
-            model=self._model,
-        )
-
-    def _generate(self) -> Generator[StreamEvent, None, None]:
-        for piece in self._text:
-            yield StreamEvent(piece, tuple(self._reader.feed(piece)))
-        last, self._rubric = self._reader.finish(truncated=self._text.result().finish_reason != "stop")
-        if last:
-            yield StreamEvent("", tuple(last))
-
-
-class RubricModel:
-    """An open model. Its methods may be called from several threads; each request's steps take turns.
+        bundle: What it was opened from.
+        device: Where it runs.
+        context_length: Most tokens that prompt and answer have together.
 
     Example:
         >>> from rubricrm import RubricModel
@@ -138,6 +43,11 @@ class RubricModel:
     """
 
     def __init__(self, bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> None:
+        if not isinstance(bundle, Bundle):
+            raise OptionInvalid(
+                f"RubricModel: got {bundle!r:.80}, expected an opened Bundle. Open a directory with "
+                "RubricModel.open(path), or the demo model with RubricModel.demo()."
+            )
         self.bundle = bundle
         self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
         self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
@@ -145,6 +55,8 @@ class RubricModel:
         token_ids = self._prompt.fixed_prefix()
         prefix = open_prefix(bundle, session, token_ids) if token_ids else None
         self._engine = Engine(session, bundle.manifest, prefix)
+        self.device = session.device
+        self.context_length = bundle.manifest.model.context_length
         self._description = {
             "name": bundle.manifest.model.name,
             "weights": bundle.manifest.quantization.weights,
@@ -183,30 +95,96 @@ class RubricModel:
         """Open the demo model that comes with the package: small, quick, and no measure of RubricRM's quality."""
         return cls.open(DEMO_BUNDLE, threads=threads)
 
-    def generate(self, request: str, *, cancel: Event | None = None, **options: Unpack[OptionKeywords]) -> RubricResult:
-        """Return the rubric of a request.
+    def generate(
+        self,
+        request: str,
+        *,
+        options: GenerationOptions | None = None,
+        cancel: Event | None = None,
+        **keywords: Unpack[OptionKeywords],
+    ) -> RubricResult:
+        """Return the rubric of a request. Costs one prefill of the request, and one run of the model per token.
+
+        Options are keywords, or an object of `GenerationOptions`, or both: then a keyword stands in the place of the
+        object's value.
 
         Args:
             request: What a user asked some assistant to do.
+            options: Options that several calls share.
             cancel: Setting it ends the generation before its next token; what there is is returned.
-            **options: See `GenerationOptions`.
+            **keywords: Options of this call:
+
+                - max_new_tokens (int): most tokens to write; the bundle's default (1024) if not given.
+                - temperature (float): 0, the default, is greedy; from 0.001 up, tokens are sampled.
+                - top_k (int): sample from the k most probable tokens; 0, the default: from all.
+                - top_p (float): sample from the fewest tokens with this much probability; 1, the default: from all.
+                - min_p (float): drop tokens less probable than this part of the most probable one; 0 by default.
+                - seed (int): makes sampling repeatable; if not given, one is drawn and reported in the result.
+                - stop (list of str): end the text before the first of these strings.
+                - logprobs (int): log-probabilities of the chosen token and of this many others, 0 to 20; none if not
+                  given.
+                - timeout_s (float): return what there is after so many seconds.
+                - stop_on_repetition (bool): end a text that goes in circles; True by default.
+
+        Returns:
+            The rubric, the text it was read from, why it ended (finish_reason is "stop" for a complete one), tokens,
+            times and seed.
 
         Raises:
             RequestInvalid: The request is blank, or holds NUL or lone surrogates.
             OptionInvalid: An option is out of range.
+            OptionUnknown: There is no such option; the message names the one that is meant.
             PromptTooLong: The request does not fit the model's context.
             ModelClosed: The model was closed, or opened before a fork.
             RuntimeFailed: ONNX Runtime failed.
+
+        Example:
+            >>> model = RubricModel.demo()
+            >>> result = model.generate("Write a haiku about rain.", temperature=0.7, seed=1, max_new_tokens=512)
+            >>> for criterion in result.rubric.criteria:
+            ...     print(criterion.number, criterion.kind, criterion.text)
         """
-        stream = self.stream(request, cancel=cancel, **options)
+        stream = self.stream(request, options=options, cancel=cancel, **keywords)
         for _ in stream:
             pass
         return stream.result()
 
-    def stream(self, request: str, *, cancel: Event | None = None, **options: Unpack[OptionKeywords]) -> RubricStream:
-        """Return the rubric of a request while it is written. Arguments and errors as `generate`."""
+    def stream(
+        self,
+        request: str,
+        *,
+        options: GenerationOptions | None = None,
+        cancel: Event | None = None,
+        **keywords: Unpack[OptionKeywords],
+    ) -> RubricStream:
+        """Return the rubric of a request while it is written: iterate for pieces of text and complete criteria.
+
+        Tokens are computed as the stream is read: a reader that stops reading stops the model, and its time counts
+        neither for `timeout_s` nor in the result's times.
+
+        Args:
+            request: What a user asked some assistant to do.
+            options: As in `generate`.
+            cancel: As in `generate`; the stream's own `cancel()` does the same.
+            **keywords: As in `generate`: max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs,
+                timeout_s, stop_on_repetition.
+
+        Returns:
+            An iterator over `StreamEvent`, and a context manager; its `result()` is what `generate` returns.
+
+        Raises:
+            RubricrmError: As `generate`; wrong arguments at once, failures of the runtime while it is read.
+
+        Example:
+            >>> model = RubricModel.demo()
+            >>> with model.stream("Write a haiku about rain.", max_new_tokens=512) as stream:
+            ...     for event in stream:
+            ...         print(event.text, end="", flush=True)
+            >>> stream.result().finish_reason
+            'stop'
+        """
         started = time.perf_counter()
-        checked = GenerationOptions(**options)
+        checked = merge(options, keywords)
         text = self._start(self._prompt.encode_request(request), checked, cancel, started)
         return RubricStream(request, text, self._description)
 
@@ -214,20 +192,22 @@ class RubricModel:
         self,
         prompt: str | Sequence[Mapping[str, str]],
         *,
+        options: GenerationOptions | None = None,
         cancel: Event | None = None,
-        **options: Unpack[OptionKeywords],
+        **keywords: Unpack[OptionKeywords],
     ) -> TextResult:
         """Return the model's answer to a message, without the rubric template.
 
         Args:
             prompt: A user's message, or a conversation of objects with `role` and `content`, the user's last.
+            options: As in `generate`.
             cancel: As in `generate`.
-            **options: See `GenerationOptions`.
+            **keywords: As in `generate`.
 
         Raises:
             RubricrmError: As `generate`.
         """
-        stream = self.stream_text(prompt, cancel=cancel, **options)
+        stream = self.stream_text(prompt, options=options, cancel=cancel, **keywords)
         for _ in stream:
             pass
         return stream.result()
@@ -236,18 +216,26 @@ class RubricModel:
         self,
         prompt: str | Sequence[Mapping[str, str]],
         *,
+        options: GenerationOptions | None = None,
         cancel: Event | None = None,
-        **options: Unpack[OptionKeywords],
+        **keywords: Unpack[OptionKeywords],
     ) -> TextStream:
-        """Return the answer while it is written. Arguments and errors as `generate_text`."""
+        """Return the answer while it is written. Arguments and errors as `generate_text`, reading as `stream`."""
         started = time.perf_counter()
-        checked = GenerationOptions(**options)
+        checked = merge(options, keywords)
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         return self._start(self._prompt.encode_messages(messages), checked, cancel, started)
 
     def close(self) -> None:
         """Free the model and unmap its files. Closing twice is fine."""
         self._engine.close()
+
+    def __repr__(self) -> str:
+        facts = self._description
+        return (
+            f"{type(self).__name__}({facts['name']!r}, weights {facts['weights']}, device {facts['device']}, "
+            f"context {self.context_length} tokens)"
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -38,11 +38,11 @@ class Generation:
         prompt_ids: The prompt.
         cached_tokens: How many of them were restored and not computed.
         num_tokens: Tokens generated so far, the end token not counted.
-        finish_reason: "stop", "length", "cancelled" or "timeout"; None while running.
+        finish_reason: One of `FINISH_REASONS`; None while running.
         seed: The seed in use, drawn if the options had none.
-        started: `time.perf_counter()` when the request came in; deadlines count from there.
-        prefill_started: The same clock when a slot was ready for the prompt.
-        prefilled: The same clock when the prompt was computed, None until then.
+        started: `time.perf_counter()` when the request came in. All other times are of `now`, which begins there.
+        prefill_started: When a slot was ready for the prompt.
+        prefilled: When the prompt was computed, None until then.
     """
 
     def __init__(
@@ -64,8 +64,25 @@ class Generation:
         self.started = time.perf_counter() if started is None else started
         self.prefill_started = self.started
         self.prefilled: float | None = None
+        self._paused_s = 0.0
+        self._paused_since: float | None = None
         self._cancelled = False
         self._cancel = cancel
+
+    def now(self) -> float:
+        """Return the generation's own time in seconds: a clock that stands still during a pause."""
+        since = self._paused_since
+        return (time.perf_counter() if since is None else since) - self._paused_s
+
+    def pause(self) -> None:
+        """Stop the clock: whoever reads the generation is doing something else."""
+        self._paused_since = time.perf_counter()
+
+    def resume(self) -> None:
+        """Let the clock run on after a pause."""
+        if self._paused_since is not None:
+            self._paused_s += time.perf_counter() - self._paused_since
+            self._paused_since = None
 
     def cancel(self) -> None:
         """End before the next token, with finish_reason "cancelled". Safe from any thread."""
@@ -81,7 +98,7 @@ class Generation:
         timeout = self.options.timeout_s
         if self._cancelled or (self._cancel is not None and self._cancel.is_set()):
             self.finish("cancelled")
-        elif timeout is not None and time.perf_counter() - self.started >= timeout:
+        elif timeout is not None and self.now() - self.started >= timeout:
             self.finish("timeout")
         return self.finish_reason is not None
 
@@ -140,7 +157,7 @@ class Engine:
     def _prefill(self, generation: Generation, slot: Slot) -> NDArray[np.float32] | None:
         """Return the logits after the prompt's last token; None if the generation had to end before."""
         ids = generation.prompt_ids
-        generation.prefill_started = time.perf_counter()
+        generation.prefill_started = generation.now()
         generation.cached_tokens = self._restore(slot, ids)
         logits = None
         # In chunks: a long prompt must neither hold a row of activations for each token nor delay a cancellation.
@@ -148,7 +165,7 @@ class Engine:
             if generation.must_end():
                 return None
             logits = self._session.run(slot, ids[start : start + self._session.max_rows])[0]
-        generation.prefilled = time.perf_counter()
+        generation.prefilled = generation.now()
         return logits
 
     def _restore(self, slot: Slot, ids: Sequence[int]) -> int:

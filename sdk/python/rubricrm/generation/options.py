@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TypedDict
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Self, TypedDict
 
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, OptionUnknown
 
 MAX_LOGPROBS = 20
 _INTEGER_OPTIONS = ("max_new_tokens", "top_k", "seed", "logprobs")
@@ -25,6 +27,51 @@ class OptionKeywords(TypedDict, total=False):
     stop: Sequence[str]
     logprobs: int | None
     timeout_s: float | None
+    stop_on_repetition: bool
+
+
+# What other libraries call it, without case and underscores, and what to do here.
+_FOREIGN_NAMES = {
+    **dict.fromkeys(
+        ("maxtokens", "maxlength", "npredict", "numpredict", "maxoutputtokens", "maxcompletiontokens", "maxgenlen"),
+        "Use max_new_tokens.",
+    ),
+    "temp": "Use temperature.",
+    **dict.fromkeys(("topksampling", "topkfilter"), "Use top_k, with a temperature above 0."),
+    **dict.fromkeys(("toppsampling", "nucleus"), "Use top_p, with a temperature above 0."),
+    **dict.fromkeys(
+        ("dosample", "sample", "sampling", "greedy"), "Use temperature: 0 is greedy, a value above 0 samples."
+    ),
+    **dict.fromkeys(
+        ("numreturnsequences", "n", "bestof", "numsequences", "numcompletions"),
+        "A call returns one result: call it again, with another seed and a temperature above 0.",
+    ),
+    **dict.fromkeys(("numbeams", "beamsize", "beamwidth", "usebeamsearch"), "There is no beam search: leave it out."),
+    **dict.fromkeys(
+        ("stopsequences", "stopstrings", "stopwords", "stoptokens", "endsequence"), "Use stop, a list of strings."
+    ),
+    **dict.fromkeys(
+        ("eostokenid", "stoptokenids", "padtokenid"), "The bundle holds the ids that end a text; stop adds strings."
+    ),
+    **dict.fromkeys(("timeout", "maxtime", "deadline", "timeoutms"), "Use timeout_s, in seconds."),
+    **dict.fromkeys(("randomseed", "rngseed", "generator"), "Use seed, an integer."),
+    **dict.fromkeys(
+        ("toplogprobs", "returnlogprobs", "outputscores", "nprobs"), "Use logprobs, a number from 0 to 20."
+    ),
+    **dict.fromkeys(
+        ("repetitionpenalty", "frequencypenalty", "presencepenalty", "repeatpenalty", "norepeatngramsize"),
+        "There are no penalties; a text that goes in circles is ended, see stop_on_repetition.",
+    ),
+    **dict.fromkeys(("stream", "streaming", "streamer"), "Call stream() for pieces of text."),
+    **dict.fromkeys(
+        ("device", "threads", "numthreads", "nthreads", "verify"),
+        "Give device, threads and verify to RubricModel.open.",
+    ),
+    **dict.fromkeys(
+        ("messages", "system", "systemprompt", "history"), "Call generate_text(messages): a request has one text."
+    ),
+    "options": "Give it to generate() or stream().",
+}
 
 
 @dataclass(frozen=True)
@@ -40,10 +87,18 @@ class GenerationOptions:
         seed: Any integer from 0 to 2^64 - 1; None draws one and reports it.
         stop: Strings that end the text; they are not part of it.
         logprobs: None for none; n for the chosen token's and the n most probable tokens' log-probabilities.
-        timeout_s: Seconds after which what there is is returned, with finish_reason "timeout".
+        timeout_s: Seconds after which what there is is returned, with finish_reason "timeout". The time between two
+            steps of a stream, which is its reader's, does not count.
+        stop_on_repetition: End a text that goes in circles, with finish_reason "repetition"; the exact rule stands in
+            `rubricrm.generation.repetition`. False lets it go on until another reason ends it.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.
+        OptionUnknown: There is no such option; the message names the one that is meant.
+
+    Example:
+        >>> GenerationOptions(temperature=0.7, top_p=0.95, seed=1).is_greedy
+        False
     """
 
     max_new_tokens: int | None = None
@@ -55,12 +110,21 @@ class GenerationOptions:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     timeout_s: float | None = None
+    stop_on_repetition: bool = True
+
+    def __new__(cls, *_: object, **options: object) -> Self:
+        """Refuse unknown names, before Python does it without a remedy."""
+        for name in options:
+            if name not in cls.__dataclass_fields__:
+                raise OptionUnknown(f"{name!r} is no option of a generation. {_remedy(name)}")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         """Check types, then ranges."""
         for option in fields(self):
-            if option.name != "stop":
+            if option.name not in ("stop", "stop_on_repetition"):
                 _check_number(option.name, getattr(self, option.name), option.default is None)
+        _require(isinstance(self.stop_on_repetition, bool), "stop_on_repetition", "True or False", self)
         _require(self.max_new_tokens is None or self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
         in_range = self.temperature == 0 or 0.001 <= self.temperature <= 100
         _require(in_range, "temperature", "0 (greedy) or in [0.001, 100]", self)
@@ -78,6 +142,32 @@ class GenerationOptions:
     def is_greedy(self) -> bool:
         """Whether the most probable token is always taken."""
         return self.temperature == 0
+
+
+def merge(options: GenerationOptions | None, keywords: OptionKeywords) -> GenerationOptions:
+    """Return options with keywords in the place of their values.
+
+    Raises:
+        OptionInvalid: `options` is something else, or a value is out of range.
+        OptionUnknown: A keyword is no option.
+    """
+    if options is None:
+        return GenerationOptions(**keywords)
+    if not isinstance(options, GenerationOptions):
+        remedy = "Pass a dict's entries as keywords: generate(request, **options)." if isinstance(options, dict) else ""
+        raise OptionInvalid(f"options must be GenerationOptions, got {options!r:.80}. {remedy}".rstrip())
+    return replace(options, **keywords)
+
+
+def _remedy(name: str) -> str:
+    plain = re.sub(r"[\W_]", "", name).lower()
+    names = list(GenerationOptions.__dataclass_fields__)
+    if plain in _FOREIGN_NAMES:
+        return _FOREIGN_NAMES[plain]
+    near = get_close_matches(plain, [option.replace("_", "") for option in names], n=1)
+    if near:
+        return f"Did you mean {next(option for option in names if option.replace('_', '') == near[0])}?"
+    return f"The options are {', '.join(names)}."
 
 
 def _check_number(name: str, value: object, is_optional: bool) -> None:

@@ -18,7 +18,7 @@ LFS_POINTER = b"version https://git-lfs"
 _BLOCK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A directory whose manifest was read and whose files have the sizes that it states.
 
@@ -52,6 +52,10 @@ class Bundle:
         if verify:
             bundle.verify()
         return bundle
+
+    def __repr__(self) -> str:
+        facts = self.manifest
+        return f"{type(self).__name__}({str(self.path)!r}, {facts.model.name!r}, weights {facts.quantization.weights})"
 
     def file(self, name: str) -> Path:
         """Return the path of a file listed in the manifest."""

@@ -188,7 +188,7 @@ class Session:
     ) -> None:
         """Refuse logits that are no numbers (15 microseconds for a row of 151,669).
 
-        A graph may rule out the padding behind its tokens with minus infinity: that is an answer.
+        A graph may rule out the padding after the real tokens with minus infinity: that is an answer.
         """
         import numpy as np
 

@@ -1,0 +1,100 @@
+"""A rubric while it is written: each criterion comes as soon as its line is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rubricrm.generation.completion import TextStream
+from rubricrm.generation.result import RubricResult
+from rubricrm.rubric.rubric import Criterion, RubricReader, parse
+
+
+@dataclass(frozen=True)
+class StreamEvent:
+    """What one step brought: a piece of text, and the criteria whose lines it completed (mostly none)."""
+
+    text: str
+    criteria: tuple[Criterion, ...] = ()
+
+
+class RubricStream:
+    """Iterates over events while a rubric is generated; `result` holds the outcome afterwards.
+
+    The texts of the events, joined, are `result().text`; their criteria, in a row, are `result().rubric.criteria`,
+    unless the stream was closed before its end. Otherwise as `TextStream`: it is a context manager, several threads may
+    read it, and no time counts while nobody reads.
+
+    Example:
+        >>> with model.stream("Write a haiku about rain.") as stream:
+        ...     for event in stream:
+        ...         for criterion in event.criteria:
+        ...             print(criterion.kind, criterion.text)
+        >>> result = stream.result()
+    """
+
+    def __init__(self, request: str, text: TextStream, model: Mapping[str, str]) -> None:
+        self._request = request
+        self._text = text
+        self._model = model
+        self._reader = RubricReader()
+        self._is_over = False
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        return self
+
+    def __next__(self) -> StreamEvent:
+        with self._text.turn():  # so that the parser gets the pieces in their order
+            if self._is_over:
+                raise StopIteration
+            piece = next(self._text, None)
+            try:
+                return self._last_event() if piece is None else StreamEvent(piece, tuple(self._reader.feed(piece)))
+            except BaseException:  # an interrupt may have cost the parser a piece
+                self.close()
+                raise
+
+    def cancel(self) -> None:
+        """End before the next token. Safe from any thread; the iteration then ends by itself."""
+        self._text.cancel()
+
+    def close(self) -> None:
+        """End now, after the step that another thread may be in. Safe from any thread; closing twice is fine."""
+        self._is_over = True
+        self._text.close()
+
+    def result(self) -> RubricResult:
+        """Return the rubric of what was generated; ends the generation if it is still running."""
+        self.close()
+        text = self._text.result()
+        return RubricResult(
+            request=self._request,
+            text=text.text,
+            rubric=parse(text.text, truncated=text.finish_reason != "stop"),
+            finish_reason=text.finish_reason,
+            usage=text.usage,
+            timings_ms=text.timings_ms,
+            seed=text.seed,
+            logprobs=text.logprobs,
+            model=self._model,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._text!r})"
+
+    def _last_event(self) -> StreamEvent:
+        self._is_over = True
+        last, _ = self._reader.finish(truncated=self._text.result().finish_reason != "stop")
+        if not last:
+            raise StopIteration
+        return StreamEvent("", tuple(last))
