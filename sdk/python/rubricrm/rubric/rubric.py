@@ -126,10 +126,17 @@ class RubricReader:
     pieces were cut. The cost is linear in the length of the text.
     """
 
-    def __init__(self) -> None:
-        self._parser = RubricParser()
+    def __init__(self, *, starts_in_thought: bool = False) -> None:
+        """Start.
+
+        Args:
+            starts_in_thought: The prompt ended with the opening tag of a thought, so the text starts inside it.
+        """
+        self.num_taken_back = 0
+        self._parser = RubricParser(starts_in_thought=starts_in_thought)
         self._pieces: list[str] = []  # of the line that is not complete yet
         self._num_given = 0
+        self._num_restarts = 0
 
     def feed(self, piece: str) -> list[Criterion]:
         """Take the next piece of text; return the criteria that it closed."""
@@ -162,19 +169,24 @@ class RubricReader:
             self._parser.read_line(line)
 
     def _take_new(self) -> list[Criterion]:
+        if self._parser.num_restarts > self._num_restarts:
+            self._num_restarts = self._parser.num_restarts
+            self.num_taken_back += self._num_given
+            self._num_given = 0
         new = self._parser.criteria[self._num_given :]
         self._num_given += len(new)
         return new
 
 
-def parse(text: str, *, truncated: bool = False) -> Rubric:
+def parse(text: str, *, truncated: bool = False, starts_in_thought: bool = False) -> Rubric:
     """Read the rubric in a text. Raises nothing, whatever the text; the cost is linear in its length.
 
     Args:
         text: What the model wrote.
         truncated: The generator was cut (length, timeout, cancelled), so an untagged last item is unfinished.
+        starts_in_thought: The prompt ended with the opening tag of a thought, so the text starts inside it.
     """
-    reader = RubricReader()
+    reader = RubricReader(starts_in_thought=starts_in_thought)
     reader.feed(text)
     return reader.finish(truncated=truncated)[1]
 
