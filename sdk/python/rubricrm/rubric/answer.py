@@ -23,7 +23,10 @@ _THOUGHT = (
     r"(?:\w{1,12}:)?(?:think(?:ing)?|thoughts?|thought[_-]process|reason(?:ing)?(?:[_-](?:content|process))?|analysis"
     r"|scratch[_-]?pad|reflection|deliberation|planning|chain[_-]of[_-]thought|cot|(?:inner|internal)[_-]\w{1,12})"
 )
-_OPENING = rf"(?:<|&lt;)\s?{_THOUGHT}(?:\s[^<>]{{0,200}}|/)?(?:>|&gt;)|<\|(?:begin_of_thought|START_THINKING)\|>|\[THINK\]|◁think▷"
+_OPENING = (
+    rf"(?:<|&lt;)\s?{_THOUGHT}(?:\s[^<>]{{0,200}}|/)?(?:>|&gt;)"
+    r"|<\|(?:begin_of_thought|START_THINKING)\|>|\[THINK\]|◁think▷"
+)
 _CLOSING = rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)|<\|(?:end_of_thought|END_THINKING)\|>|\[/THINK\]|◁/think▷"
 _CONTROL = (
     r"<[|｜][^<>|｜]{1,48}[|｜]>|</s>|<(?:eos|bos|pad|eod|end_of_turn|start_of_turn|endoftext|end_of_text|s)>"
@@ -55,7 +58,7 @@ class AnswerParts(NamedTuple):
     """What of a line is the answer.
 
     Attributes:
-        parts: Where they start and end in the line.
+        parts: Where its parts start and end in the line.
         issues: What was left out.
         takes_back: Whether everything before these parts was thought.
     """
@@ -147,7 +150,7 @@ class AnswerReader:
         self._has_words = False
         self._is_ended = False
 
-    def read(self, text: str, number: int, *, is_inside: bool, has_criteria: bool) -> AnswerParts:
+    def read(self, text: str, number: int, *, is_inside: bool, has_criteria: bool) -> AnswerParts | None:
         """Find the answer in a line that is not blank.
 
         Args:
@@ -155,12 +158,21 @@ class AnswerReader:
             number: Its number.
             is_inside: Whether the line starts inside a sentence of an item, whose words may be about such marks.
             has_criteria: Whether a criterion stands before it, so that a next turn may follow.
+
+        Returns:
+            What of it is the answer; None where all of it is.
         """
         self._first_line = self._first_line or number
+        is_answer = self._thought is None and not self._is_ended
+        turn = _TURN.match(text) if is_answer else None
+        may_be_event = _MAY_BE_EVENT.search(text) is not None
+        if is_answer and turn is None and not may_be_event:
+            self._has_words = True
+            return None
         line = _Line(text, number, is_inside=is_inside)
-        if self._thought is None and not self._is_ended:
-            self._read_turn(line, has_criteria=has_criteria)
-        if _MAY_BE_EVENT.search(text):
+        if turn is not None:
+            self._meet_turn(line, turn, has_criteria=has_criteria)
+        if may_be_event:
             for match in _EVENT.finditer(text):
                 if match.start() >= line.position and not self._is_ended:
                     self._meet(line, match)
@@ -173,11 +185,8 @@ class AnswerReader:
             return []
         return [self._end_thought("no closing tag follows: nothing in it is read as a rubric")]
 
-    def _read_turn(self, line: _Line, *, has_criteria: bool) -> None:
+    def _meet_turn(self, line: _Line, match: re.Match[str], *, has_criteria: bool) -> None:
         """Meet a line such as `Human: write another`."""
-        match = _TURN.match(line.text, line.word)
-        if match is None:
-            return
         if not self._has_words and match["role"].lower() in _OWN_TURNS:
             line.report("wrapper", f"left out {quote(match.group())}")
             line.go_on(match.end())
@@ -242,7 +251,9 @@ class AnswerReader:
         line.takes_back = True
         self._has_words = False
         self._thought, self._thought_line = [line.text[line.position : match.end()]], self._first_line
-        line.issues.append(self._end_thought(f"nothing opened what ends on line {line.number}: all before it is thought"))
+        line.issues.append(
+            self._end_thought(f"nothing opened what ends on line {line.number}: all before it is thought")
+        )
         line.go_on(match.end())
 
     def _is_closing_a_word(self, line: _Line, match: re.Match[str]) -> bool:

@@ -43,7 +43,7 @@ class Criteria:
             if last.text[earlier.end : first.start].strip():
                 break
             first = earlier  # a tag written twice
-        texts = [*item.texts()[:-1], item.text_before(index, first)]
+        texts = [*(item.text_of(earlier) for earlier in range(index)), item.text_before(index, first)]
         self._add(item, texts, tag.kind, last.end_offset(tag.end), is_unbalanced=tag.is_unbalanced)
 
     def end(self, item: OpenItem, heading: Kind | None, *, at_end: bool = False, truncated: bool = False) -> None:
@@ -148,7 +148,9 @@ class Criteria:
     def _report_number(self, head: Fragment) -> None:
         mark = head.mark
         if not mark.is_exact:
-            self._report.add("numbering_style", head.line, f"expected `1. ` or its like at the start: {quote(head.text)}")
+            self._report.add(
+                "numbering_style", head.line, f"expected `1. ` or its like at the start: {quote(head.text)}"
+            )
         if mark.number is None:
             return
         if mark.number in self.numbers:

@@ -6,23 +6,31 @@ import re
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Kind
-from rubricrm.rubric.mark import Mark, Style
+from rubricrm.rubric.mark import Mark
+from rubricrm.rubric.numeral import HAN
 from rubricrm.rubric.phrase import ends_sentence
 from rubricrm.rubric.tag import NAME, kind_of, says_response
 
+_NO_WORD = r"(?:[^\w(（\[［【{<]|_)*+"
+_ORDINAL = (
+    r"(?:(?:part|section|category|group)\s+\w{1,5}\s*+[-–—:：.]*\s*+|第\w{1,3}[部章节節]分?[\s:：、]*"
+    r"|\w{1,4}[.)）、:：]\s*+)"
+)
 _KIND_HEADING = re.compile(
-    r"(?P<lead>[^\w(（\[［【{<]*(?:<[a-z][a-z0-9]{0,9}(?:\s[^<>]{0,60})?>\s*)?[^\w(（\[［【{<]*)"
-    r"(?:(?:part|section|category|group)\s+\w{1,5}\s*[-–—:：.]*\s*|第\w{1,3}[部章节節]分?[\s:：、]*|the\s+|list\s+of\s+|all\s+)?"
-    rf"{NAME}(?P<tail>(?:\s+(?:section|criteria|items|list)|部分|类|類)?\s*"
-    r"(?:[(（\[][^()（）\[\]]{0,60}[)）\]])?(?:\s*[-–—:：]?\s*[x×]?\d{1,3}(?:\s+(?:items|rules|criteria|in\stotal))?)?"
-    r"(?:\s*</[a-z][a-z0-9]{0,9}>)?[^\w]*)",
+    rf"(?P<lead>{_NO_WORD}(?:<[a-z][a-z0-9]{{0,9}}(?:\s[^<>]{{0,60}})?>\s*)?{_NO_WORD}{_ORDINAL}?{_NO_WORD})"
+    rf"(?:the\s+|list\s+of\s+|all\s+)?{NAME}(?P<tail>(?:\s+(?:section|criteria|items|list)|部分|类|類)?\s*"
+    r"(?:[(（\[][^()（）\[\]]{0,60}[)）\]])?(?:\s*[-–—:：]?\s*[x×]?\d{1,3}(?:\s+(?:items?|rules?|criteria|in\stotal))?)?"
+    r"(?:\s*</[a-z][a-z0-9]{0,9}>)?(?:[^\w]|_)*)",
     re.IGNORECASE,
 )
 _LONGEST_KIND_HEADING = 160
 # "Principles - good practice in general": a heading that explains itself.
-_EXPLAINED = re.compile(rf"[^\w(（\[［【{{<]*{NAME}[*_]{{0,3}}\s*[-–—:：][*_\s]*(?P<words>\w.*)", re.IGNORECASE)
+_EXPLAINED = re.compile(rf"{_NO_WORD}{NAME}[*_]{{0,3}}\s*[-–—:：][*_\s]*(?P<words>\w.*)", re.IGNORECASE)
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s|<h[1-6][\s>]|={2,}\s*\w", re.IGNORECASE)
 _ALL_BOLD = re.compile(r"(?P<markup>\*{2,3}|__)(?!\s)[^*_]{1,120}(?P=markup)\s*[:：]?$")
+_ORDINAL_TITLE = re.compile(
+    rf"(?:part|section)\s+\w{{1,5}}\s*[:：.]|(?:[IVXLC]{{1,5}}|[A-Z]|[{HAN}]{{1,3}})[.)）、]\s*\S", re.IGNORECASE
+)
 _RULED = re.compile(r"[-=*_~#+|:─━—–\s]{3,}$")
 _MOST_TITLE_WORDS = 8
 _LONGEST_TITLE = 120
@@ -57,26 +65,38 @@ def is_markdown_heading(text: str) -> bool:
 
 
 def is_section(text: str) -> bool:
-    """Whether a line without mark and tag is set as the heading of a section: Markdown, all bold, a few words and a colon."""
+    """Whether a line without mark and tag is set as the heading of a section.
+
+    That is a Markdown heading, a line all in bold, a few words before a colon or after an ordinal such as "II.".
+    """
     if is_markdown_heading(text):
         return True
-    if says_response(text) or ends_sentence(text):
+    if len(text) > _LONGEST_TITLE or ends_sentence(text) or says_response(text):
         return False
-    is_label = text.endswith((":", "：")) and len(text.split()) <= _MOST_TITLE_WORDS
-    return is_label or _ALL_BOLD.match(text) is not None
+    is_label = text.endswith((":", "：")) or _ORDINAL_TITLE.match(text) is not None
+    return (is_label and len(text.split()) <= _MOST_TITLE_WORDS) or _ALL_BOLD.match(text) is not None
 
 
-def is_title(text: str, mark: Mark) -> bool:
-    """Whether an item's first line may be the title of what follows: a few words that are no sentence."""
-    words = text[mark.end : mark.end + _LONGEST_TITLE + 1].strip()
-    if mark.is_none or not 0 < len(words) <= _LONGEST_TITLE or says_response(words) or ends_sentence(words):
+def is_title(words: str, line: str) -> bool:
+    """Whether the words of an item's first line may be the title of what follows: a few words that are no sentence."""
+    if len(words) > _LONGEST_TITLE or ends_sentence(words) or says_response(words):
         return False
-    return len(words.split()) <= _MOST_TITLE_WORDS or is_set_title(text, mark)
+    num_words = len(words.split())
+    return num_words > 0 and (num_words <= _MOST_TITLE_WORDS or is_set_title(words, line))
 
 
-def is_set_title(text: str, mark: Mark) -> bool:
-    """Whether it is set as a title: a Markdown heading, or all of it bold."""
-    return is_markdown_heading(text) or _ALL_BOLD.match(text[mark.end :].strip()) is not None
+def is_set_title(words: str, line: str) -> bool:
+    """Whether a title is set as one: its line is a Markdown heading, or all of it is bold."""
+    return is_markdown_heading(line) or _ALL_BOLD.match(words.strip()) is not None
+
+
+def is_title_of(words: str, line: str, following: str) -> bool:
+    """Whether a set title ends with its line; the words of a Markdown heading may go on in the next line."""
+    if not is_markdown_heading(line):
+        return is_set_title(words, line)
+    first = following.lstrip("*_ ")[:1]
+    has_no_case = words.upper() == words.lower()
+    return first.isupper() or (has_no_case and not first.islower())
 
 
 def is_ruled(text: str) -> bool:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rubricrm.rubric.heading import is_set_title, is_title
+from rubricrm.rubric.heading import is_title, is_title_of
 from rubricrm.rubric.mark import Mark
-from rubricrm.rubric.phrase import ends_sentence
-from rubricrm.rubric.tag import Tag, is_last, says_response, skip_tag
+from rubricrm.rubric.phrase import ends_sentence, opens_response
+from rubricrm.rubric.tag import Tag, is_last, says_response
 from rubricrm.rubric.visible import Place, VisibleLine
 
-_ESCAPED_BREAK = r"\\{1,2}[nrt]|<br\s*/?>"
+_ESCAPED_BREAK = r"\\{1,2}[nrt]|<br\s*/?>|&nbsp;"
 _BREAKS_AT_START = re.compile(rf"(?:\s++|{_ESCAPED_BREAK})*+")
 _BREAKS_AT_END = re.compile(rf"(?:\s*+(?:{_ESCAPED_BREAK}))++\s*$")
-# "The response must rhyme. - [Hard Rule]", "[Hard Rule]: The response must rhyme."
+# A dash between sentence and tag, a colon between tag and sentence.
 _SEPARATOR_BEFORE_TAG = re.compile(r"(?:(?:^|\s|(?<=[.!?。！？]))[|–—:：→=>~•·-]{1,3}\s*)+$")
 _SEPARATOR_AFTER_TAG = ":：.,;|–—-。，/ \t"
 _LONGEST_SEPARATOR = 24
@@ -48,12 +48,14 @@ class Fragment:
     @property
     def says_response(self) -> bool:
         """Whether "The response" opens it, after its mark and a tag."""
-        return says_response(self.text, self.mark.end)
+        is_after_tag = self.starts_with_tag and opens_response(self.text, self.tags[0].end)  # a bare name
+        return is_after_tag or says_response(self.text, self.mark.end)
 
     @property
     def opens_sentence(self) -> bool:
         """Whether "The response" with a capital letter opens it."""
-        return self.says_response and "The" in self.text[self.mark.end : skip_tag(self.text, self.mark.end) + 8]
+        start = max(self.mark.end, self.tags[0].end if self.starts_with_tag else 0)
+        return self.says_response and "The" in self.text[start : start + 8]
 
     @property
     def closing_tag(self) -> Tag | None:
@@ -98,6 +100,7 @@ class OpenItem:
         is_doubtful: It is a criterion only if it gets a tag.
         is_half: Its first line has no mark that is known: with a tag in its next lines it is a sentence.
         awaits_description: Its first line is a title with a tag.
+        is_described: Its first line is a title, and the next ones say what it means.
         nested_number: The last number of a list inside it.
     """
 
@@ -107,11 +110,15 @@ class OpenItem:
         self.is_doubtful = is_doubtful
         self.is_half = is_half
         self.awaits_description = False
+        self.is_described = False
         self.has_words = head.has_words
         self.nested_number = 0
 
     def add(self, part: Fragment) -> None:
         """Take a further line."""
+        if len(self.parts) == 1 and (title := self.title):
+            is_clear = self.awaits_description or part.opens_sentence
+            self.is_described = is_clear or is_title_of(title, self.head.text, part.text)
         self.parts.append(part)
         self.has_words = self.has_words or part.has_words
         if part.mark.number is not None:
@@ -135,15 +142,13 @@ class OpenItem:
     @property
     def title(self) -> str:
         """The title that its first line is; empty where it is none."""
-        text = self.head.text[: self.head.tags[0].start if self.head.tags else None]
-        return text if is_title(text, self.head.mark) else ""
-
-    @property
-    def is_described(self) -> bool:
-        """Whether its first line is a title, and the next ones say what it means."""
-        if len(self.parts) == 1 or not self.title:
-            return False
-        return self.awaits_description or is_set_title(self.title, self.head.mark) or self.parts[1].opens_sentence
+        head = self.head
+        if head.mark.is_none:
+            return ""
+        start = head.tags[0].end if head.starts_with_tag else head.mark.end
+        end = head.tags[0].start if head.tags and not head.starts_with_tag else len(head.text)
+        words = head.text[start:end]
+        return words if is_title(words, head.text) else ""
 
     def is_complete_before(self, index: int, tag: Tag) -> bool:
         """Whether the item's sentence ends before a tag in one of its parts."""

@@ -124,7 +124,11 @@ class ItemReader:
         if self._list.numbers or fragment.tags or fragment.text.endswith((":", "：")):
             return False
         is_long = len(fragment.text.split(None, _FEWEST_WORDS_OF_HALF)) >= _FEWEST_WORDS_OF_HALF
-        return (is_long or not fragment.text.isascii()) and not is_section(fragment.text) and not ends_sentence(fragment.text)
+        return (
+            (is_long or not fragment.text.isascii())
+            and not is_section(fragment.text)
+            and not ends_sentence(fragment.text)
+        )
 
     def _is_doubtful(self, fragment: Fragment, after: OpenItem | None) -> bool:
         mark, says = fragment.mark, fragment.says_response
@@ -144,7 +148,8 @@ class ItemReader:
         head, mark = item.head, fragment.mark
         if mark.is_none or len(item.parts) > 1 or head.tags or not item.title:
             return False
-        if mark.style is head.mark.style and (item.is_doubtful or mark.number == (head.mark.number or 0) + 1):
+        is_same = mark.style is head.mark.style and is_markdown_heading(head.text) == is_markdown_heading(fragment.text)
+        if is_same and (item.is_doubtful or mark.number == (head.mark.number or 0) + 1):
             return False
         return fragment.closing_tag is not None or fragment.opens_sentence
 
@@ -159,7 +164,7 @@ class ItemReader:
     def _describes(self, item: OpenItem, fragment: Fragment) -> bool:
         """Whether a fragment says what the title of the open item means."""
         is_deep = fragment.indent > item.head.indent + 1
-        is_set = is_set_title(item.title, item.head.mark)
+        is_set = is_set_title(item.title, item.head.text)
         if fragment.mark.is_bullet:
             return (is_deep or is_set) and not fragment.tags
         if not fragment.mark.is_none or is_section(fragment.text) or fragment.lone_tag is not None:
@@ -202,11 +207,14 @@ class ItemReader:
         heading = None if fragment.tags else read_heading(fragment.text, fragment.mark)
         if heading is not None and heading.is_adorned:
             return item.is_ended or not fragment.text[fragment.mark.end :].lstrip("#*_ ")[:1].islower()
+        if is_markdown_heading(fragment.text) and item.is_ended and not fragment.says_response:
+            return True
         if not fragment.mark.is_none:
             return False
-        lone_tag = fragment.lone_tag
-        if lone_tag is not None or (heading is not None and item.is_ended):
-            return self._heading not in (None, lone_tag.kind if lone_tag else None)
+        if fragment.lone_tag is not None:
+            return self._heading not in (None, fragment.lone_tag.kind)
+        if heading is not None and not fragment.text[:1].islower():
+            return item.is_ended or self._heading not in (None, heading.kind)
         if is_markdown_heading(fragment.text) or (item.is_ended and not fragment.tags and is_section(fragment.text)):
             return True
         return is_after_blank and item.is_ended and not fragment.tags
@@ -224,17 +232,16 @@ class ItemReader:
 
     def _close_at_tag(self, fragment: Fragment) -> None:
         """End the open item where the fragment brought its tag; not at a tag before any word, or after a title."""
-        item, tag = self._item, fragment.closing_tag
+        item = self._item
         if item is None or not fragment.tags or not item.has_words:
             return
-        if len(item.parts) == 1 and item.title and tag is not None:
+        tag = fragment.closing_tag
+        if tag is not None and len(item.parts) == 1 and item.title:
             item.awaits_description = True
-            return
-        is_complete = item.is_complete_before(len(item.parts) - 1, tag or fragment.tags[0])
-        if tag is not None and (is_complete or not item.is_half):
+        elif tag is not None and (not item.is_half or item.is_complete_before(len(item.parts) - 1, tag)):
             self._item = None
             self._list.close(item, tag)
-        elif is_complete or item.is_half:
+        elif item.is_half or item.is_complete_before(len(item.parts) - 1, fragment.tags[0]):
             self._end_item()
 
     def _end_item(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
+from string import ascii_letters
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Kind
@@ -57,9 +58,7 @@ class Mark(NamedTuple):
 _BULLETS = "-*+•‣◦▪●○■□▸▹►▶➤➢·–"
 _CHECKBOX = r"(?:(?:\\?\[[ xX✓✔✗]?\\?\]|[☐☑☒✅✔])\s+)"
 _HTML_BEFORE = r"(?:<(?:li|p|b|strong|em|i|span|u)(?:\s[^<>]{0,60})?>\s*)"
-_LEAD = (
-    rf"""(?:(?:[{_BULLETS}>|]|\#{{1,6}})\s+)?{_CHECKBOX}?+{_HTML_BEFORE}?["“'‘]?(?P<markup>[*_`~]{{0,3}})"""
-)
+_LEAD = rf"""(?:(?:[{_BULLETS}>|]|\#{{1,6}})\s+)?{_CHECKBOX}?+{_HTML_BEFORE}?["“'‘]?(?P<markup>[*_`~]{{0,3}})"""
 _TAIL = rf"(?P<shut2>[*_`~]{{0,3}})(?P<gap>\s*)(?:\|\s+)?{_CHECKBOX}?"
 _POINT = r"\\?[.．)）、]{1,2}[-–—]?(?!\d)|:(?=\s|$|[*_])|：(?!\d)"
 _SPACED = r"\s*[-–—|/](?=\s|$)"
@@ -88,7 +87,10 @@ _NAMED = re.compile(
 )
 _BULLET = re.compile(rf"(?:[{_BULLETS}]\s+){_CHECKBOX}?|{_CHECKBOX}|<li(?:\s[^<>]{{0,60}})?>\s*")
 _NO_WORDS = re.compile(r"[^\w\s]{1,3}\s+")
+_PICTURES = re.compile("[\u2190-\u21ff\u2300-\u23ff\u2500-\u27bf\u2900-\u2bff\U0001f300-\U0001faff]{1,3}\\s+")
 
+# No name of `_NAMED` starts with one of these.
+_FIRST_OF_NO_NAME = frozenset("abdefjklmoqtuvwxyzABDEFJKLMOQTUVWXYZ")
 # A longer number at the start of a line is a year or a quantity, unless it is the very next number.
 _MAX_NUMBER = 999
 _STRONG_POINTS = ".．)）、:：\\"
@@ -98,8 +100,7 @@ _BRACKETS = {"[": "]", "［": "］", "【": "】", "<": ">", "〔": "〕"}
 def read_mark(text: str, expected: int, start: int = 0) -> Mark:
     """The mark at a position; `expected` is the number that would follow the previous one."""
     first = text[start : start + 1]
-    readers = _OF_WORDS if first.isalpha() else _OF_DIGITS if first.isdigit() else _ALL
-    for read in readers:
+    for read in _OF_LATIN if first in _LATIN else _OF_DIGITS if first.isdigit() else _ALL:
         mark = read(text, expected, start)
         if mark is not None:
             return mark
@@ -157,6 +158,8 @@ def _read_decimal(text: str, _: int, start: int) -> Mark | None:
 
 
 def _read_named(text: str, expected: int, start: int) -> Mark | None:
+    if text[start : start + 1] in _FIRST_OF_NO_NAME:
+        return None
     match = _NAMED.match(text, start)
     number = None if match is None else number_of(match["ordinal"] or match["numeral"], expected)
     if match is None or number is None:
@@ -170,7 +173,7 @@ def _read_named(text: str, expected: int, start: int) -> Mark | None:
 
 
 def _read_bullet(text: str, _: int, start: int) -> Mark | None:
-    match = _BULLET.match(text, start)
+    match = _BULLET.match(text, start) or _PICTURES.match(text, start)
     if match is None:
         match = _NO_WORDS.match(text, start)
         if match is None or not opens_response(text, match.end()):
@@ -185,6 +188,8 @@ def _mark(
     return Mark(style, number, match.end(), is_exact, opens_markup, kind)
 
 
-_OF_WORDS = (_read_letters, _read_named, _read_enclosed)
+# Most lines start with a letter or a digit: what cannot be there is not tried.
+_LATIN = frozenset(ascii_letters)
+_OF_LATIN = (_read_letters, _read_named)
 _OF_DIGITS = (_read_digits, _read_enclosed, _read_decimal)
 _ALL = (_read_digits, _read_letters, _read_named, _read_enclosed, _read_decimal, _read_bullet)

@@ -17,7 +17,9 @@ _ALPHABETS = (
 )
 _HAN_DIGITS = {
     written: value
-    for value, group in enumerate(("零〇", "一壹", "二两兩贰貳", "三叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖"))
+    for value, group in enumerate(
+        ("零〇", "一壹", "二两兩贰貳", "三叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")
+    )
     for written in group
 }
 _HAN_UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100}
@@ -47,7 +49,12 @@ def _values(written: str) -> list[int]:
     if written.isdecimal():
         return [int(written)]
     if len(written) == 1:
-        readings = [*(alphabet.find(written) + 1 for alphabet in _ALPHABETS), _roman(written), _single(written), _keycaps(written)]
+        readings = [
+            *(alphabet.find(written) + 1 for alphabet in _ALPHABETS),
+            _roman(written),
+            _single(written),
+            _keycaps(written),
+        ]
     else:
         readings = [_roman(written), _han(written), _word(written), _keycaps(written)]
     return [number for number in readings if number]

@@ -1,7 +1,7 @@
 """Lines of text become criteria and issues, one line at a time.
 
-The parser never looks ahead: what a line means follows from it and the lines before, so a stream gives the same criteria
-as the whole text. One thing alone takes back what was read: a closing tag of a thought that nothing opened.
+The parser never looks ahead: what a line means follows from it and the lines before, so a stream gives the same
+criteria as the whole text. One thing alone takes back what was read: a closing tag of a thought that nothing opened.
 
 A line goes through the rooms of this folder in this order: `visible` takes away what nobody sees, `answer` finds the
 answer in it, `wrapper` takes off fences and tags around it, `joint` cuts it where several items stand on it, and
@@ -16,11 +16,10 @@ from rubricrm.rubric.answer import AnswerReader
 from rubricrm.rubric.criterion import Criterion, Issue
 from rubricrm.rubric.item import Fragment
 from rubricrm.rubric.item_reader import ItemReader
-from rubricrm.rubric.joint import item_starts
-from rubricrm.rubric.mark import read_mark
+from rubricrm.rubric.joint import split_items
 from rubricrm.rubric.repetition import find_repetition
 from rubricrm.rubric.report import Report, quote
-from rubricrm.rubric.tag import find_tags, has_open_bracket, is_tag_split
+from rubricrm.rubric.tag import has_open_bracket, is_tag_split
 from rubricrm.rubric.visible import VisibleLine
 from rubricrm.rubric.wrapper import is_wrapper_alone, strip_wrappers, wrapper_code
 
@@ -64,7 +63,7 @@ class RubricParser:
         self._num_lines += 1
         line = VisibleLine(_without_break(raw), self._offset, self._num_lines)
         self._offset += len(raw)
-        if _UNDECODABLE.search(raw):
+        if not raw.isascii() and _UNDECODABLE.search(raw):
             self._undecodable.add("undecodable", self._num_lines, f"bytes of no character in {quote(line.text)}")
         if self._held and not is_tag_split(self._held[-1].text, line.text):
             self._read_held()
@@ -83,7 +82,9 @@ class RubricParser:
         self._items.finish(truncated=truncated)
         if truncated and not self._report.has("truncated"):
             line = open_line or max(1, self._num_lines)
-            self._report.add("truncated", line, "the text was cut here: this item is unfinished, or more may be missing")
+            self._report.add(
+                "truncated", line, "the text was cut here: this item is unfinished, or more may be missing"
+            )
         if not self.criteria:
             expected = "expected lines like `1. The response ... [Hard Rule]`"
             self._report.add("no_criteria", 1, f"found no criterion, {expected}")
@@ -101,6 +102,9 @@ class RubricParser:
         answer = self._answer.read(
             line.text, line.number, is_inside=self._items.is_inside, has_criteria=bool(self.criteria)
         )
+        if answer is None:
+            self._read_part(line, 0, len(line.text))
+            return
         if answer.takes_back:
             self.num_restarts += 1
             self._report = Report()
@@ -110,31 +114,25 @@ class RubricParser:
             self._read_part(line, start, end)
 
     def _read_part(self, line: VisibleLine, start: int, end: int) -> None:
-        text, part = line.text, line.text[start:end]
-        end = start + len(part.rstrip())
-        begin = min(end, start + len(part) - len(part.lstrip()))
-        indent = len(text[:begin].expandtabs(4)) if start == 0 else 0
+        text = line.text
+        part = text[start:end].rstrip()
+        end, begin = start + len(part), start + len(part) - len(part.lstrip())
+        indent = len(text[:begin].expandtabs(4)) if start == 0 < begin else 0
         begin, end, wrappers = strip_wrappers(text, begin, end)
         for wrapper in wrappers:
             self._report.add(wrapper_code(wrapper), line.number, f"left out {quote(wrapper)}")
         if begin >= end:
             return
-        body = text[begin:end]
-        cuts = item_starts(body, self._items.number_so_far)
-        for first, stop in zip(cuts, [*cuts[1:], len(body)], strict=True):
-            self._read_fragment(line, begin + first, body[first:stop].rstrip(), indent)
+        pieces = split_items(text[begin:end], self._items.number_so_far)
+        for piece in pieces:
+            if not piece.tags and is_wrapper_alone(piece.text):
+                self._report.add("wrapper", line.number, f"left out {quote(piece.text)}")
+                continue
+            fragment = Fragment(line, begin + piece.start, piece.text, indent, piece.mark, piece.tags)
+            self._items.read(fragment, is_after_blank=self._is_after_blank)
             indent = 0
-        if len(cuts) > 1:
-            self._report.add("joined_line", line.number, f"{len(cuts)} items on one line: {quote(body)}")
-
-    def _read_fragment(self, line: VisibleLine, begin: int, text: str, indent: int) -> None:
-        mark = read_mark(text, self._items.number_so_far + 1)
-        tags = find_tags(text, mark.end)
-        if not tags and is_wrapper_alone(text):
-            self._report.add("wrapper", line.number, f"left out {quote(text)}")
-            return
-        fragment = Fragment(line, begin, text, indent, mark, tags)
-        self._items.read(fragment, is_after_blank=self._is_after_blank)
+        if len(pieces) > 1:
+            self._report.add("joined_line", line.number, f"{len(pieces)} items on one line: {quote(text[begin:end])}")
 
 
 def _without_break(line: str) -> str:

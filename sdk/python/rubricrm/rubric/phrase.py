@@ -10,7 +10,9 @@ _CLOSERS_LOOKED_AT = 16
 
 _OPENING_WORDS = re.compile(r"""[*_"“]{0,3}(?:<(?:b|i|u|em|strong)>)?the\s+response\b""", re.IGNORECASE)
 # "The response is vivid. [Gut]": a bracket after a full stop is a tag that nobody knows, not a text that was cut.
-_UNKNOWN_TAG = re.compile(r"""[.!?…。！？]["'”’)*_]{0,3}\s*[*_`]{0,3}[\[［【(（{｛<][^\[\]()<>{}]{1,40}[\]］】)）}｝>][*_`]{0,3}$""")
+_UNKNOWN_TAG = re.compile(
+    r"""[.!?…。！？]["'”’)*_]{0,3}\s*[*_`]{0,3}[\[［【(（{｛<][^\[\]()<>{}]{1,40}[\]］】)）}｝>][*_`]{0,3}$"""
+)
 _LONGEST_UNKNOWN_TAG = 56
 
 

@@ -62,8 +62,8 @@ class Rubric:
     def render(self) -> str:
         r"""The canonical text: a line `N. The response ... [Hard Rule]\n` a criterion, numbered from 1.
 
-        The validators in use accept it, and parsing it gives the same texts and kinds, and no issue. The cost is one
-        parse of the result.
+        The validators in use accept it, and parsing it gives the same texts and kinds, and no issue but `repetition`
+        where criteria are equal. The cost is one parse of the result.
 
         Raises:
             RubricMalformed: There is no criterion, or one has no canonical form; the message says which and why.
@@ -210,7 +210,7 @@ def _check_same(criteria: tuple[Criterion, ...], again: Rubric) -> None:
     """Refuse what would read differently: `The response ... [Hard Rule] 2. The response ...` is two items."""
     for number, criterion in enumerate(criteria, 1):
         read = again.criteria[number - 1] if number <= len(again.criteria) else None
-        issue = next((issue for issue in again.issues if issue.line == number), None)
+        issue = next((issue for issue in again.issues if issue.line == number and issue.code != "repetition"), None)
         if issue is not None or read != Criterion(number, criterion.text, criterion.kind):
             why = f"{issue.code}, {issue.message}" if issue else f"{read.text!r:.80}" if read else "nothing"
             raise RubricMalformed(f"criterion {number} would not be read back as it is ({why}). Reword it.")

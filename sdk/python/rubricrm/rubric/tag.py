@@ -22,24 +22,30 @@ _NAME_ENDS = ("rule", "rules", "principle", "principles", "则", "則", "求", "
 
 # Square brackets always hold a tag; others only at the end of a sentence or of an item, or at its start.
 _SQUARE = "[［【〔〖"
-_OPENING = r"(?P<opening>(?:\\?[\[［【〔〖(（{｛<＜〈]){1,3}/?)"
+_OPENING = r"(?P<opening>[\[［【〔〖(（{｛<＜〈](?:\\?[\[［【〔〖(（{｛<＜〈]){0,2}/?)"
 _CLOSING = r"(?:\\?[\]］】〕〗)）}｝>＞〉]){1,3}"
 _CORE = rf"{_OPENING}[\s*_`~]*+{NAME}(?:[\s:#.-]{{0,3}}\d{{1,3}})?[\s*_`~]*+{_CLOSING}"
 _HTML = r"</?(?:strong|b|em|i|u|s|code|mark|kbd|span|font|small|big|sub|sup|tt|ins|del)(?:\s[^<>]{0,60})?>"
 _MARKUP = rf"(?:[*_`~=]{{1,3}}+|{_HTML}\s?)"
 _TAG = re.compile(_CORE, re.IGNORECASE)
-_EARLY_TAG = re.compile(rf"{_MARKUP}{{0,4}}+{_CORE}{_MARKUP}{{0,4}}+\s*(?:[.,;:|/。．：，—–-]+[*_]{{0,3}}\s*)?", re.IGNORECASE)
-_MARKUP_BEFORE = re.compile(rf"{_MARKUP}{{1,4}}+$", re.IGNORECASE)
-_MARKUP_AFTER = re.compile(rf"(?:\((?:#|https?:)[^()\s]{{0,99}}\))?{_MARKUP}{{0,4}}+", re.IGNORECASE)
+_LINK = r"(?:\((?:#|https?:)[^()\s]{0,99}\))?"
+_AFTER_EARLY_TAG = r"(?:\s++|[.,;:|/。．：，—–-]++[*_]{0,3}|\\{1,2}[nrt]|<br\s*/?>|&nbsp;)*+"
+_EARLY_TAG = re.compile(rf"{_MARKUP}{{0,4}}+\\?{_CORE}{_LINK}{_MARKUP}{{0,4}}+{_AFTER_EARLY_TAG}", re.IGNORECASE)
+_MARKUP_BEFORE = re.compile(rf"(?:{_MARKUP}|\\){{1,4}}+$", re.IGNORECASE)
+_MARKUP_AFTER = re.compile(rf"{_LINK}{_MARKUP}{{0,4}}+", re.IGNORECASE)
 _MARKUP_LOOKED_AT = 96
+_MARKUP_ENDS = ("*", "_", "`", "~", "=", "\\", ">")
 
 # The name alone, set off by a full stop, a dash or mark-up: "The response must rhyme. **Hard Rule**", "Hard Rule: The".
-_BARE_AT_END = re.compile(rf"(?P<joint>[-–—:：|]\s*)?(?P<markup>{_MARKUP}{{0,2}}){NAME}{_MARKUP}{{0,2}}[.。]?\s*$", re.IGNORECASE)
+_BARE_AT_END = re.compile(
+    rf"(?P<joint>[-–—:：|]\s*)?(?P<markup>{_MARKUP}{{0,2}}){NAME}{_MARKUP}{{0,2}}[.。|\s]*$", re.IGNORECASE
+)
 _BARE_AT_START = re.compile(
-    rf"(?P<markup>{_MARKUP}{{0,2}}){NAME}(?:{_MARKUP}{{1,2}}\s*(?:[:：|–—-]\s*)?|\s*[:：|–—-]{_MARKUP}{{0,2}}\s*)(?=\S)",
+    rf"(?P<markup>{_MARKUP}{{0,2}}){NAME}(?:{_MARKUP}{{1,2}}+\s*(?:[:：|–—-]\s*)?|\s*[:：|–—-]{_MARKUP}{{0,2}}+\s*)(?=\S)",
     re.IGNORECASE,
 )
 _BARE_LOOKED_AT = 48
+_SHORTEST_BEFORE = 6  # "II. Principles" is a heading
 
 # What may stand between a tag and the next item or the end of the line: breaks that were escaped or are HTML, dashes,
 # bars, bullets, "and". At most so many that the next item is still next to the tag.
@@ -80,29 +86,32 @@ def kind_of(match: re.Match[str]) -> Kind:
 
 
 def find_tags(text: str, start: int) -> list[Tag]:
-    """The tags of an item's line from the end of its mark on, in order. A tag in quotes is text that speaks about tags."""
+    """The tags of a line from `start`, the end of its mark, on. A tag in quotes is text that speaks about tags."""
     if len(text) - start < _SHORTEST_TAG:
         return []
-    tags = []
+    tags: list[Tag] = []
+    word = len(text) - len(text[start:].lstrip())
     for match in _TAG.finditer(text, start):
         tag = _with_markup(text, match, start)
-        if not _is_quoted(text, tag, start) and (match["opening"].strip("\\")[0] in _SQUARE or _is_clear(text, tag, start)):
+        is_first = tag.start <= word
+        if not is_first and _is_quoted(text, tag):
+            continue
+        if match["opening"][0] in _SQUARE or _is_clear(text, tag, is_first=is_first, has_mark=start > 0):
             tags.append(tag)
     return tags or _bare_tag(text, start)
 
 
 def _with_markup(text: str, match: re.Match[str], floor: int) -> Tag:
     start, end = match.span()
-    before = _MARKUP_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
-    start -= len(before.group()) if before else 0
+    if text.endswith((*_MARKUP_ENDS, "> "), floor, start):
+        before = _MARKUP_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
+        start -= len(before.group()) if before else 0
     after = _MARKUP_AFTER.match(text, end)
     end = after.end() if after else end
     return Tag(start, end, kind_of(match), text[start:end], (start < match.start()) != (end > match.end()))
 
 
-def _is_quoted(text: str, tag: Tag, start: int) -> bool:
-    if not text[start : tag.start].strip():
-        return False
+def _is_quoted(text: str, tag: Tag) -> bool:
     if "`" in tag.written:
         # In backticks a tag is quoted inside a sentence, and set as code after one.
         return not ends_sentence(text, tag.start)
@@ -112,13 +121,12 @@ def _is_quoted(text: str, tag: Tag, start: int) -> bool:
     return after != "" and after in _CLOSING_QUOTES and not ends_sentence(text, tag.start)
 
 
-def _is_clear(text: str, tag: Tag, start: int) -> bool:
+def _is_clear(text: str, tag: Tag, *, is_first: bool, has_mark: bool) -> bool:
     """Whether a tag in brackets that are no square ones is where a tag belongs."""
-    before = text[start : tag.start]
-    if ends_sentence(before) or (start > 0 and not before.strip()):
-        return True
     is_capital = not tag.written.lstrip("([{<*_`\\ ")[:1].islower()
-    return is_capital and (is_last(text, tag) or not before.strip())
+    if is_first:
+        return has_mark or is_capital or is_last(text, tag) or says_response(text, tag.start)
+    return ends_sentence(text, tag.start) or (is_capital and is_last(text, tag))
 
 
 def _bare_tag(text: str, start: int) -> list[Tag]:
@@ -126,7 +134,7 @@ def _bare_tag(text: str, start: int) -> list[Tag]:
     if early is not None and (start > 0 or opens_response(text, early.end())):
         return [Tag(start, early.end(), kind_of(early), early.group(), False)]
     tail = text[max(start, len(text) - _BARE_LOOKED_AT) :]
-    if not tail.rstrip("*_`~.。 \t\r\n").lower().endswith(_NAME_ENDS):
+    if not tail.rstrip("*_`~.。| \t").lower().endswith(_NAME_ENDS):
         return []
     match = _BARE_AT_END.search(tail)
     if match is None:
@@ -134,7 +142,7 @@ def _bare_tag(text: str, start: int) -> list[Tag]:
     at = len(text) - len(tail) + match.start()
     is_set_off = match["joint"] or match["markup"] or ends_sentence(text, at)
     name = match["hard_rule"] or match["principle"]
-    if not text[start:at].strip() or not is_set_off or name[0].islower() or text[at - 1 : at].isalnum():
+    if len(text[start:at].strip()) < _SHORTEST_BEFORE or not is_set_off or name[0].islower() or text[at - 1].isalnum():
         return []
     return [Tag(at, len(text.rstrip()), kind_of(match), match.group(), False)]
 

@@ -24,11 +24,12 @@ _OTHER = "\u034f\u17b4\u17b5"  # ignorable marks
 _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # seen as a space
 # Colors and hyperlinks of terminals (ECMA-48), also where the escape character is spelled out.
 _TERMINAL = (
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[()][0AB]"
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|\x9d)[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c)|\x1b[()][0AB]"
     r"|(?:\\x1b|\\x1B|\\u001b|\\u001B|\\033|\\e|\^\[|␛)\[[\d;]{0,16}m"
 )
 _HIDDEN = re.compile(f"{_TERMINAL}|[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}]")
-_UNUSUAL = re.compile(f"{_HIDDEN.pattern}|[{_FILLERS}]")
+# One class of characters is quick to look for: most lines hold none of them.
+_UNUSUAL = re.compile(rf"[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}{_FILLERS}\\^␛]")
 _AS_SPACES = {ord(filler): " " for filler in _FILLERS}
 
 _JOINERS = "\u200c\u200d"
@@ -93,6 +94,8 @@ class VisibleLine:
 
     def place(self, index: int) -> Place:
         """Where a character stands."""
+        if len(self._rows) == 1 and not self._seen_at:
+            return Place(self._offset + index, self.number, index + 1)
         raw = self._raw_index(index)
         row = bisect_right(self._rows, raw) - 1
         return Place(self._offset + raw, self.number + row, raw - self._rows[row] + 1)
@@ -147,7 +150,9 @@ def _shows(character: str, before: str, after: str) -> bool:
     if character in _JOINERS:
         return _takes_joiners(before) and _takes_joiners(after)
     if "\ufe00" <= character <= "\ufe0f":
-        return after == _KEYCAP or (not before.isascii() and unicodedata.category(before)[0] in "PS")
+        return (
+            after == _KEYCAP or before in "‼⁉〰〽" or (not before.isascii() and unicodedata.category(before)[0] == "S")
+        )
     if "\U000e0020" <= character <= "\U000e007f":  # the flags of England, Scotland and Wales
         return before == _BLACK_FLAG or "\U000e0020" <= before <= "\U000e007f"
     if "\U000e0100" <= character <= "\U000e01ef":

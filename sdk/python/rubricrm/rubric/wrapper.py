@@ -10,9 +10,7 @@ _NAMES = (
     r"|br|hr|pre|body|html)"
 )
 _ATTRIBUTES = r"(?:\s[^<>]{0,99})?"
-_LEADING = re.compile(
-    rf"(?:{_FENCE}(?:[a-z]+(?=\s*$))?|</?{_NAMES}{_ATTRIBUTES}/?>|>(?=\s))\s*", re.IGNORECASE
-)
+_LEADING = re.compile(rf"(?:{_FENCE}(?:[a-z]+(?=\s*$))?|</?{_NAMES}{_ATTRIBUTES}/?>|>(?=\s))\s*", re.IGNORECASE)
 _TRAILING = re.compile(rf"(?:{_FENCE}|</?{_NAMES}\s*/?>)$", re.IGNORECASE)
 _ALONE = re.compile(rf"(?:</?[a-z][\w:.-]{{0,40}}{_ATTRIBUTES}/?>\s*)+", re.IGNORECASE)
 _LONGEST = 24
