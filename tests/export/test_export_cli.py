@@ -162,8 +162,8 @@ def test_options_reach_the_bundle(make_checkpoint: MakeCheckpoint, tmp_path: Pat
     (tmp_path / "chat.jinja").write_text("{{ messages[-1].content }}{% if add_generation_prompt %}>{% endif %}")
     options = ("--prompt-template", str(tmp_path / "prompt.txt"), "--chat-template", str(tmp_path / "chat.jinja"))
     assert run(make_checkpoint(), tmp_path / "bundle", *options).exit_code == 0
-    prompt = Bundle.open(tmp_path / "bundle").manifest.prompt
-    assert (prompt.template, prompt.chat.generation) == ("Rubric: {prompt}", ">")
+    manifest = Bundle.open(tmp_path / "bundle").manifest
+    assert (manifest.prompt.template, manifest.chat.generation) == ("Rubric: {prompt}", ">")
 
 
 def test_force_replaces(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

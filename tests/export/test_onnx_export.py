@@ -128,7 +128,7 @@ def test_options_are_in_the_provenance_without_their_directories(make_checkpoint
     bundle = export(checkpoint, prompt_template=template, chat_template=chat)
     prompt = bundle.manifest.prompt
     assert (prompt.template, prompt.template_source) == ("Rubric of {prompt}:", "my template.txt")
-    assert (prompt.chat.user.before, prompt.chat.generation) == ("[user]", ">")
+    assert (bundle.manifest.chat.user.before, bundle.manifest.chat.generation) == ("[user]", ">")
     assert bundle.manifest.provenance.command == (
         "rubricrm export onnx checkpoint --target cpu --prompt-template my template.txt --chat-template chat.jinja"
     )
