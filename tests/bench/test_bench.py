@@ -218,7 +218,7 @@ def test_a_bundle_that_computes_no_numbers_is_not_measured(
     poison(bundle_copy, "model.layers.1.mlp.down_proj.weight")
     result = invoke(bundle_copy, "--requests", quick, "--repeat", "1")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: OUTPUT_INVALID")
+    assert "OUTPUT_INVALID" in result.stderr
     assert result.stdout == ""
 
 

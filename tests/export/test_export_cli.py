@@ -116,6 +116,8 @@ def test_warnings_are_printed_once_and_in_the_report(
         f"warning: {adapter}",
         f"warning: {thought}",
     ]
+    if "--dry-run" not in options:
+        assert Bundle.open(tmp_path / "bundle").manifest.chat.starts_in_thought
     text = run(checkpoint, tmp_path / "text", *options).stdout
     assert f"warning               {thought}" in text.splitlines()
 

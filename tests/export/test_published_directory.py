@@ -267,21 +267,6 @@ def test_disk_that_fails_when_it_is_waited_for_publishes_nothing(
     assert contents(bundle_copy) == old
 
 
-@pytest.mark.parametrize("inside", ["whole", "scratch"])
-def test_errors_name_the_output_and_not_the_hidden_directory(tmp_path: Path, inside: str) -> None:
-    output = tmp_path / "bundle"
-    with (
-        pytest.raises(ExportFailed) as caught,
-        whole_directory(output, force=False) as directory,
-        scratch_directory(output, "twin") as twin,
-    ):
-        raise ExportFailed(f"{(directory if inside == 'whole' else twin) / 'model.onnx'}: is too large")
-    assert str(caught.value) == f"EXPORT_FAILED: {output}/model.onnx: is too large"
-    with pytest.raises(ExportFailed) as caught, whole_directory(output, force=False) as directory:
-        (directory / "gone").read_bytes()
-    assert "writing" not in str(caught.value)
-
-
 @pytest.mark.parametrize("tensor", ["model.norm.weight", "model.embed_tokens.weight"], ids=["small", "large"])
 def test_refused_weight_leaves_nothing(make_checkpoint: MakeCheckpoint, tmp_path: Path, tensor: str) -> None:
     checkpoint = make_checkpoint(dtype="F32", change=lambda t: t[tensor].fill(1e5))

@@ -26,6 +26,7 @@ from rubricrm.errors import (
     RequestInvalid,
     RuntimeFailed,
 )
+from rubricrm.generation import rubric_stream as rubric_stream_module
 from rubricrm.generation.engine import Engine
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.runtime.bundle import Bundle
@@ -186,10 +187,11 @@ def rubric_stream(scripted: Scripted, tiny_bundle: Path) -> Callable[..., Rubric
     manifest = Bundle.open(tiny_bundle).manifest
     prompt = Prompt(manifest.prompt, manifest.chat, tokenizer).encode_request(REQUEST)
 
-    def open_stream(text: str, **options: Any) -> RubricStream:
+    def open_stream(text: str, *, starts_in_thought: bool = False, **options: Any) -> RubricStream:
         engine, _ = scripted([*(5 + byte for byte in text.encode()), 2], len(prompt))
         generation = engine.submit(prompt, GenerationOptions(**options))
-        return RubricStream(REQUEST, TextStream(engine, generation, tokenizer), {"name": "scripted"})
+        text_stream = TextStream(engine, generation, tokenizer)
+        return RubricStream(REQUEST, text_stream, {"name": "scripted"}, starts_in_thought=starts_in_thought)
 
     return open_stream
 
@@ -576,3 +578,39 @@ def test_a_prompt_directory_opens_and_says_that_it_does_not_run(
     assert bundle.manifest.prompt.fields == {"request": "{prompt}"}
     with pytest.raises(GraphUnusable, match="is a prompt directory, for use with a server"):
         RubricModel.open(path)
+
+
+THOUGHT = "1. The response must be a draft. [Hard Rule]\n2. The response is one. [Principle]\n"
+
+
+def test_a_text_that_starts_inside_a_thought_has_the_criteria_after_it(
+    rubric_stream: Callable[..., RubricStream],
+) -> None:
+    stream = rubric_stream(f"{THOUGHT}</think>\n1. The response must rhyme. [Hard Rule]", starts_in_thought=True)
+    events = [criterion.text for event in stream for criterion in event.criteria]
+    result = stream.result()
+    assert events == [criterion.text for criterion in result.rubric.criteria] == ["The response must rhyme."]
+    assert result.text.startswith(THOUGHT)
+    unclosed, plain = rubric_stream(THOUGHT, starts_in_thought=True), rubric_stream(THOUGHT)
+    for stream in (unclosed, plain):
+        for _ in stream:
+            pass
+    assert unclosed.result().rubric.criteria == ()
+    assert len(plain.result().rubric.criteria) == 2
+
+
+def test_the_manifest_tells_that_a_text_starts_inside_a_thought(
+    edit_manifest: Callable[[Callable[[dict[str, Any]], object]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = edit_manifest(lambda document: document["chat"].update(starts_in_thought=True))
+    seen: list[bool] = []
+    reader = rubric_stream_module.RubricReader
+
+    def watched(*, starts_in_thought: bool) -> Any:
+        seen.append(starts_in_thought)
+        return reader(starts_in_thought=starts_in_thought)
+
+    monkeypatch.setattr(rubric_stream_module, "RubricReader", watched)
+    with RubricModel.open(path, threads=1) as model:
+        model.generate("Write a haiku.", max_new_tokens=2)
+    assert seen == [True]

@@ -108,7 +108,8 @@ def write_rubrics(
                 if on_progress:
                     on_progress(number, len(requests))
             text = writer.tokenizer.decode(ids)
-            results[request] = WrittenRubric(text, parse(text, truncated=not is_complete))
+            rubric = parse(text, truncated=not is_complete, starts_in_thought=bundle.manifest.chat.starts_in_thought)
+            results[request] = WrittenRubric(text, rubric)
     return results
 
 

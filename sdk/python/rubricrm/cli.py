@@ -137,8 +137,9 @@ def generate(
 @cli.command()
 @click.argument("file", default="-", type=click.Path(allow_dash=True, dir_okay=False, exists=True, path_type=Path))
 @click.option("--answers", is_flag=True, help="FILE holds the answers of Edge-LLM's llm_inference.")
+@click.option("--starts-in-thought", is_flag=True, help="The prompt that it answers ended with an opening tag.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rubric as one JSON object.")
-def parse(file: Path, answers: bool, as_json: bool) -> None:
+def parse(file: Path, answers: bool, starts_in_thought: bool, as_json: bool) -> None:
     """Read a rubric's text from FILE (or -, standard input) and print what is in it.
 
     Any text is read: what is not in the usual form is listed as an issue, and the exit code is 0.
@@ -150,7 +151,7 @@ def parse(file: Path, answers: bool, as_json: bool) -> None:
     if answers:
         _parse_answers(text, "standard input" if str(file) == "-" else str(file), as_json=as_json)
         return
-    rubric = parse_rubric(text)
+    rubric = parse_rubric(text, starts_in_thought=starts_in_thought)
     click.echo(json.dumps(rubric.to_dict(), ensure_ascii=False, indent=2) if as_json else _rubric_text(rubric))
 
 

@@ -186,7 +186,8 @@ class RubricModel:
         started = time.perf_counter()
         checked = merge(options, keywords)
         text = self._start(self._prompt.encode_request(request), checked, cancel, started)
-        return RubricStream(request, text, self._description)
+        in_thought = self.bundle.manifest.chat.starts_in_thought
+        return RubricStream(request, text, self._description, starts_in_thought=in_thought)
 
     def generate_text(
         self,

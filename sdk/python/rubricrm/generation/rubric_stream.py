@@ -35,11 +35,14 @@ class RubricStream:
         >>> result = stream.result()
     """
 
-    def __init__(self, request: str, text: TextStream, model: Mapping[str, str]) -> None:
+    def __init__(
+        self, request: str, text: TextStream, model: Mapping[str, str], *, starts_in_thought: bool = False
+    ) -> None:
         self._request = request
         self._text = text
         self._model = model
-        self._reader = RubricReader()
+        self._starts_in_thought = starts_in_thought
+        self._reader = RubricReader(starts_in_thought=starts_in_thought)
         self._is_over = False
 
     def __iter__(self) -> Iterator[StreamEvent]:
@@ -69,10 +72,11 @@ class RubricStream:
         """Return the rubric of what was generated; ends the generation if it is still running."""
         self.close()
         text = self._text.result()
+        is_cut = text.finish_reason != "stop"
         return RubricResult(
             request=self._request,
             text=text.text,
-            rubric=parse(text.text, truncated=text.finish_reason != "stop"),
+            rubric=parse(text.text, truncated=is_cut, starts_in_thought=self._starts_in_thought),
             finish_reason=text.finish_reason,
             usage=text.usage,
             timings_ms=text.timings_ms,

@@ -84,9 +84,11 @@ ISSUE_CODES = {
     "numbering_gap": "a number that does not follow the previous one; the first is 1",
     "numbering_style": "an item that does not start with `1. `: another mark, a bullet or none",
     "preamble": "text before the first item",
+    "repetition": "criteria that were written before: a text three times, or two neighbors in the same order again",
     "tag_style": "a tag that is not ` [Hard Rule]` or ` [Principle]` at the end of its item, or not its only one",
     "think_block": "a <think> block, or a stray </think>",
     "trailing_text": "text behind an item's tag, up to the next item",
     "truncated": "the text was cut: the last item is unfinished, or items after it may be missing",
+    "undecodable": "a character that stands for bytes of another encoding, U+FFFD or a lone surrogate",
     "wrapper": "a tag such as <rubric>, </answer> or <|im_end|> around the items",
 }

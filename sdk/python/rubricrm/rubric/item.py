@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from rubricrm.rubric.marks import BLANK, Mark, Tag, ends_sentence, is_last, says_response
+from rubricrm.rubric.heading import is_title, is_title_of
+from rubricrm.rubric.mark import Mark
+from rubricrm.rubric.phrase import ends_sentence, opens_response
+from rubricrm.rubric.tag import Tag, is_last, says_response
+from rubricrm.rubric.visible import Place, VisibleLine
+
+_ESCAPED_BREAK = r"\\{1,2}[nrt]|<br\s*/?>|&nbsp;"
+_BREAKS_AT_START = re.compile(rf"(?:\s++|{_ESCAPED_BREAK})*+")
+_BREAKS_AT_END = re.compile(rf"(?:\s*+(?:{_ESCAPED_BREAK}))++\s*$")
+# A dash between sentence and tag, a colon between tag and sentence.
+_SEPARATOR_BEFORE_TAG = re.compile(r"(?:(?:^|\s|(?<=[.!?。！？]))[|–—:：→=>~•·-]{1,3}\s*)+$")
+_SEPARATOR_AFTER_TAG = ":：.,;|–—-。，/ \t"
+_LONGEST_SEPARATOR = 24
 
 
 @dataclass(slots=True)
 class Fragment:
-    """A line, or the part of a joined line that may be one item. Tags and mark are offsets into its text."""
+    """A line, or the part of a line that may be one item. Tags and mark are offsets into its text."""
 
+    source: VisibleLine
+    begin: int
     text: str
-    start: int
-    line: int
-    column: int
     indent: int
     mark: Mark
     tags: list[Tag]
 
     @property
-    def end(self) -> int:
-        """Offset behind the fragment in the whole text."""
-        return self.start + len(self.text)
+    def place(self) -> Place:
+        """Where it starts in the whole text."""
+        return self.source.place(self.begin)
+
+    @property
+    def line(self) -> int:
+        """The number of its line."""
+        return self.place.line
+
+    def end_offset(self, end: int) -> int:
+        """The offset in the whole text after the character before an index."""
+        return self.source.end_offset(self.begin + end)
 
     @property
     def says_response(self) -> bool:
-        """Whether "The response" opens it, behind its mark and a tag."""
-        return says_response(self.text, self.mark.end)
+        """Whether "The response" opens it, after its mark and a tag."""
+        is_after_tag = self.starts_with_tag and opens_response(self.text, self.tags[0].end)  # a bare name
+        return is_after_tag or says_response(self.text, self.mark.end)
+
+    @property
+    def opens_sentence(self) -> bool:
+        """Whether "The response" with a capital letter opens it."""
+        start = max(self.mark.end, self.tags[0].end if self.starts_with_tag else 0)
+        return self.says_response and "The" in self.text[start : start + 8]
 
     @property
     def closing_tag(self) -> Tag | None:
@@ -36,8 +64,8 @@ class Fragment:
 
     @property
     def starts_with_tag(self) -> bool:
-        """Whether a tag opens it, behind its mark."""
-        return bool(self.tags) and not self.text[self.mark.end : self.tags[0].start].strip(BLANK)
+        """Whether a tag opens it, after its mark."""
+        return bool(self.tags) and not self.text[self.mark.end : self.tags[0].start].strip()
 
     @property
     def lone_tag(self) -> Tag | None:
@@ -49,24 +77,48 @@ class Fragment:
         """Whether it holds more than a mark and tags."""
         start = self.mark.end
         for tag in self.tags:
-            if self.text[start : tag.start].strip(BLANK):
+            if self.text[start : tag.start].strip():
                 return True
             start = tag.end
-        return bool(self.text[start:].strip(BLANK + ".,;:*_。．"))
+        return bool(self.text[start:].strip(" \t.,;:*_。．"))
+
+    def shown(self, start: int, end: int) -> str:
+        """What stands between two indexes, without white space and escaped line breaks around it."""
+        found = _BREAKS_AT_START.match(self.text, start, end)
+        start = found.end() if found else start
+        found = _BREAKS_AT_END.search(self.text, max(start, end - _LONGEST_SEPARATOR), end)
+        end = found.start() if found else end
+        return self.source.shown(self.begin + start, self.begin + end).strip()
 
 
 class OpenItem:
-    """An item whose tag has not ended a line yet. A doubtful one is a criterion only if it gets a tag."""
+    """An item that is not closed yet.
 
-    def __init__(self, head: Fragment, *, is_doubtful: bool) -> None:
+    Attributes:
+        head: Its first line.
+        parts: All of its lines.
+        is_doubtful: It is a criterion only if it gets a tag.
+        is_half: Its first line has no mark that is known: with a tag in its next lines it is a sentence.
+        awaits_description: Its first line is a title with a tag.
+        is_described: Its first line is a title, and the next ones say what it means.
+        nested_number: The last number of a list inside it.
+    """
+
+    def __init__(self, head: Fragment, *, is_doubtful: bool, is_half: bool = False) -> None:
         self.head = head
-        self.is_doubtful = is_doubtful
         self.parts = [head]
+        self.is_doubtful = is_doubtful
+        self.is_half = is_half
+        self.awaits_description = False
+        self.is_described = False
         self.has_words = head.has_words
-        self.nested_number = 0  # of the list inside it
+        self.nested_number = 0
 
     def add(self, part: Fragment) -> None:
         """Take a further line."""
+        if len(self.parts) == 1 and (title := self.title):
+            is_clear = self.awaits_description or part.opens_sentence
+            self.is_described = is_clear or is_title_of(title, self.head.text, part.text)
         self.parts.append(part)
         self.has_words = self.has_words or part.has_words
         if part.mark.number is not None:
@@ -87,10 +139,46 @@ class OpenItem:
         """The first tag in its text, with the index of the part that holds it."""
         return next(((index, part.tags[0]) for index, part in enumerate(self.parts) if part.tags), None)
 
-    def text_of(self, index: int, start: int | None = None, end: int | None = None) -> str:
-        """The text of a part, or of a section of it, without the number of the item."""
-        begin = self.head.mark.end if index == 0 else 0
-        return self.parts[index].text[begin if start is None else start : end].strip(BLANK)
+    @property
+    def title(self) -> str:
+        """The title that its first line is; empty where it is none."""
+        head = self.head
+        if head.mark.is_none:
+            return ""
+        start = head.tags[0].end if head.starts_with_tag else head.mark.end
+        end = head.tags[0].start if head.tags and not head.starts_with_tag else len(head.text)
+        words = head.text[start:end]
+        return words if is_title(words, head.text) else ""
+
+    def is_complete_before(self, index: int, tag: Tag) -> bool:
+        """Whether the item's sentence ends before a tag in one of its parts."""
+        before = self.text_before(index, tag)
+        return ends_sentence(before) or (before == "" and index > 0 and ends_sentence(self.parts[index - 1].text))
+
+    def text_of(self, index: int) -> str:
+        """The text of a part, without the number of the item."""
+        part = self.parts[index]
+        return part.shown(self._begin(index), len(part.text))
+
+    def text_before(self, index: int, tag: Tag) -> str:
+        """The text of a part before a tag, without a dash between them, and without the same tag at its start."""
+        part, begin = self.parts[index], self._begin(index)
+        first = part.tags[0]
+        if first.end < tag.start and first.kind is tag.kind and not part.text[begin : first.start].strip():
+            begin = first.end
+        found = _SEPARATOR_BEFORE_TAG.search(part.text, max(begin, tag.start - _LONGEST_SEPARATOR), tag.start)
+        return part.shown(begin, found.start() if found else tag.start)
+
+    def text_after(self, index: int, tag: Tag) -> str:
+        """The text of a part after a tag; without the colon between them where nothing stands before the tag."""
+        part = self.parts[index]
+        after = part.shown(tag.end, len(part.text))
+        return after if self.text_before(index, tag) else after.lstrip(_SEPARATOR_AFTER_TAG)
+
+    def _begin(self, index: int) -> int:
+        """Where the text of a part begins: in the first after the number, in a description after the bullet."""
+        is_marked = index == 0 or (self.is_described and self.parts[index].mark.is_bullet)
+        return self.parts[index].mark.end if is_marked else 0
 
     def texts(self) -> list[str]:
         """The texts of all parts."""

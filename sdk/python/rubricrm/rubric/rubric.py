@@ -62,8 +62,8 @@ class Rubric:
     def render(self) -> str:
         r"""The canonical text: a line `N. The response ... [Hard Rule]\n` a criterion, numbered from 1.
 
-        The validators in use accept it, and parsing it gives the same texts and kinds, and no issue. The cost is one
-        parse of the result.
+        The validators in use accept it, and parsing it gives the same texts and kinds, and no issue but `repetition`
+        where criteria are equal. The cost is one parse of the result.
 
         Raises:
             RubricMalformed: There is no criterion, or one has no canonical form; the message says which and why.
@@ -126,10 +126,17 @@ class RubricReader:
     pieces were cut. The cost is linear in the length of the text.
     """
 
-    def __init__(self) -> None:
-        self._parser = RubricParser()
+    def __init__(self, *, starts_in_thought: bool = False) -> None:
+        """Start.
+
+        Args:
+            starts_in_thought: The prompt ended with the opening tag of a thought, so the text starts inside it.
+        """
+        self.num_taken_back = 0
+        self._parser = RubricParser(starts_in_thought=starts_in_thought)
         self._pieces: list[str] = []  # of the line that is not complete yet
         self._num_given = 0
+        self._num_restarts = 0
 
     def feed(self, piece: str) -> list[Criterion]:
         """Take the next piece of text; return the criteria that it closed."""
@@ -162,19 +169,24 @@ class RubricReader:
             self._parser.read_line(line)
 
     def _take_new(self) -> list[Criterion]:
+        if self._parser.num_restarts > self._num_restarts:
+            self._num_restarts = self._parser.num_restarts
+            self.num_taken_back += self._num_given
+            self._num_given = 0
         new = self._parser.criteria[self._num_given :]
         self._num_given += len(new)
         return new
 
 
-def parse(text: str, *, truncated: bool = False) -> Rubric:
+def parse(text: str, *, truncated: bool = False, starts_in_thought: bool = False) -> Rubric:
     """Read the rubric in a text. Raises nothing, whatever the text; the cost is linear in its length.
 
     Args:
         text: What the model wrote.
         truncated: The generator was cut (length, timeout, cancelled), so an untagged last item is unfinished.
+        starts_in_thought: The prompt ended with the opening tag of a thought, so the text starts inside it.
     """
-    reader = RubricReader()
+    reader = RubricReader(starts_in_thought=starts_in_thought)
     reader.feed(text)
     return reader.finish(truncated=truncated)[1]
 
@@ -198,7 +210,7 @@ def _check_same(criteria: tuple[Criterion, ...], again: Rubric) -> None:
     """Refuse what would read differently: `The response ... [Hard Rule] 2. The response ...` is two items."""
     for number, criterion in enumerate(criteria, 1):
         read = again.criteria[number - 1] if number <= len(again.criteria) else None
-        issue = next((issue for issue in again.issues if issue.line == number), None)
+        issue = next((issue for issue in again.issues if issue.line == number and issue.code != "repetition"), None)
         if issue is not None or read != Criterion(number, criterion.text, criterion.kind):
             why = f"{issue.code}, {issue.message}" if issue else f"{read.text!r:.80}" if read else "nothing"
             raise RubricMalformed(f"criterion {number} would not be read back as it is ({why}). Reword it.")
