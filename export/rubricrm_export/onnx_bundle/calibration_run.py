@@ -102,7 +102,8 @@ def calibration_facts(job: CalibrationOptions, plan: ExportPlan, checkpoint: Che
         "tools": plan.manifest.provenance.tools,
         "file": _stamps(checkpoint),
         "calibration text": None if job.calibration == SELF else _text_sha256(Path(job.calibration)),
-        "prompt": [asdict(plan.manifest.prompt), asdict(plan.manifest.chat)],
+        "prompt": asdict(plan.manifest.prompt),
+        "chat": asdict(plan.manifest.chat),
     }
 
 
