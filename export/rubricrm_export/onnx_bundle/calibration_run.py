@@ -103,7 +103,7 @@ def calibration_facts(job: CalibrationOptions, plan: ExportPlan, checkpoint: Che
         "file": _stamps(checkpoint),
         "calibration text": None if job.calibration == SELF else _text_sha256(Path(job.calibration)),
         "prompt": asdict(plan.manifest.prompt),
-        "chat template": asdict(plan.manifest.chat),
+        "chat": asdict(plan.manifest.chat),
     }
 
 
