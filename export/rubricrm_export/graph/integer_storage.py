@@ -18,7 +18,7 @@ _SMALLEST = 1e-20  # scale of a token of zeros
 
 @dataclass(frozen=True)
 class IntegerStorage(MatrixStorage):
-    """Weights uint8 [in_features, out_features], one scale per column; activations are rounded to 8 bits, one scale per token.
+    """Weights uint8 [in_features, out_features], one scale per column; activations of 8 bits, one scale per token.
 
     DynamicQuantizeMatMul does the same with one scale for all tokens at hand: a loud one then drowns the others
     (measured: relative error 0.71 beside a token a hundred times larger, 0.008 here), and a token's result would
