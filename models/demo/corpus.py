@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from constraints import Stated, bulleted, merged, sentence, stated
+from haste import in_haste
 from pastes import PASTES
 from phrases import Filler
 from principles import FAMILIES, principles_for
-from templates import Template, load
+from templates import HERE, Template, load
 
 TASKS = load("tasks.txt")
+SHORT = [(family, template) for family, templates in load("short.txt").items() for template in templates]
+SHORT_WEIGHTS = [template.weight for _, template in SHORT]
+SHORT_SHARE = 0.4
+SHORT_CONSTRAINED_SHARE = 0.15
 FOREIGN = load("foreign.txt")
 FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
 FOREIGN_WEIGHTS = [{"zh": 5.0, "es": 3.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
@@ -44,6 +49,8 @@ FAMILY_WEIGHTS = {
 BARE_FAMILIES = frozenset({"small_talk", "nonsense", "injection"})
 MAX_HARD_RULES = 7
 EMOJI_SHARE = 0.1
+UNMARKED_SHARE = 0.12
+POLITE_WORDS = frozenset(("please", "pls", "plz", "me"))
 POLITE = (
     "Please {}.",
     "Please {}.",
@@ -58,7 +65,7 @@ POLITE = (
     "Your task is to {}.",
     "Help me: {}.",
 )
-NO_POLITE = re.compile(r"(I|You|As|TL;DR|tl;dr|TLDR|Imagine|Act|Pretend|Speak|Help)\b|[^A-Z]")
+NO_POLITE = re.compile(r"(I|Need|Want|You|As|TL;DR|tl;dr|TLDR|Imagine|Act|Pretend|Speak|Help)\b|[^A-Z]")
 OUTSIDE_QUOTES = re.compile(r"""("[^"]*"|“[^”]*”|`[^`]*`)""")
 WRONG_ARTICLE = re.compile(r"\b([aA]) (?=[aeioAEIO](?!ne\b))")
 SPEAKERS = (
@@ -80,17 +87,45 @@ class Pair:
     family: str
 
 
+def key(request: str) -> str:
+    """What stays of a request whatever its case, its marks and its politeness: equal keys are the same request."""
+    words = re.findall(r"\w+", request.lower())
+    return " ".join(word for word in words if word not in POLITE_WORDS) or request.strip()
+
+
+HELD_OUT = frozenset(
+    key(line) for line in (HERE / "held_out.txt").read_text(encoding="utf-8").splitlines() if line[:2] not in ("", "# ")
+)
+
+
 def pairs(seed: int) -> Iterator[Pair]:
-    """The pairs of a seed, without end."""
+    """The pairs of a seed, without end and without the requests held out."""
     rng = random.Random(seed)
-    families = [*FAMILIES.keys() - {"foreign", "foreign_question"}, "foreign"]
-    families.sort()
+    families = sorted([*TASKS, "foreign"])
     weights = [FAMILY_WEIGHTS.get(family, 1.0) for family in families]
     while True:
-        family = rng.choices(families, weights)[0]
-        pair = foreign_pair(rng) if family == "foreign" else english_pair(rng, family)
-        if pair is not None:
+        if rng.random() < SHORT_SHARE:
+            pair = short_pair(rng)
+        else:
+            family = rng.choices(families, weights)[0]
+            pair = foreign_pair(rng) if family == "foreign" else english_pair(rng, family)
+        if pair is not None and key(pair.request) not in HELD_OUT:
             yield pair
+
+
+def short_pair(rng: random.Random) -> Pair | None:
+    """A request of a few words, now and then with a constraint, as people type it."""
+    f = Filler(rng)
+    family, template = rng.choices(SHORT, SHORT_WEIGHTS)[0]
+    request = f.fill(template.text)
+    rules = tuple(f.fill(rule) for rule in template.rules)
+    if rules:
+        request = phrased("", request, True, rng)
+        if rng.random() < SHORT_CONSTRAINED_SHARE:
+            constraint = sentence(f)
+            request, rules = f"{request} {constraint.text}", rules + constraint.rules
+    request, rules = in_haste(with_articles(request), rules, rng)
+    return finished(request, rules, family)
 
 
 def english_pair(rng: random.Random, family: str) -> Pair | None:
@@ -102,6 +137,8 @@ def english_pair(rng: random.Random, family: str) -> Pair | None:
     request, rules = composed(f, template)
     if rng.random() < 0.04:
         request, rules = request.lower(), tuple(rule.lower() for rule in rules)
+    if rng.random() < UNMARKED_SHARE:
+        request = request.removesuffix(".").removesuffix("?")
     return finished(request, rules, family)
 
 
