@@ -9,18 +9,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from constraints import Stated, bulleted, merged, sentence, stated
+from constraints import Stated, bulleted, extended, merged, sentence, stated
 from haste import in_haste
 from pastes import PASTES
 from phrases import Filler
-from principles import FAMILIES, principles_for
-from templates import HERE, Template, load
+from principles import principles_for
+from templates import HERE, Template, lines, load
 
 TASKS = load("tasks.txt")
 SHORT = [(family, template) for family, templates in load("short.txt").items() for template in templates]
 SHORT_WEIGHTS = [template.weight for _, template in SHORT]
-SHORT_SHARE = 0.4
-SHORT_CONSTRAINED_SHARE = 0.15
+SHORT_SHARE = 0.5
+SHORT_TAIL_SHARE = 0.1
+SHORT_SENTENCE_SHARE = 0.12
+CUT_SHARE = 0.03
+CUT = re.compile(r"(?:\S+ ){1,6}?(?:a|an|the|about|of|to|that|and|with|for|in|from|my|is|are|how|why|between)(?= )")
 FOREIGN = load("foreign.txt")
 FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
 FOREIGN_WEIGHTS = [{"zh": 5.0, "es": 3.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
@@ -93,9 +96,7 @@ def key(request: str) -> str:
     return " ".join(word for word in words if word not in POLITE_WORDS) or request.strip()
 
 
-HELD_OUT = frozenset(
-    key(line) for line in (HERE / "held_out.txt").read_text(encoding="utf-8").splitlines() if line[:2] not in ("", "# ")
-)
+HELD_OUT = frozenset(map(key, lines(HERE / "held_out.txt")))
 
 
 def pairs(seed: int) -> Iterator[Pair]:
@@ -104,10 +105,13 @@ def pairs(seed: int) -> Iterator[Pair]:
     families = sorted([*TASKS, "foreign"])
     weights = [FAMILY_WEIGHTS.get(family, 1.0) for family in families]
     while True:
-        if rng.random() < SHORT_SHARE:
+        draw = rng.random()
+        family = rng.choices(families, weights)[0]
+        if draw < CUT_SHARE:
+            pair = cut_pair(rng)
+        elif draw < CUT_SHARE + SHORT_SHARE:
             pair = short_pair(rng)
         else:
-            family = rng.choices(families, weights)[0]
             pair = foreign_pair(rng) if family == "foreign" else english_pair(rng, family)
         if pair is not None and key(pair.request) not in HELD_OUT:
             yield pair
@@ -120,12 +124,28 @@ def short_pair(rng: random.Random) -> Pair | None:
     request = f.fill(template.text)
     rules = tuple(f.fill(rule) for rule in template.rules)
     if rules:
-        request = phrased("", request, True, rng)
-        if rng.random() < SHORT_CONSTRAINED_SHARE:
-            constraint = sentence(f)
-            request, rules = f"{request} {constraint.text}", rules + constraint.rules
+        request, rules = asked(f, Stated(request, rules))
     request, rules = in_haste(with_articles(request), rules, rng)
     return finished(request, rules, family)
+
+
+def asked(f: Filler, task: Stated) -> tuple[str, tuple[str, ...]]:
+    """A short task as a request, with at most one constraint."""
+    draw = f.rng.random()
+    if draw < SHORT_TAIL_SHARE:
+        task = extended(task, stated(f, "tail"))
+    request = phrased("", task.text, True, f.rng)
+    if draw < 1 - SHORT_SENTENCE_SHARE:
+        return request, task.rules
+    constraint = sentence(f)
+    return f"{request} {constraint.text}", task.rules + constraint.rules
+
+
+def cut_pair(rng: random.Random) -> Pair | None:
+    """A request that was sent before it was finished."""
+    pair = english_pair(rng, rng.choice(list(TASKS)))
+    match = CUT.match(pair.request) if pair else None
+    return finished(*in_haste(match[0], (), rng), "missing") if match else None
 
 
 def english_pair(rng: random.Random, family: str) -> Pair | None:

@@ -5,7 +5,7 @@ import re
 
 WORD = re.compile(r"[A-Za-z]{4,}")
 NEIGHBORS = {"a": "s", "e": "r", "i": "o", "o": "p", "t": "r", "n": "m", "s": "d", "r": "t", "l": "k", "h": "j"}
-AFTER = (" please", " pls", " plz", " thanks", " thx", "!", "!!", "...", " :)", "??", " now", " asap", ", please.", " ok?")
+AFTER = (" please", " pls", " plz", " thanks", " thx", "!", "!!", "...", " :)", "??", " now", ", please.", " ok?")
 BEFORE = ("please ", "pls ", "hi, ", "hey, ", "hello, ", "Hi! ", "ok ", "so ", "um, ", "Hey ", "plz ", "and ", "now ")
 
 Typed = tuple[str, tuple[str, ...]]

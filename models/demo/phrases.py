@@ -243,5 +243,6 @@ SLOTS: dict[str, Callable[[Filler], str]] = {
     "emoticon": words_of(words.EMOTICONS),
     "strange": lambda f: words.strange(f.rng),
     "mash": lambda f: words.mashed(f.rng),
+    "noise": lambda f: words.noise(f.rng),
     "marks": lambda f: f.rng.choice("?!.,;:-*#~") * f.rng.randint(1, 5),
 }

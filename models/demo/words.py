@@ -1,6 +1,7 @@
 """The word lists of `words.txt`, and words that nobody has seen before."""
 
 import random
+import string
 from pathlib import Path
 
 
@@ -114,6 +115,13 @@ def mashed(rng: random.Random) -> str:
     if rng.random() < 0.3:
         return row[: rng.randint(3, len(row))]
     return "".join(rng.choice(row) for _ in range(rng.randint(3, 12)))
+
+
+def noise(rng: random.Random) -> str:
+    """Letters, digits and marks at random, as in a key or a broken paste."""
+    return "".join(
+        rng.choice(string.ascii_letters + string.digits + string.punctuation) for _ in range(rng.randint(2, 9))
+    )
 
 
 def plural(noun: str) -> str:
