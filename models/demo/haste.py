@@ -4,6 +4,7 @@ import random
 import re
 
 WORD = re.compile(r"[A-Za-z]{4,}")
+LETTERS = re.compile(r"[^\W\d_]+")
 NEIGHBORS = {"a": "s", "e": "r", "i": "o", "o": "p", "t": "r", "n": "m", "s": "d", "r": "t", "l": "k", "h": "j"}
 AFTER = (" please", " pls", " plz", " thanks", " thx", "!", "!!", "...", " :)", "??", " now", ", please.", " ok?")
 BEFORE = ("please ", "pls ", "hi, ", "hey, ", "hello, ", "Hi! ", "ok ", "so ", "um, ", "Hey ", "plz ", "and ", "now ")
@@ -20,8 +21,8 @@ def in_haste(request: str, rules: tuple[str, ...], rng: random.Random) -> Typed:
         request = request[:1].lower() + request[1:]
     elif case < 0.5:
         request, rules = request.lower(), tuple(rule.lower() for rule in rules)
-    elif case < 0.53:
-        request, rules = request.upper(), tuple(rule.lower() for rule in rules)
+    elif case < 0.55:
+        request, rules = request.upper(), tuple(in_capitals(rule, request) for rule in rules)
     if rng.random() < 0.1:
         request = with_typo(request, " ".join(rules).lower(), rng)
     if rng.random() < 0.06:
@@ -29,6 +30,13 @@ def in_haste(request: str, rules: tuple[str, ...], rng: random.Random) -> Typed:
     if rng.random() < 0.09:
         request += rng.choice(AFTER)
     return request, rules
+
+
+def in_capitals(rule: str, request: str) -> str:
+    """The rule with the words that it copies from the request in capitals, as they were typed; never its verb."""
+    typed = {word.lower() for word in LETTERS.findall(request)}
+    verb, space, rest = rule.partition(" ")
+    return verb + space + LETTERS.sub(lambda word: word[0].upper() if word[0].lower() in typed else word[0], rest)
 
 
 def with_typo(request: str, rules: str, rng: random.Random) -> str:
