@@ -150,32 +150,36 @@ class AnswerReader:
         self._has_words = False
         self._is_ended = False
 
-    def read(self, text: str, number: int, *, is_inside: bool, has_criteria: bool) -> AnswerParts | None:
-        """Find the answer in a line that is not blank.
+    def is_all_answer(self, text: str, number: int) -> bool:
+        """Whether all of a line that is not blank is the answer, which is quick to tell of most lines.
 
         Args:
             text: The line as a reader sees it.
             number: Its number.
-            is_inside: Whether the line starts inside a sentence of an item, whose words may be about such marks.
-            has_criteria: Whether a criterion stands before it, so that a next turn may follow.
-
-        Returns:
-            What of it is the answer; None where all of it is.
         """
         self._first_line = self._first_line or number
         is_answer = self._thought is None and not self._is_ended
-        turn = _TURN.match(text) if is_answer else None
-        may_be_event = _MAY_BE_EVENT.search(text) is not None
-        if is_answer and turn is None and not may_be_event:
+        if is_answer and _MAY_BE_EVENT.search(text) is None and _TURN.match(text) is None:
             self._has_words = True
-            return None
+            return True
+        return False
+
+    def read(self, text: str, number: int, *, is_inside: bool, has_criteria: bool) -> AnswerParts:
+        """Find the answer in a line of which not all is.
+
+        Args:
+            text: The line.
+            number: Its number.
+            is_inside: Whether the line starts inside a sentence of an item, whose words may be about such marks.
+            has_criteria: Whether a criterion stands before it, so that a next turn may follow.
+        """
         line = _Line(text, number, is_inside=is_inside)
+        turn = _TURN.match(text) if self._thought is None and not self._is_ended else None
         if turn is not None:
             self._meet_turn(line, turn, has_criteria=has_criteria)
-        if may_be_event:
-            for match in _EVENT.finditer(text):
-                if match.start() >= line.position and not self._is_ended:
-                    self._meet(line, match)
+        for match in _EVENT.finditer(text):
+            if match.start() >= line.position and not self._is_ended:
+                self._meet(line, match)
         self._read_rest(line)
         return AnswerParts(line.parts, line.issues, line.takes_back)
 

@@ -9,7 +9,7 @@ from rubricrm.rubric.criterion import Kind
 from rubricrm.rubric.mark import Mark
 from rubricrm.rubric.numeral import HAN
 from rubricrm.rubric.phrase import ends_sentence
-from rubricrm.rubric.tag import NAME, kind_of, says_response
+from rubricrm.rubric.tag import NAME, kind_of, may_name_kind, says_response
 
 _NO_WORD = r"(?:[^\w(（\[［【{<]|_)*+"
 _ORDINAL = (
@@ -46,7 +46,7 @@ class Heading(NamedTuple):
 
 def read_heading(text: str, mark: Mark) -> Heading | None:
     """The heading that a line is: `### Hard Rules (3)`, `**Principles**`, `II. Principles:` or `Hard Rules`."""
-    if len(text) > _LONGEST_KIND_HEADING or mark.kind is not None:
+    if len(text) > _LONGEST_KIND_HEADING or mark.kind is not None or not may_name_kind(text):
         return None
     match = _KIND_HEADING.fullmatch(text, mark.end)
     if match is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rubricrm.rubric.heading import is_title, is_title_of
 from rubricrm.rubric.mark import Mark
@@ -30,6 +30,12 @@ class Fragment:
     indent: int
     mark: Mark
     tags: list[Tag]
+    says_response: bool = field(init=False)
+    """Whether "The response" opens it, after its mark and a tag."""
+
+    def __post_init__(self) -> None:
+        is_after_tag = self.starts_with_tag and opens_response(self.text, self.tags[0].end)
+        self.says_response = is_after_tag or says_response(self.text, self.mark.end)
 
     @property
     def place(self) -> Place:
@@ -44,12 +50,6 @@ class Fragment:
     def end_offset(self, end: int) -> int:
         """The offset in the whole text after the character before an index."""
         return self.source.end_offset(self.begin + end)
-
-    @property
-    def says_response(self) -> bool:
-        """Whether "The response" opens it, after its mark and a tag."""
-        is_after_tag = self.starts_with_tag and opens_response(self.text, self.tags[0].end)  # a bare name
-        return is_after_tag or says_response(self.text, self.mark.end)
 
     @property
     def opens_sentence(self) -> bool:

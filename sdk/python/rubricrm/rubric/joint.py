@@ -19,7 +19,8 @@ _NUMERAL = (
     r"|(?:Criterion|Rule|Item|Principle|Hard)\s)"
 )
 _SENTENCE_BREAK = re.compile(rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}\s++(?={_NUMERAL})""")
-_LINE_BREAK = re.compile(rf"(?:{_ESCAPED_BREAK}\s*+)++(?={_NUMERAL}|\#|[Tt]he\sresponse)")
+_LINE_BREAK = re.compile(rf"(?:{_ESCAPED_BREAK}\s*+)++")
+_ITEM_AHEAD = re.compile(rf"{_NUMERAL}|\#|[Tt]he\sresponse")
 _BREAK_AT_END = re.compile(rf"{_ESCAPED_BREAK}$")
 _LONGEST_BREAK = 12
 _MAY_BE_LINE_BREAK = re.compile(r"[\\<&]")
@@ -65,8 +66,8 @@ def split_items(text: str, last: int) -> list[Piece]:
     """
     mark = read_mark(text, last + 1)
     tags = find_tags(text, mark.end)
-    starts = [0, *_item_starts(text, mark, tags, last), len(text)]
-    if len(starts) == 2:
+    starts = [0, *_item_starts(text, mark, tags, last), len(text)] if len(text) >= _SHORTEST_BREAK else []
+    if len(starts) <= 2:
         return [Piece(0, text, mark, tags)]
     pieces: list[Piece] = []
     for start, end in pairwise(starts):
@@ -101,13 +102,12 @@ def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[
 
 
 def _places(text: str, tags: list[Tag]) -> list[_Place]:
-    if len(text) < _SHORTEST_BREAK:
-        return []
     followers: list[Tag | None] = [*tags[1:], None]
     places = [_Place(tag.end, tag, follower) for tag, follower in zip(tags, followers, strict=False)]
     places += [_Place(match.end(), None, None) for match in _SENTENCE_BREAK.finditer(text)]
     if _MAY_BE_LINE_BREAK.search(text):
-        places += [_Place(match.end(), None, None, is_line_break=True) for match in _LINE_BREAK.finditer(text)]
+        ends = [match.end() for match in _LINE_BREAK.finditer(text)]
+        places += [_Place(end, None, None, is_line_break=True) for end in ends if _ITEM_AHEAD.match(text, end)]
     return sorted(places, key=lambda place: place.position)
 
 

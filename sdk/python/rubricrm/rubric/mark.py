@@ -25,6 +25,9 @@ class Style(Enum):
     DECIMAL = auto()
 
 
+_NONE = Style.NONE  # looked up once: this is asked several times per line
+
+
 class Mark(NamedTuple):
     """The mark of an item.
 
@@ -47,7 +50,7 @@ class Mark(NamedTuple):
     @property
     def is_none(self) -> bool:
         """Whether there is neither a number nor a bullet."""
-        return self.style is Style.NONE
+        return self.style is _NONE
 
     @property
     def is_bullet(self) -> bool:

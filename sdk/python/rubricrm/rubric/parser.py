@@ -99,12 +99,11 @@ class RubricParser:
             self._is_after_blank = False
 
     def _read_line(self, line: VisibleLine) -> None:
-        answer = self._answer.read(
-            line.text, line.number, is_inside=self._items.is_inside, has_criteria=bool(self.criteria)
-        )
-        if answer is None:
+        if self._answer.is_all_answer(line.text, line.number):
             self._read_part(line, 0, len(line.text))
             return
+        is_inside, has_criteria = self._items.is_inside, bool(self.criteria)
+        answer = self._answer.read(line.text, line.number, is_inside=is_inside, has_criteria=has_criteria)
         if answer.takes_back:
             self.num_restarts += 1
             self._report = Report()
