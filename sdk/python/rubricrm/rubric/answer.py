@@ -30,10 +30,10 @@ _OPENING = (
 _CLOSING = rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)|<\|(?:end_of_thought|END_THINKING)\|>|\[/THINK\]|◁/think▷"
 _CONTROL = (
     r"<[|｜][^<>|｜]{1,48}[|｜]>|</s>|<(?:eos|bos|pad|eod|end_of_turn|start_of_turn|endoftext|end_of_text|s)>"
-    r"|\[/?INST\]|\[EOS\]|<</?SYS>>"
+    r"|\[/?INST\]|\[EOS\]|<</?SYS>>|(?:(?<=[\])】])|(?<=[\])】]\s))(?:human|user|assistant|用户)\s*(?:[:：]|$)"
 )
 _EVENT = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
-_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIE]|&lt;", re.IGNORECASE)
+_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIE]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
 
 _OWN_ROLE = re.compile(r"\s*(?:assistant|model|bot|ai)\s*(?=$|<|[:：])[:：]?\s*", re.IGNORECASE)
 _OTHER_ROLE = re.compile(r"\s*(?:user|human|system|tool|developer)\s*(?=$|<|[:：])", re.IGNORECASE)
@@ -120,6 +120,11 @@ class _Line:
 
     def goes_on_after(self, match: re.Match[str]) -> bool:
         return _GOES_ON.match(self.text, match.end()) is not None
+
+    def is_tag_after(self, match: re.Match[str]) -> bool:
+        """Whether a tag stands after a match, and nothing else."""
+        after = _first_word(self.text, match.end())
+        return after < len(self.text) and not self.text[skip_tag(self.text, after) :].strip()
 
     def is_empty_after(self, match: re.Match[str]) -> bool:
         return _NOTHING.match(self.text, match.end()) is not None
@@ -269,7 +274,7 @@ class AnswerReader:
             return False
         if line.is_blank_before(match):
             return line.is_inside and line.position == 0 and line.goes_on_after(match)
-        if skip_tag(line.text, after) == len(line.text):
+        if line.is_tag_after(match):
             return True
         return not line.is_ended_before(match) and (line.goes_on_after(match) or line.is_item)
 
@@ -295,7 +300,9 @@ class AnswerReader:
             return True  # text that is struck out
         if line.is_blank_before(match):
             return line.is_inside and line.position == 0 and line.goes_on_after(match)
-        return line.text[start - 1].isspace() and line.goes_on_after(match) and not line.is_ended_before(match)
+        if not line.text[start - 1].isspace() or line.is_ended_before(match):
+            return False
+        return line.goes_on_after(match) or line.is_tag_after(match) or token.startswith("[")
 
     def _end(self, line: _Line, match: re.Match[str]) -> None:
         self._is_ended = True

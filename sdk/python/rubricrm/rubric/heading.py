@@ -31,6 +31,9 @@ _ALL_BOLD = re.compile(r"(?P<markup>\*{2,3}|__)(?!\s)[^*_]{1,120}(?P=markup)\s*[
 _ORDINAL_TITLE = re.compile(
     rf"(?:part|section)\s+\w{{1,5}}\s*[:：.]|(?:[IVXLC]{{1,5}}|[A-Z]|[{HAN}]{{1,3}})[.)）、]\s*\S", re.IGNORECASE
 )
+_REMARK = re.compile(
+    r"[(（]|[*_]{0,3}(?:reason|why|note|rationale|explanation|source|weight|原因|理由|说明)\b", re.IGNORECASE
+)
 _RULED = re.compile(r"[-=*_~#+|:─━—–\s]{3,}$")
 _MOST_TITLE_WORDS = 8
 _LONGEST_TITLE = 120
@@ -97,6 +100,11 @@ def is_title_of(words: str, line: str, following: str) -> bool:
     first = following.lstrip("*_ ")[:1]
     has_no_case = words.upper() == words.lower()
     return first.isupper() or (has_no_case and not first.islower())
+
+
+def is_remark(text: str) -> bool:
+    """Whether a line in parentheses, or after a label such as "Reason:", is about an item and no part of it."""
+    return _REMARK.match(text) is not None
 
 
 def is_ruled(text: str) -> bool:
