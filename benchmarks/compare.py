@@ -5,7 +5,7 @@
 
 OLD and NEW are bundles; or checkouts or commits of this repository, which then run one bundle, or each its own demo
 model. Each side answers in a process of its own; requests go to both in turns, A B then B A, so that what else the
-machine does meets both. After some pairs both processes are opened anew: two of the same code differ for as long as
+machine does meets both. After some pairs both processes are opened again: two of the same code differ for as long as
 they live. The verdict is of the median of the ratios pair by pair, with a 95 % interval by resampling openings and
 their pairs: "slower" or "faster" where all of the interval is beyond 3 %, else "no difference".
 """

@@ -7,7 +7,7 @@
 
 Each system is a file in systems/ with its pins; it gets a virtual environment of its own under FOLDER, once, and is
 asked over a pipe. A rival runs beside ours: both stay open, and answer in turns, A B then B A, the same prompt, another
-one in each turn. Ratios are of pairs. Then both are opened anew: for as long as it lives a process may be some percent
+one in each turn. Ratios are of pairs. Then both are opened again: for as long as it lives a process may be some percent
 faster or slower than another of the same files. In a shape, `300+90/200` are 300 prompt tokens whose state both sides
 kept from before, 90 others and 200 new tokens.
 

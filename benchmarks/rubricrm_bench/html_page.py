@@ -62,7 +62,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 
 def _rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ["requests", "in flight", "n", "first token ms", "ms a token", "whole ms", "first criterion ms"]
+    head = ["requests", "in flight", "n", "first token ms", "ms per token", "whole ms", "first criterion ms"]
     head += ["decode tokens/s", "prefill tokens/s", "rubrics/min", "good/min", "bandwidth", "multiply rate"]
     cells = []
     for row in rows:

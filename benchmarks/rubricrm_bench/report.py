@@ -92,14 +92,14 @@ def _row(result: BenchResult, run: RowRun) -> dict[str, Any]:
 
 
 def prefill_rate(samples: list[Sample]) -> float | None:
-    """Return computed prompt tokens a second."""
+    """Return computed prompt tokens per second."""
     tokens = sum(sample.prompt_tokens - sample.cached_tokens for sample in samples)
     seconds = sum(sample.prefill_ms for sample in samples) / 1000
     return tokens / seconds if seconds else None
 
 
 def decode_rate(samples: list[Sample]) -> float | None:
-    """Return tokens a second after the first, as one sender sees them."""
+    """Return tokens per second after the first, as one sender sees them."""
     decoded = [sample for sample in samples if sample.tpot_ms is not None]
     tokens = sum(sample.new_tokens - 1 for sample in decoded)
     seconds = sum(sample.e2e_ms - (sample.ttft_ms or 0) for sample in decoded) / 1000
@@ -142,7 +142,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         f"`{bundle['model']}`, weights {bundle['weights']} ({bundle['method']}), KV cache {bundle['kv_type']}, "
         f"{bundle['num_bytes'] / 1e6:,.1f} MB; {machine['threads']} threads of {machine['cpu']}.",
         "",
-        "| requests | in flight | first token ms | ms a token | whole ms | tokens/s | rubrics/min | of the bandwidth |",
+        "| requests | in flight | first token ms | ms per token | whole ms | tokens/s | rubrics/min | of bandwidth |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [_line(row) for row in report["rows"]]

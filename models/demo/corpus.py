@@ -9,13 +9,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from constraints import Stated, bulleted, merged, sentence, stated
+from constraints import Stated, bulleted, extended, merged, sentence, stated
+from haste import in_haste
 from pastes import PASTES
 from phrases import Filler
-from principles import FAMILIES, principles_for
-from templates import Template, load
+from principles import principles_for
+from templates import HERE, Template, lines, load
 
 TASKS = load("tasks.txt")
+SHORT = [(family, template) for family, templates in load("short.txt").items() for template in templates]
+SHORT_WEIGHTS = [template.weight for _, template in SHORT]
+SHORT_SHARE = 0.5
+SHORT_TAIL_SHARE = 0.1
+SHORT_SENTENCE_SHARE = 0.12
+CUT_SHARE = 0.03
+CUT = re.compile(r"(?:\S+ ){1,6}?(?:a|an|the|about|of|to|that|and|with|for|in|from|my|is|are|how|why|between)(?= )")
 FOREIGN = load("foreign.txt")
 FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
 FOREIGN_WEIGHTS = [{"zh": 5.0, "es": 3.0, "pt": 1.0, "it": 1.0}.get(language, 2.0) for language in FOREIGN_LANGUAGES]
@@ -44,6 +52,8 @@ FAMILY_WEIGHTS = {
 BARE_FAMILIES = frozenset({"small_talk", "nonsense", "injection"})
 MAX_HARD_RULES = 7
 EMOJI_SHARE = 0.1
+UNMARKED_SHARE = 0.12
+POLITE_WORDS = frozenset(("please", "pls", "plz", "me"))
 POLITE = (
     "Please {}.",
     "Please {}.",
@@ -58,7 +68,7 @@ POLITE = (
     "Your task is to {}.",
     "Help me: {}.",
 )
-NO_POLITE = re.compile(r"(I|You|As|TL;DR|tl;dr|TLDR|Imagine|Act|Pretend|Speak|Help)\b|[^A-Z]")
+NO_POLITE = re.compile(r"(I|Need|Want|You|As|TL;DR|tl;dr|TLDR|Imagine|Act|Pretend|Speak|Help)\b|[^A-Z]")
 OUTSIDE_QUOTES = re.compile(r"""("[^"]*"|“[^”]*”|`[^`]*`)""")
 WRONG_ARTICLE = re.compile(r"\b([aA]) (?=[aeioAEIO](?!ne\b))")
 SPEAKERS = (
@@ -80,17 +90,62 @@ class Pair:
     family: str
 
 
+def key(request: str) -> str:
+    """What stays of a request whatever its case, its marks and its politeness: equal keys are the same request."""
+    words = re.findall(r"\w+", request.lower())
+    return " ".join(word for word in words if word not in POLITE_WORDS) or request.strip()
+
+
+HELD_OUT = frozenset(map(key, lines(HERE / "held_out.txt")))
+
+
 def pairs(seed: int) -> Iterator[Pair]:
-    """The pairs of a seed, without end."""
+    """The pairs of a seed, without end and without the requests held out."""
     rng = random.Random(seed)
-    families = [*FAMILIES.keys() - {"foreign", "foreign_question"}, "foreign"]
-    families.sort()
+    families = sorted([*TASKS, "foreign"])
     weights = [FAMILY_WEIGHTS.get(family, 1.0) for family in families]
     while True:
+        draw = rng.random()
         family = rng.choices(families, weights)[0]
-        pair = foreign_pair(rng) if family == "foreign" else english_pair(rng, family)
-        if pair is not None:
+        if draw < CUT_SHARE:
+            pair = cut_pair(rng)
+        elif draw < CUT_SHARE + SHORT_SHARE:
+            pair = short_pair(rng)
+        else:
+            pair = foreign_pair(rng) if family == "foreign" else english_pair(rng, family)
+        if pair is not None and key(pair.request) not in HELD_OUT:
             yield pair
+
+
+def short_pair(rng: random.Random) -> Pair | None:
+    """A request of a few words, now and then with a constraint, as people type it."""
+    f = Filler(rng)
+    family, template = rng.choices(SHORT, SHORT_WEIGHTS)[0]
+    request = f.fill(template.text)
+    rules = tuple(f.fill(rule) for rule in template.rules)
+    if rules:
+        request, rules = asked(f, Stated(request, rules))
+    request, rules = in_haste(with_articles(request), rules, rng)
+    return finished(request, rules, family)
+
+
+def asked(f: Filler, task: Stated) -> tuple[str, tuple[str, ...]]:
+    """A short task as a request, with at most one constraint."""
+    draw = f.rng.random()
+    if draw < SHORT_TAIL_SHARE:
+        task = extended(task, stated(f, "tail"))
+    request = phrased("", task.text, True, f.rng)
+    if draw < 1 - SHORT_SENTENCE_SHARE:
+        return request, task.rules
+    constraint = sentence(f)
+    return f"{request} {constraint.text}", task.rules + constraint.rules
+
+
+def cut_pair(rng: random.Random) -> Pair | None:
+    """A request that was sent before it was finished."""
+    pair = english_pair(rng, rng.choice(list(TASKS)))
+    match = CUT.match(pair.request) if pair else None
+    return finished(*in_haste(match[0], (), rng), "missing") if match else None
 
 
 def english_pair(rng: random.Random, family: str) -> Pair | None:
@@ -102,6 +157,8 @@ def english_pair(rng: random.Random, family: str) -> Pair | None:
     request, rules = composed(f, template)
     if rng.random() < 0.04:
         request, rules = request.lower(), tuple(rule.lower() for rule in rules)
+    if rng.random() < UNMARKED_SHARE:
+        request = request.removesuffix(".").removesuffix("?")
     return finished(request, rules, family)
 
 

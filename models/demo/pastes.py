@@ -78,6 +78,7 @@ PASTES = {
 }
 
 SLOTS |= {
+    "json_text": lambda f: f.fill('{identifier}": {number}').join(('{"', "}")),
     "small_braces": lambda f: f"{{{f.rng.randint(2, 9)}}}",
     "clause_cap": lambda f: capitalized(f.fill("{clause}")),
     "np_cap": lambda f: capitalized(f.fill("{np}")),

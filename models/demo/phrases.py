@@ -238,4 +238,11 @@ SLOTS: dict[str, Callable[[Filler], str]] = {
     "age": lambda f: f.rng.choice((str(f.rng.randint(4, 90)), f.rng.choice(words.NUMBER_WORDS))),
     "zh_word": chinese_word,
     "letter": lambda f: f.rng.choice("abcdefghijklmnopqrstuvwxyz"),
+    "syllable": lambda f: f.rng.choice(words.FIRST_PIECES)[:3],
+    "any_emoji": lambda f: words.emoji(f.rng),
+    "emoticon": words_of(words.EMOTICONS),
+    "strange": lambda f: words.strange(f.rng),
+    "mash": lambda f: words.mashed(f.rng),
+    "noise": lambda f: words.noise(f.rng),
+    "marks": lambda f: f.rng.choice("?!.,;:-*#~") * f.rng.randint(1, 5),
 }

@@ -178,6 +178,10 @@ FAMILIES = {
     "injection": "refuse_injection explain_refusal helpful_scope friendly clear",
     "foreign": "reply_language fluent relevant organized grammar",
     "foreign_question": "reply_language direct accurate clear relevant",
+    "foreign_small_talk": "reply_language friendly offer_help brief_reply fluent",
+    "missing": "ask_context clarify no_invention offer_help friendly",
+    "pasted": "clarify ask_context accurate relevant offer_help",
+    "word": "relevant clarify accurate brief_reply offer_help",
     "general": "relevant complete clear organized accurate",
 }
 

@@ -23,13 +23,19 @@ class Template:
     weight: float = 1.0
 
 
+def lines(path: Path) -> list[str]:
+    """The lines that are neither empty nor a comment."""
+    found = path.read_text(encoding="utf-8").splitlines()
+    return [line for line in found if line.strip() and not line.startswith("# ")]
+
+
 def sections(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields (section, line) for each line that is neither empty nor a comment."""
+    """Yields (section, line) for each line of a section."""
     section = ""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines(path):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
-        elif line.strip() and not line.startswith("#"):
+        else:
             yield section, line
 
 

@@ -5,6 +5,11 @@ python train.py train RUN --steps 2000
 python train.py train RUN --steps 1000 --decay-steps 1000 --resume RUN/state.pt --seed 2
 python train.py export RUN CHECKPOINT
 
+A run may also begin with the tokenizer and the weights of a checkpoint, with a fresh optimizer:
+
+python train.py begin RUN CHECKPOINT
+python train.py train RUN --steps 1000 --decay-steps 1000 --resume RUN/state.pt --seed 3
+
 Under `torchrun --nproc-per-node 2` each process draws pairs of its own and the gradients are averaged; on a busy
 machine this is faster than two threads, which wait for each other at every operation.
 """
@@ -157,6 +162,14 @@ def train(args: argparse.Namespace) -> None:
                 save_state(model, optimizer, args.run / "state.pt")
 
 
+def begin(args: argparse.Namespace) -> None:
+    """Lays out a run that goes on from the weights of a checkpoint; the state of its optimizer is not kept in one."""
+    args.run.mkdir(parents=True, exist_ok=True)
+    (args.run / "tokenizer.json").write_bytes((args.checkpoint / "tokenizer.json").read_bytes())
+    model = Qwen3ForCausalLM.from_pretrained(args.checkpoint, dtype=torch.float32)
+    save_state(model, new_optimizer(model), args.run / "state.pt")
+
+
 def new_optimizer(model: Qwen3ForCausalLM) -> torch.optim.Optimizer:
     """AdamW, with weight decay on the matrices alone."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
@@ -273,14 +286,15 @@ def main() -> None:
     trainer.add_argument("--resume", type=Path, help="weights to continue from")
     trainer.add_argument("--log-every", type=int, default=25)
     trainer.add_argument("--save-every", type=int, default=100)
-    exporter = commands.add_parser("export")
-    exporter.add_argument("run", type=Path)
-    exporter.add_argument("checkpoint", type=Path)
+    for name in ("begin", "export"):
+        command = commands.add_parser(name)
+        command.add_argument("run", type=Path)
+        command.add_argument("checkpoint", type=Path)
     args = parser.parse_args()
     if args.command == "tokenizer":
         write_tokenizer(args.run)
     else:
-        {"train": train, "export": export}[args.command](args)
+        {"train": train, "begin": begin, "export": export}[args.command](args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The word lists of `words.txt`, and words that nobody has seen before."""
 
 import random
+import string
 from pathlib import Path
 
 
@@ -39,6 +40,17 @@ SPLICEABLE = [word for word in NOUNS + ADJECTIVES + VERBS + TONES if "-" not in 
 FIRST_PIECES = LISTS["first_pieces"]
 LATER_PIECES = LISTS["later_pieces"]
 CHINESE_CHARACTERS = LISTS["chinese_characters"]
+EMOTICONS = LISTS["emoticons"]
+# The letters of scripts, and the blocks that hold most emojis: first and last code point.
+SCRIPTS = (
+    *((0x0430, 0x044F), (0x03B1, 0x03C9), (0x0627, 0x064A), (0x05D0, 0x05EA), (0x0905, 0x0939), (0x0E01, 0x0E2E)),
+    *((0xAC00, 0xD7A3), (0x3041, 0x3093), (0x30A1, 0x30FA), (0x4E00, 0x9FA5), (0x00DF, 0x017E), (0x10D0, 0x10F0)),
+)
+EMOJIS = (
+    *((0x1F300, 0x1F5FF), (0x1F600, 0x1F64F), (0x1F600, 0x1F64F), (0x1F680, 0x1F6C5), (0x1F90C, 0x1F9FF)),
+    (0x2600, 0x27BF),
+)
+KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 PLURAL_EXCEPTIONS = {
     "wolf": "wolves",
@@ -84,6 +96,32 @@ def pronounceable(rng: random.Random) -> str:
         rng.choice(ONSETS) + rng.choice(NUCLEI) + rng.choice(CODAS).strip("-") for _ in range(rng.choice((1, 1, 2)))
     )
     return "".join(syllables) + rng.choice(ENDINGS).strip("-")
+
+
+def strange(rng: random.Random) -> str:
+    """Letters of a script at random: a word of no language."""
+    first, last = rng.choice(SCRIPTS)
+    return "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 7)))
+
+
+def emoji(rng: random.Random) -> str:
+    """A character of a block of emojis."""
+    return chr(rng.randint(*rng.choice(EMOJIS)))
+
+
+def mashed(rng: random.Random) -> str:
+    """What a hand on a keyboard types."""
+    row = rng.choice(KEYBOARD)
+    if rng.random() < 0.3:
+        return row[: rng.randint(3, len(row))]
+    return "".join(rng.choice(row) for _ in range(rng.randint(3, 12)))
+
+
+def noise(rng: random.Random) -> str:
+    """Letters, digits and marks at random, as in a key or a broken paste."""
+    return "".join(
+        rng.choice(string.ascii_letters + string.digits + string.punctuation) for _ in range(rng.randint(2, 9))
+    )
 
 
 def plural(noun: str) -> str:

@@ -106,7 +106,7 @@ def test_bundle_without_such_products(massive: Path, monkeypatch: pytest.MonkeyP
 
 
 def loss(bundle: Bundle, names: list[str]) -> float:
-    """What the products that are not among `names` lose on the text by rounding, in nats a token."""
+    """What the products that are not among `names` lose on the text by rounding, in nats per token."""
     graph = onnx.load(bundle.path / "model.onnx", load_external_data=False)
 
     def logits(chosen: list[str]) -> BundleLogits:

@@ -118,7 +118,7 @@ def test_table(tiny_bundle: Path, disturbed: Path, text: Path, monkeypatch: pyte
     assert rows["bundle"] == f"{disturbed} (weights bf16, KV cache float32, {megabytes:.1f} MB)"
     assert rows["text"] == "text.txt, 1,024 tokens"
     report = report_of(run(disturbed, tiny_bundle, "--text", str(text), "--json"))
-    assert rows["KL"] == f"{report['kl']:.4g} +- {report['kl_stderr']:.2g} nats a token"
+    assert rows["KL"] == f"{report['kl']:.4g} +- {report['kl_stderr']:.2g} nats per token"
     assert rows["top-1"] == f"{100 * report['top1_agreement']:.2f} % of tokens the same"
     assert rows["rubrics"] == ("75.0 % of criteria the same, 3 of 54 with another kind; 25 % of 8 rubrics identical")
     assert lines[7:9] == ["", "layer   error  added"]
@@ -161,7 +161,7 @@ def test_other_prompts_write_no_comparable_rubrics(
     (tmp_path / "prompt.txt").write_text("Rubric: {prompt}")
     job = OnnxExport(str(make_checkpoint()), tmp_path / "bundle", prompt_template=tmp_path / "prompt.txt")
     table = run(export_onnx(job).path, tiny_bundle, "--text", str(text)).stdout
-    assert "KL         0 +- 0 nats a token\n" in table
+    assert "KL         0 +- 0 nats per token\n" in table
     assert "rubrics    not compared: the two have different prompts\n" in table
 
 

@@ -274,7 +274,7 @@ def test_damaged_file(tmp_path: Path, name: str, damage: Callable[[Path], None])
         resumed.load_stream()
         resumed.load_layer(0)
 
-    with pytest.raises(ExportFailed, match=rf"{name}: .*Start anew: (pass )?--force without --resume\."):
+    with pytest.raises(ExportFailed, match=rf"{name}: .*Start again: (pass )?--force without --resume\."):
         load_all()
     # The remedy works.
     assert begin(tmp_path / "bundle", force=True).load_text() is None

@@ -102,7 +102,7 @@ def all_options() -> list[dict[str, Any]]:
 
 
 def is_possible(target: str, weights: str, activations: str, kv: str, **options: str | None) -> bool:
-    """The table as the documents state it, written anew."""
+    """The table as the documents state it, written again."""
     block_size, method = options["block_size"], options["method"]
     if target == "tensorrt":
         return is_possible_for_tensorrt(weights, activations, kv, **options)

@@ -61,7 +61,7 @@ def bundle_without_prefix(edit_manifest: EditManifest) -> Path:
 
 
 def with_int8_cache(graph: Path, scale: NDArray[np.float32]) -> bytes:
-    """Return a graph whose KV cache holds round(value / scale): one scale, or one a channel of every head."""
+    """Return a graph whose KV cache holds round(value / scale): one scale, or one per channel of every head."""
     model = onnx.load(graph, load_external_data=False)
     kind = "PER_TENSOR" if scale.size == 1 else "PER_CHANNEL"
     for node in (node for node in model.graph.node if node.op_type == "GroupQueryAttention"):

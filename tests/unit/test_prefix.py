@@ -188,7 +188,7 @@ def test_a_damaged_cache_is_computed_anew_with_a_warning(
     assert (again.positions == first.positions).all()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "computing the prefix anew" in record.getMessage()
+    assert "computing the prefix again" in record.getMessage()
     assert str(kept_file(cache, bundle)) in record.getMessage()
     open_prefix(bundle, session, TOKEN_IDS)
     assert sum(runs) == 2 * len(TOKEN_IDS)

@@ -330,7 +330,7 @@ CANONICAL_LINE = re.compile(r"^(\d+)\.\s+(The response\b.+?)\s+\[(Hard Rule|Prin
 
 
 def is_valid_by_line(text: str) -> bool:
-    """The earlier strict validator: one line an item."""
+    """The earlier strict validator: one line per item."""
     return all(CANONICAL_LINE.match(line) for line in text.strip().split("\n"))
 
 

@@ -52,7 +52,7 @@ def calibrate(model: FloatModel, scheme: Scheme, resume: ResumeDirectory, on_pro
     done, exact, quantized = resume.load_stream() or (0, *_embedded(model, scheme))
     if done > num_layers or exact.shape != (model.text.num_tokens, model.architecture.hidden_size):
         raise ExportFailed(
-            f"{resume.path}: is damaged ({done} layers, activations {exact.shape}). Start anew: --force without "
+            f"{resume.path}: is damaged ({done} layers, activations {exact.shape}). Start again: --force without "
             "--resume."
         )
     layer_calibration = _LayerCalibration(model, scheme)

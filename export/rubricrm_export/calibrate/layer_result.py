@@ -100,4 +100,4 @@ def load_tensors(path: Path, without: tuple[str, ...] = ()) -> tuple[dict[str, N
             names = [name for name in file.keys() if not name.startswith(without)]  # noqa: SIM118
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ExportFailed(f"{path}: cannot be read ({error}). Start anew: pass --force without --resume.") from error
+        raise ExportFailed(f"{path}: cannot be read ({error}). Start again: pass --force without --resume.") from error

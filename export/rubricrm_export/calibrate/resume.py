@@ -24,7 +24,7 @@ Float = NDArray[np.float32]
 _JOB, _TEXT, _STREAM = "job.json", "text.json", "stream.safetensors"
 # What this class writes; a directory that holds anything else is not its own.
 _OWN = re.compile(r"job\.json|text\.json|stream\.safetensors|layer-\d+\.safetensors|\..+\.writing")
-_START_ANEW = "Start anew: --force without --resume."
+_START_AGAIN = "Start again: --force without --resume."
 
 
 class ResumeDirectory:
@@ -61,7 +61,7 @@ class ResumeDirectory:
             if self.path.exists() and not resume and not force:
                 raise OutputExists(
                     f"{self.path}: an export to {output.name} was interrupted. Pass --resume to continue it, or "
-                    "--force to start anew."
+                    "--force to start again."
                 )
             if not resume or not stored.exists():
                 self.remove()
@@ -85,7 +85,7 @@ class ResumeDirectory:
         if differing:
             raise OptionInvalid(
                 f"{self.path}: was left by an export with other options or files: {', '.join(differing)}. Pass the "
-                "same options, or --force without --resume to start anew."
+                "same options, or --force without --resume to start again."
             )
 
     def load_text(self) -> TokenText | None:
@@ -154,7 +154,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ExportFailed(f"{path}: is damaged ({error!r}). {_START_ANEW}") from error
+        raise ExportFailed(f"{path}: is damaged ({error!r}). {_START_AGAIN}") from error
 
 
 def _differences(old: Mapping[str, object], new: Mapping[str, object], within: str = "") -> Iterator[str]:

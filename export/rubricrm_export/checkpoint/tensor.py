@@ -75,7 +75,7 @@ class CheckpointTensor:
         if start == stop:  # safetensors refuses an empty slice at the end
             return np.empty((0, *self.shape[1:]), DTYPES[self.dtype])
         try:
-            # Mapped anew each time: pages of a mapping that stays count as this process's memory once they are read,
+            # Mapped again each time: pages of a mapping that stays count as this process's memory once they are read,
             # and an export would appear to need the whole model (streaming 1.2 GB: 1,180 MB resident instead of 65).
             with safe_open(self.file, framework="np") as file:
                 stored = file.get_slice(self.stored_name)

@@ -1,1 +1,1 @@
-"""The decoder as an ONNX graph, one file a part: builder, attention, mlp, decoder."""
+"""The decoder as an ONNX graph, one file per part: builder, attention, mlp, decoder."""

@@ -1,4 +1,4 @@
-"""Matrices of 4 or 8 bits with a scale a block of inputs: MatMulNBits and GatherBlockQuantized."""
+"""Matrices of 4 or 8 bits with one scale per block of inputs: MatMulNBits and GatherBlockQuantized."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rubricrm_export.graph.builder import CONTRIB, NUMPY_TYPES, GraphBuilder, Ta
 from rubricrm_export.graph.node_names import product_node, projections_name
 from rubricrm_export.graph.quantized_tensor import MatrixTensors, ViewTensor
 
-INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to 8 bits a block inside the kernel
+INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to 8 bits per block inside the kernel
 
 
 @dataclass(frozen=True)

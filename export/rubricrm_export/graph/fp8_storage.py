@@ -20,7 +20,7 @@ from rubricrm_export.graph.quantized_tensor import MatrixTensors
 
 @dataclass(frozen=True)
 class Fp8Storage(MatrixStorage):
-    """FP8 matrices [out_features, in_features] with a float32 scale a block of inputs, for the CUDA provider.
+    """FP8 matrices [out_features, in_features] with one float32 scale per block of inputs, for the CUDA provider.
 
     Attributes:
         matrix: Gives the tensors of a weight by its name; the same object each time.
@@ -48,7 +48,7 @@ class Fp8Storage(MatrixStorage):
 
 @dataclass(frozen=True)
 class DequantizedStorage(MatrixStorage):
-    """Matrices of 8 bits with a scale a row or block, dequantized at every product: slow, for checking on the CPU.
+    """Matrices of 8 bits with one scale per row or block, dequantized at every product: slow, for checking on the CPU.
 
     Attributes:
         matrix: As in `Fp8Storage`.

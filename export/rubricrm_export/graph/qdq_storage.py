@@ -1,7 +1,7 @@
 """Matrices of 4 or 8 bits between QuantizeLinear and DequantizeLinear: standard ONNX, in the forms TensorRT documents.
 
 Its documentation of explicit quantization: symmetric; INT8 and FP8 for weights and activations, INT4 for weights alone;
-scales of weights one an output channel, or for INT4 one a block of inputs; of activations one, known beforehand.
+scales of weights one per output channel, or for INT4 one per block of inputs; of activations one, known beforehand.
 DequantizeLinear stands directly before the product. Not run on a GPU.
 """
 

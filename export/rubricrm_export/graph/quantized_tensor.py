@@ -57,7 +57,7 @@ class MatrixTensors:
 
     Attributes:
         name: The weight's name; the tensors are called name.codes, name.scales and name.zero_points.
-        blocks: Gives the matrix as consecutive blocks of rows, anew at each call.
+        blocks: Gives the matrix as consecutive blocks of rows, again at each call.
         shape: Out and in features.
     """
 

@@ -52,7 +52,7 @@ class StandardForm:
             cache_pair(architecture, self._kv_type, layer, architecture.context_length)
             for layer in range(architecture.num_layers)
         ]
-        # [batch, 1, seq, context]: a token sees the positions up to its own, whatever lies in the buffer behind them.
+        # [batch, 1, seq, context]: a token sees the positions up to its own, whatever lies in the buffer after them.
         places = b.constant("places", np.arange(architecture.context_length, dtype=np.int64))
         positions = b.op("Unsqueeze", [self._positions, b.integers(1, 3)], "/mask/Unsqueeze")
         self._mask = b.op("GreaterOrEqual", [positions, places], "/mask/GreaterOrEqual")

@@ -1,7 +1,7 @@
 """Which products round their activations to 8 bits: chosen by what it costs, measured.
 
-MatMulNBits with accuracy_level 4 rounds its inputs to 8 bits a block, which makes it 2 to 3 times faster at one row
-with 4 bits a weight, and costs most models a few thousandths of a nat. Models with massive activations lose more:
+MatMulNBits with accuracy_level 4 rounds its inputs to 8 bits per block, which makes it 2 to 3 times faster at one row
+with 4 bits per weight, and costs most models a few thousandths of a nat. Models with massive activations lose more:
 onnxruntime's issue 29849 shows Qwen3 choosing other tokens. All products begin at level 4. Where that loses too much,
 the products whose inputs suffer most are given exact inputs, as few as are needed.
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Float = NDArray[np.float32]
 
 EXACT_ACTIVATIONS = 1
-# What may be lost, in nats a token: about what INT8 weights cost, or this part of what the bundle loses anyway.
+# What may be lost, in nats per token: about what INT8 weights cost, or this part of what the bundle loses anyway.
 _TOLERANCE, _SHARE = 0.005, 0.1
 _TOKENS = 512
 
@@ -52,7 +52,7 @@ def choose_accuracy_levels(
     Costs two runs of the bundle on 512 tokens; where they differ a run of the float model too, and a few more runs.
 
     Args:
-        bundle: Its graph file is replaced where levels change; its manifest must then be written anew.
+        bundle: Its graph file is replaced where levels change; its manifest must then be written again.
         checkpoint: The float model.
         text: The first tokens of it are run.
         kl: What the bundle loses with all products at level 4.
@@ -149,7 +149,7 @@ def _node_names(layer: int, group: Group) -> list[str]:
 
 
 def _noise(x: Float) -> float:
-    """Relative error of inputs [tokens, in_features] rounded to 8 bits, a scale a block of 32."""
+    """Relative error of inputs [tokens, in_features] rounded to 8 bits, one scale per block of 32."""
     starts = np.arange(0, x.shape[1], 32)
     steps = np.maximum.reduceat(np.abs(x), starts, 1) / 127
     # A rounding error is uniform within a step: its mean square is a twelfth of the step's.

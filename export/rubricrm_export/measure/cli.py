@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def evaluate(as_json: bool, no_rubrics: bool, max_kl: float | None, min_top1: float | None, **options: Any) -> None:
     """Measure what BUNDLE lost against a reference: distributions of the next token, and rubrics.
 
-    KL is in nats a token, teacher-forced; a file is read in sequences of 512 tokens. Two bundles are open at once; a
+    KL is in nats per token, teacher-forced; a file is read in sequences of 512 tokens. Two bundles are open at once; a
     checkpoint as the reference is read one layer at a time.
     """
     job_type, limits_type, run = _load()
@@ -61,7 +61,7 @@ def _table(evaluation: Evaluation) -> str:
         "bundle": _model(report["bundle"]),
         "reference": _model(report["reference"]),
         "text": f"{evaluation.text}, {quality.num_tokens:,} tokens",
-        "KL": f"{quality.kl:.4g}{spread} nats a token",
+        "KL": f"{quality.kl:.4g}{spread} nats per token",
         "top-1": f"{100 * quality.top1_agreement:.2f} % of tokens the same",
         "perplexity": f"{quality.perplexity:.4g} (reference {quality.reference_perplexity:.4g})",
         "rubrics": _rubrics(evaluation),

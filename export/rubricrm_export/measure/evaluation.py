@@ -68,7 +68,7 @@ class Evaluation:
         text: Name of the text.
         quality: The figures.
         without_rubrics: Why no rubrics were compared; None where they were.
-        layers: One entry a layer, None where they were not asked for.
+        layers: One entry per layer, None where they were not asked for.
         failure: What is beyond the job's limits, to raise after the figures were shown; None where nothing is.
     """
 

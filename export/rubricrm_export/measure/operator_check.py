@@ -28,8 +28,8 @@ from rubricrm_export.quantize.scheme import Scheme
 
 Float = NDArray[np.float32]
 
-# Relative error of a product. Activations that are rounded to 8 bits, a scale a block or token, lose 0.4 to 0.8 % on
-# normal inputs, FP8 ones 2.5 %; sums of floats in another order 1e-6.
+# Relative error of a product. Activations of 8 bits, one scale per block or token, lose 0.4 to 0.8 % on normal
+# inputs, FP8 ones 2.5 %; sums of floats in another order 1e-6.
 EXACT, INT8, FP8 = 1e-5, 0.02, 0.05
 _NUM_OUTPUTS = 48
 _NUM_ROWS = (1, 7)

@@ -30,7 +30,7 @@ class Quality:
     """What was measured, over all tokens of a text.
 
     Attributes:
-        kl: KL(reference || candidate) of the next token's distribution, in nats a token (mean).
+        kl: KL(reference || candidate) of the next token's distribution, in nats per token (mean).
         kl_stderr: Standard error of `kl`, with the sequences of the text as the sample; None where there is only one.
         top1_agreement: Share of positions where both find the same token most probable.
         perplexity: Of the candidate, on the tokens that follow in each sequence.

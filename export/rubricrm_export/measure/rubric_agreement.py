@@ -82,7 +82,7 @@ def write_rubrics(
     threads: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, WrittenRubric]:
-    """Open a bundle, let it answer requests greedily, and close it. Costs about 200 tokens a request.
+    """Open a bundle, let it answer requests greedily, and close it. Costs about 200 tokens per request.
 
     Requests that the model's context or vocabulary cannot hold are left out.
 

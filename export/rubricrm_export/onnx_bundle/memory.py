@@ -35,7 +35,7 @@ def check_memory(plan: ExportPlan, architecture: Architecture, *, is_measured: b
 def required_memory(plan: ExportPlan, architecture: Architecture, *, is_measured: bool = True) -> int:
     """Estimate the peak of memory that no file backs, in bytes.
 
-    Float exports stream. A quantized bundle is opened to be measured, where that is done: its weights are packed anew
+    Float exports stream. A quantized bundle is opened to be measured, where that is done: its weights are packed again
     by the runtime, and the output head is held as floats. Calibration holds a layer three times over (weights, rounded,
     dequantized), four square matrices of the widest inputs, and activations. (Measured at the 4B shape: 5.9 GB by
     round-to-nearest, where the estimate is 6.4.)

@@ -1,8 +1,8 @@
 """A checkpoint becomes a bundle by optimum-onnx's own export: `rubricrm export onnx --exporter optimum`.
 
 For architectures that this project's graph does not know, and to compare with. The graph concatenates keys and values
-anew at each step and computes all rows of logits: it is slower than our own, and not quantized. Its sizes are read from
-the graph itself (a head_dim guessed from the configuration is wrong for Qwen3).
+at each step and computes all rows of logits: it is slower than our own, and not quantized. Its sizes are read from the
+graph itself (a head_dim guessed from the configuration is wrong for Qwen3).
 """
 
 from __future__ import annotations

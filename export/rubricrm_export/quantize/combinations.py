@@ -43,7 +43,7 @@ class Combination:
 _SLOW = "slow, for checking"
 COMBINATIONS = (
     Combination("cpu", "int4", "none", ("128", "64", "32"), _METHODS, "MatMulNBits"),
-    # Activations are rounded in blocks of the same size: 128 inputs lose three times what 32 do, at 8 bits a weight.
+    # Activations are rounded in blocks of the same size: 128 inputs lose three times what 32 do, at 8 bits per weight.
     Combination("cpu", "int8", "none", ("32", "64", "128"), _METHODS, "MatMulNBits"),
     Combination("cpu", "int8", "none", ("channel",), ("rtn",), _CHECKED, _SLOW),
     Combination("cpu", "int8", "int8", ("channel",), ("smoothquant", "rtn"), "MatMulIntegerToFloat"),

@@ -1,10 +1,10 @@
 """Grids: which numbers a block of weights can become, and the rounding of weights to the nearest of them.
 
 `IntegerGrid` is what MatMulNBits, GatherBlockQuantized and the integer matrix products store; `Fp8Grid` is E4M3
-(Micikevicius et al., arXiv 2209.05433). Zero points are integers: float ones would cost four bytes a block.
+(Micikevicius et al., arXiv 2209.05433). Zero points are integers: float ones would cost four bytes per block.
 
 Bytes per weight, scales in float32: INT4 0.531 / 0.570 / 0.633 (block 128 / 64 / 32, integer zero points included),
-symmetric 0.531 - 0.004; INT8 1.031 / 1.063 / 1.125; one scale a row: 1 + 4 / in_features.
+symmetric 0.531 - 0.004; INT8 1.031 / 1.063 / 1.125; one scale per row: 1 + 4 / in_features.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Grid(Protocol):
 
 @dataclass(frozen=True)
 class IntegerGrid:
-    """Integers with a scale a block: `(code - zero_point) * scale`.
+    """Integers with one scale per block: `(code - zero_point) * scale`.
 
     Attributes:
         bits: 4 or 8.
@@ -162,7 +162,7 @@ class IntegerGrid:
 
 @dataclass(frozen=True)
 class Fp8Grid:
-    """E4M3 floats with one scale a row, or a block: `code * scale`, the row's largest weight at 448.
+    """E4M3 floats with one scale per row or per block: `code * scale`, the row's largest weight at 448.
 
     Attributes:
         block_size: As `IntegerGrid`.
@@ -190,7 +190,7 @@ class Fp8Grid:
 
 @dataclass(frozen=True)
 class TensorFp8Grid:
-    """E4M3 floats with one scale a matrix, or several matrices, that is known before they are read."""
+    """E4M3 floats with one scale per matrix, or per several matrices, that is known before they are read."""
 
     scale: float
     bits: int = 8

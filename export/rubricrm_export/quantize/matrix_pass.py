@@ -25,7 +25,7 @@ class MatrixPass:
         """Make nothing yet.
 
         Args:
-            blocks: Gives the matrix as consecutive blocks of rows, anew at each call.
+            blocks: Gives the matrix as consecutive blocks of rows, again at each call.
         """
         self._blocks = blocks
         self._collected: dict[str, list[Array]] = {}

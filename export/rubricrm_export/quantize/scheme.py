@@ -190,7 +190,7 @@ class Scheme:
 
     @property
     def has_static_activations(self) -> bool:
-        """Whether activations are rounded by one scale a matrix, measured beforehand."""
+        """Whether activations are rounded by one scale per matrix, measured beforehand."""
         return self.activations == "fp8" or (self.activations == "int8" and self.target == "tensorrt")
 
     @property

@@ -1,8 +1,8 @@
 """SmoothQuant (Xiao et al., 2211.10438): loud input channels are divided by a factor that their weights take over.
 
-INT8 activations share one scale a token: a channel a hundred times larger than the others leaves these a few steps.
+INT8 activations share one scale per token: a channel a hundred times larger than the others leaves these a few steps.
 `factor = largest |x| ** strength / largest |w| ** (1 - strength)`, folded away as in `awq.py`. Then weights are rounded
-to nearest, one scale an output channel. A weight takes one byte, and the scales 4 / in_features more.
+to nearest, one scale per output channel. A weight takes one byte, and the scales 4 / in_features more.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ def clipped_largest(x: Float, largest_code: int) -> float:
     """Return the |x| that shall be the largest code of an integer scale: where rounding x costs least, in mean square.
 
     Few activations are far larger than the others. A scale that holds the largest one has steps that are coarse for all
-    others; one that clips it errs on it by much. (SmolLM2, W8A8 with static scales after SmoothQuant: 0.16 nats a token
-    where the largest one decides 0.29. Errors relative to each token's size would clip more, and lose 0.68: the loud
-    tokens matter.)
+    others; one that clips it errs on it by much. (SmolLM2, W8A8 with static scales after SmoothQuant: 0.16 nats per
+    token where the largest one decides 0.29. Errors relative to each token's size would clip more, and lose 0.68: the
+    loud tokens matter.)
 
     Args:
         x: [tokens, in_features]; every n-th token is looked at, about 1,024 of them.

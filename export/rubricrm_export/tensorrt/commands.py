@@ -105,7 +105,7 @@ def serve(choice: Choice, limits: EngineLimits, source: str, engine: str, port: 
 def trtllm_build(choice: Choice, limits: EngineLimits, source: str, target: str) -> list[str]:
     """Return the words of the build of TensorRT-LLM 1.2.
 
-    The context attention is paged: without it the fixed beginning of every prompt is computed anew for each request.
+    The context attention is paged: without it the fixed beginning of every prompt is computed again for each request.
     """
     words = ["trtllm-build", "--checkpoint_dir", source, "--output_dir", target]
     words += ["--max_batch_size", str(limits.max_batch_size), "--max_input_len", str(limits.max_input_len)]

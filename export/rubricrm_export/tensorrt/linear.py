@@ -116,7 +116,7 @@ class FloatMatrices:
 
 
 class Fp8Matrices:
-    """E4M3 with one scale a matrix for the weight and one for its inputs, each the largest number / 448."""
+    """E4M3 with one scale per matrix for the weight and one for its inputs, each the largest number / 448."""
 
     def __init__(self, source: StorageSource) -> None:
         self._source = source
@@ -147,7 +147,7 @@ class Fp8Matrices:
 
 
 class IntegerMatrices:
-    """INT8 with a scale an output, or INT4 with a scale a group of inputs; both without zero points."""
+    """INT8 with one scale per output, or INT4 with a scale per group of inputs; both without zero points."""
 
     def __init__(self, source: StorageSource, grid: IntegerGrid, form: StoredForm) -> None:
         self._source = source

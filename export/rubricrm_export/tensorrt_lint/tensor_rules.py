@@ -26,7 +26,7 @@ def block_scales(found: Inspected) -> Iterator[Finding]:
             names[0],
             f"and {len(names) - 1} more are scales of blocks of 128 x 128.",
             "No reader of ModelOpt's FP8 takes them.",
-            f"Export the 16-bit checkpoint anew. {EXPORT}",
+            f"Export the 16-bit checkpoint again. {EXPORT}",
         )
 
 
@@ -113,7 +113,7 @@ def weight_scales(found: Inspected) -> Iterator[Finding]:
 
 
 def input_scales(found: Inspected) -> Iterator[Finding]:
-    """Edge-LLM takes 1 where a scale is missing; TensorRT-LLM computes one a token."""
+    """Edge-LLM takes 1 where a scale is missing; TensorRT-LLM computes one per token."""
     if found.algorithm not in ("FP8", "W8A8_SQ_PER_CHANNEL"):
         return
     suffix = _names(found).input

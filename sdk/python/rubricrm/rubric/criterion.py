@@ -24,7 +24,7 @@ class Span:
 
     Attributes:
         start: Offset of its first character.
-        end: Offset behind its last character.
+        end: Offset after its last character.
         line: Line of the start, from 1; 0 where the criterion came from no text.
         column: Column of the start in characters, from 1; 0 where the criterion came from no text.
     """
@@ -77,7 +77,7 @@ ISSUE_CODES = {
     "heading": "a line that names a kind for the items below it; they take it where they have no tag (see tag_style)",
     "joined_line": "several items on one line",
     "missing_tag": "an item that says nowhere which kind it is",
-    "nested_list": "a list inside an item (its lines are in the text), or behind the item's tag (they are in no text)",
+    "nested_list": "a list inside an item (its lines are in the text), or after the item's tag (they are in no text)",
     "no_criteria": "nothing in the text is a criterion",
     "not_the_response": 'a criterion that does not start with "The response"',
     "numbering_duplicate": "a number that an earlier item has",
@@ -87,7 +87,7 @@ ISSUE_CODES = {
     "repetition": "criteria that were written before: a text three times, or two neighbors in the same order again",
     "tag_style": "a tag that is not ` [Hard Rule]` or ` [Principle]` at the end of its item, or not its only one",
     "think_block": "a <think> block, or a stray </think>",
-    "trailing_text": "text behind an item's tag, up to the next item",
+    "trailing_text": "text after an item's tag, up to the next item",
     "truncated": "the text was cut: the last item is unfinished, or items after it may be missing",
     "undecodable": "a character that stands for bytes of another encoding, U+FFFD or a lone surrogate",
     "wrapper": "a tag such as <rubric>, </answer> or <|im_end|> around the items",

@@ -73,7 +73,7 @@ def compute_prefix(session: Session, token_ids: list[int]) -> Prefix:
 def open_prefix(bundle: Bundle, session: Session, token_ids: list[int]) -> Prefix:
     """Return the bundle's prefix: from the bundle, else from this machine's cache, else computed and kept there.
 
-    A cached file that cannot be read or does not fit is computed anew. Where there is no cache directory, or none that
+    A cached file that cannot be read or does not fit is computed again. Where there is no cache directory, or none that
     is this user's alone, it is computed at each opening, with a warning.
 
     Raises:
@@ -93,7 +93,7 @@ def open_prefix(bundle: Bundle, session: Session, token_ids: list[int]) -> Prefi
         if path.exists():
             return _load(path, bundle, kv_type, token_ids, has_digest=True)
     except (BundleInvalid, OSError) as error:
-        logger.warning("computing the prefix anew: %s", error)
+        logger.warning("computing the prefix again: %s", error)
     prefix = compute_prefix(session, token_ids)
     try:
         prefix.save(path)

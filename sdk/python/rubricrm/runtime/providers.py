@@ -182,7 +182,7 @@ def misplaced_operators(graph: Any, provider: str) -> list[str]:
 def provider_options(device: str, bundle: Bundle, max_rows: int, cache_key: str) -> Mapping[str, str]:
     """Return the options of a device's provider for a bundle's graph: none but for the two of TensorRT.
 
-    An engine is built for ranges of shapes; without them it would be built anew for each number of tokens. Engines are
+    An engine is built for ranges of shapes; without them it would be built again for each number of tokens. Engines are
     kept in the cache directory, which is made: building one takes minutes. Without a cache they are not kept.
 
     Args:

@@ -144,7 +144,7 @@ class Session:
         # running at once: one run already takes all cores.
         with self._lock:
             try:
-                # Bound anew for each run: what a device reads is copied there when it is bound.
+                # Bound again for each run: what a device reads is copied there when it is bound.
                 for name, array in inputs.items():
                     _bind_input(slot.binding, name, array)
                 logits = self._bind_logits(slot, slot.inputs.num_rows(count, rows))
