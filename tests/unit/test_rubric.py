@@ -64,6 +64,45 @@ FRAGMENTS = (
         "### Hard Rules\n",
     ),
     *("**Principles:**", "<think>", "</think>", "```", "```text\n", "<rubric>", "</answer>", "<|im_end|>", "回答。"),
+    *(
+        "A. ",
+        "ii) ",
+        "①",
+        "1\ufe0f\u20e3",
+        "Criterion 1: ",
+        "Rule 2 - ",
+        "#3 ",
+        "一、",
+        "第一条",
+        "1.1 ",
+        "- [ ] ",
+        "🔹 ",
+    ),
+    *("\u200b", "\u200e", "\u2066", "\ufeff", "\x1b[31m", "\ufe0f", "👩\u200d🚀", "\0", "\ufffd", "\udc80"),
+    *(
+        "(Hard Rule)",
+        "<Principle>",
+        "[[Hard Rule]]",
+        "【硬性规则】",
+        "\\[原则\\]",
+        "<strong>",
+        "</strong>",
+        "Hard Rule: ",
+    ),
+    *(
+        "\\n",
+        "<br>",
+        ", and ",
+        " | ",
+        " • ",
+        "---\n",
+        "**Rhyme**",
+        "   ",
+        "2. Principles (3)\n",
+        "Human:",
+        "Assistant: ",
+    ),
+    *("<reasoning a='b'>", "</Thinking>", "<s>", "</s>", "<|im_start|>user\n", "`", "</p><p>", "&nbsp;"),
 )
 hostile_texts = st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join)
 any_texts = st.text(max_size=200) | hostile_texts
@@ -83,7 +122,8 @@ def summary(rubric: Rubric) -> dict[str, object]:
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case(path: Path) -> None:
     case = json.loads(path.read_text(encoding="utf-8"))
-    found = summary(parse(case["text"], truncated=case["truncated"]))
+    rubric = parse(case["text"], truncated=case["truncated"], starts_in_thought=case.get("starts_in_thought", False))
+    found = summary(rubric)
     assert found == {"criteria": case["criteria"], "issues": case["issues"]}
     assert path.stem.startswith("issue_" if case["issues"] else "ok_")
 
@@ -133,8 +173,13 @@ def test_spans_are_ordered_and_their_lines_right(text: str) -> None:
         assert (span.line, span.column) == (len(before), len(before[-1]))
 
 
+def seen(text: str) -> str:
+    """A hostile text without what nobody sees in it."""
+    return re.sub("[\u200b\u200e\u2066\ufeff\ufe0f\0]", "", text)
+
+
 @settings(max_examples=500)
-@given(hostile_texts.filter(lambda text: "think" not in text))
+@given(hostile_texts.filter(lambda text: not any(name in text.lower() for name in ("think", "reasoning", "\x1b"))))
 @example("[Hard\n Rule]")
 def test_no_text_is_lost(text: str) -> None:
     """A line is in a criterion or has an issue; lines without issue are their criterion, number and tag, exactly."""
@@ -146,13 +191,13 @@ def test_no_text_is_lost(text: str) -> None:
         if accounted.isdisjoint(lines):
             assert criterion.kind is not None
             expected = f"{criterion.number}. {criterion.text} {TAGS[criterion.kind]}"
-            assert text[criterion.span.start : criterion.span.end].split() == expected.split()
+            assert seen(text[criterion.span.start : criterion.span.end]).split() == seen(expected).split()
         accounted.update(lines)
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(seen(text).splitlines(), 1):
         goes_on = number - 1 in accounted and line.lstrip().startswith("Rule]")  # a tag that wraps
         if goes_on or not line.strip():
             accounted.add(number)
-    assert accounted >= set(range(1, len(text.splitlines()) + 1))
+    assert accounted >= set(range(1, len(seen(text).splitlines()) + 1))
 
 
 # ---- well-formed items in any style ----
@@ -183,7 +228,8 @@ LINE_BREAKS = ("\n", "\r\n", "\r", "\n\n", "\u2028")
 def test_no_tagged_item_is_lost_on_lines(rubric: list[tuple[Kind, str]], data: st.DataObject) -> None:
     text, line_break = "", data.draw(st.sampled_from(LINE_BREAKS))
     number_style = data.draw(st.sampled_from(NUMBERS))
-    wrap = data.draw(st.sampled_from((" ", "\n", "\n   ")))
+    # In Markdown a heading ends with its line.
+    wrap = data.draw(st.sampled_from((" ", "\n", "\n   "))) if "#" not in number_style else " "
     for number, (kind, sentence) in enumerate(rubric, 1):
         tag = data.draw(st.sampled_from(SPELLINGS))(TAGS[kind])
         # A number at the start of a wrapped line is a number in a list to any reader: wrap elsewhere.
@@ -227,12 +273,13 @@ def test_numbers_or_bullets_without_tags_are_items_too(rubric: list[tuple[Kind, 
 
 
 def read_in_pieces(text: str, cuts: list[int], *, truncated: bool) -> tuple[list[Criterion], Rubric]:
+    """The criteria that were given out and not taken back, and the rubric."""
     reader, given_out = RubricReader(), []
     bounds = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
     for start, end in itertools.pairwise(bounds):
         given_out += reader.feed(text[start:end])
     rest, rubric = reader.finish(truncated=truncated)
-    return given_out + rest, rubric
+    return (given_out + rest)[reader.num_taken_back :], rubric
 
 
 @settings(max_examples=300)
@@ -255,9 +302,17 @@ def test_reader_takes_single_characters(text: str) -> None:
 @settings(max_examples=300)
 @given(hostile_texts, hostile_texts)
 def test_a_criterion_given_out_never_changes(text: str, rest: str) -> None:
+    """Only a thought's end that nothing opened takes criteria back, all of them."""
     reader = RubricReader()
     given_out = reader.feed(text + "\n")
-    assert tuple(given_out) == parse(text + "\n" + rest).criteria[: len(given_out)]
+    num_taken_back = reader.num_taken_back
+    reader.feed(rest)
+    whole = reader.finish()[1]
+    assert whole == parse(text + "\n" + rest)
+    if reader.num_taken_back == num_taken_back:
+        assert tuple(given_out[num_taken_back:]) == whole.criteria[: len(given_out) - num_taken_back]
+    else:
+        assert reader.num_taken_back >= len(given_out)
 
 
 def test_an_item_is_given_out_with_its_line_break() -> None:
@@ -319,7 +374,7 @@ def test_what_renders_reads_back_and_validates(given_criteria: tuple[Criterion, 
     again = parse(text)
     assert [(c.text, c.kind) for c in again.criteria] == [(c.text, c.kind) for c in given_criteria]
     assert [c.number for c in again.criteria] == list(range(1, len(given_criteria) + 1))
-    assert again.issues == ()
+    assert {issue.code for issue in again.issues} <= {"repetition"}
     assert again.render() == text
     assert is_valid_by_line(text)
     assert is_valid_by_item(text)
@@ -482,8 +537,75 @@ HOSTILE_UNITS = (
         "- x. [Principle]\n",
         "1.\n" + 7 * "word\n",
     ),
+    *("\u200b", "\ufe0f", "a\u200db", "\x1b[", "\x1b]", "\x9d", "\x1b[1m", "\\x1b[", "\u3164", "\U000e0020"),
+    *(
+        "<think>a</think>",
+        "<think",
+        "</think> a",
+        "a </think> b ",
+        "a <think> b ",
+        "<think>",
+        "</s>x ",
+        "<s>a </s> b ",
+        "<|",
+        "<|a|> b ",
+    ),
+    *(
+        "[Hard Rule]" + "-" * 24,
+        "[Hard Rule]\\n",
+        "(Hard Rule) ",
+        "<Hard Rule>",
+        "[[[[Hard Rule",
+        "**[Hard Rule]**",
+        "=" * 85 + "[Hard Rule]",
+    ),
+    *(
+        "A. ",
+        "i) ",
+        "①",
+        "1\u20e3",
+        "一、",
+        "第一",
+        "Criterion 1: ",
+        "#1 ",
+        "1.1 ",
+        "- [ ] ",
+        "🔹 ",
+        "| ",
+        "\\n",
+        "<br>",
+        "\\n1. ",
+        "&#1",
+    ),
+    *(
+        "A. Rhyme\n",
+        "1. Rhyme [Hard Rule]\n",
+        "1. **Rhyme** [Hard Rule]\n   - a b c d\n",
+        "some words without an end\n",
+    ),
+    *(
+        "Hard Rules (",
+        "## Hard Rules\n",
+        "?" * 159 + "\n",
+        "**a\n",
+        "Human: ",
+        "Assistant: x\n",
+        "- x y z w\n",
+        "<answer>",
+        "<a b>\n",
+    ),
+    *(
+        "1. The response must be x.\n   - a\n",
+        "x. [Hard Rule] y. [Principle] ",
+        "[Hard Rule",
+        "Hard Rule ",
+        "x Hard Rule\n",
+    ),
 )
-HOSTILE_STARTS = ("", "1. The response must be ", "[", "[Hard", "1. [Hard Rule]\n", "x.")
+HOSTILE_STARTS = (
+    *("", "1. The response must be ", "[", "[Hard", "1. [Hard Rule]\n", "x."),
+    *("<think>", "1. **Rhyme** [Hard Rule]\n", "<|im_end|>", "- ", "(", "some words without an end "),
+)
 
 
 @pytest.mark.parametrize("unit", HOSTILE_UNITS, ids=ascii)

@@ -30,10 +30,10 @@ _OPENING = (
 _CLOSING = rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)|<\|(?:end_of_thought|END_THINKING)\|>|\[/THINK\]|◁/think▷"
 _CONTROL = (
     r"<[|｜][^<>|｜]{1,48}[|｜]>|</s>|<(?:eos|bos|pad|eod|end_of_turn|start_of_turn|endoftext|end_of_text|s)>"
-    r"|\[/?INST\]|\[EOS\]|<</?SYS>>"
+    r"|\[/?INST\]|\[EOS\]|<</?SYS>>|(?:(?<=[\])】])|(?<=[\])】]\s))(?:human|user|assistant|用户)\s*(?:[:：]|$)"
 )
 _EVENT = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
-_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIE]|&lt;", re.IGNORECASE)
+_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIE]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
 
 _OWN_ROLE = re.compile(r"\s*(?:assistant|model|bot|ai)\s*(?=$|<|[:：])[:：]?\s*", re.IGNORECASE)
 _OTHER_ROLE = re.compile(r"\s*(?:user|human|system|tool|developer)\s*(?=$|<|[:：])", re.IGNORECASE)
@@ -121,6 +121,11 @@ class _Line:
     def goes_on_after(self, match: re.Match[str]) -> bool:
         return _GOES_ON.match(self.text, match.end()) is not None
 
+    def is_tag_after(self, match: re.Match[str]) -> bool:
+        """Whether a tag stands after a match, and nothing else."""
+        after = _first_word(self.text, match.end())
+        return after < len(self.text) and not self.text[skip_tag(self.text, after) :].strip()
+
     def is_empty_after(self, match: re.Match[str]) -> bool:
         return _NOTHING.match(self.text, match.end()) is not None
 
@@ -150,32 +155,36 @@ class AnswerReader:
         self._has_words = False
         self._is_ended = False
 
-    def read(self, text: str, number: int, *, is_inside: bool, has_criteria: bool) -> AnswerParts | None:
-        """Find the answer in a line that is not blank.
+    def is_all_answer(self, text: str, number: int) -> bool:
+        """Whether all of a line that is not blank is the answer, which is quick to tell of most lines.
 
         Args:
             text: The line as a reader sees it.
             number: Its number.
-            is_inside: Whether the line starts inside a sentence of an item, whose words may be about such marks.
-            has_criteria: Whether a criterion stands before it, so that a next turn may follow.
-
-        Returns:
-            What of it is the answer; None where all of it is.
         """
         self._first_line = self._first_line or number
         is_answer = self._thought is None and not self._is_ended
-        turn = _TURN.match(text) if is_answer else None
-        may_be_event = _MAY_BE_EVENT.search(text) is not None
-        if is_answer and turn is None and not may_be_event:
+        if is_answer and _MAY_BE_EVENT.search(text) is None and _TURN.match(text) is None:
             self._has_words = True
-            return None
+            return True
+        return False
+
+    def read(self, text: str, number: int, *, is_inside: bool, has_criteria: bool) -> AnswerParts:
+        """Find the answer in a line of which not all is.
+
+        Args:
+            text: The line.
+            number: Its number.
+            is_inside: Whether the line starts inside a sentence of an item, whose words may be about such marks.
+            has_criteria: Whether a criterion stands before it, so that a next turn may follow.
+        """
         line = _Line(text, number, is_inside=is_inside)
+        turn = _TURN.match(text) if self._thought is None and not self._is_ended else None
         if turn is not None:
             self._meet_turn(line, turn, has_criteria=has_criteria)
-        if may_be_event:
-            for match in _EVENT.finditer(text):
-                if match.start() >= line.position and not self._is_ended:
-                    self._meet(line, match)
+        for match in _EVENT.finditer(text):
+            if match.start() >= line.position and not self._is_ended:
+                self._meet(line, match)
         self._read_rest(line)
         return AnswerParts(line.parts, line.issues, line.takes_back)
 
@@ -265,7 +274,7 @@ class AnswerReader:
             return False
         if line.is_blank_before(match):
             return line.is_inside and line.position == 0 and line.goes_on_after(match)
-        if skip_tag(line.text, after) == len(line.text):
+        if line.is_tag_after(match):
             return True
         return not line.is_ended_before(match) and (line.goes_on_after(match) or line.is_item)
 
@@ -291,7 +300,9 @@ class AnswerReader:
             return True  # text that is struck out
         if line.is_blank_before(match):
             return line.is_inside and line.position == 0 and line.goes_on_after(match)
-        return line.text[start - 1].isspace() and line.goes_on_after(match) and not line.is_ended_before(match)
+        if not line.text[start - 1].isspace() or line.is_ended_before(match):
+            return False
+        return line.goes_on_after(match) or line.is_tag_after(match) or token.startswith("[")
 
     def _end(self, line: _Line, match: re.Match[str]) -> None:
         self._is_ended = True

@@ -61,8 +61,8 @@ class Criteria:
                 self.set_aside(part)
         elif found is None:
             self._end_untagged(item, item.head.mark.kind or heading, at_end=at_end, truncated=truncated)
-        elif item.awaits_description and len(item.parts) == 1:
-            self.close(item, item.head.tags[-1])
+        elif item.awaits_description:
+            self.close(item, item.parts[-1].tags[-1])
         elif item.has_words:
             self._end_early_tagged(item, *found)
         else:

@@ -9,7 +9,7 @@ from rubricrm.rubric.criterion import Kind
 from rubricrm.rubric.mark import Mark
 from rubricrm.rubric.numeral import HAN
 from rubricrm.rubric.phrase import ends_sentence
-from rubricrm.rubric.tag import NAME, kind_of, says_response
+from rubricrm.rubric.tag import NAME, kind_of, may_name_kind, says_response
 
 _NO_WORD = r"(?:[^\w(（\[［【{<]|_)*+"
 _ORDINAL = (
@@ -31,6 +31,9 @@ _ALL_BOLD = re.compile(r"(?P<markup>\*{2,3}|__)(?!\s)[^*_]{1,120}(?P=markup)\s*[
 _ORDINAL_TITLE = re.compile(
     rf"(?:part|section)\s+\w{{1,5}}\s*[:：.]|(?:[IVXLC]{{1,5}}|[A-Z]|[{HAN}]{{1,3}})[.)）、]\s*\S", re.IGNORECASE
 )
+_REMARK = re.compile(
+    r"[(（]|[*_]{0,3}(?:reason|why|note|rationale|explanation|source|weight|原因|理由|说明)\b", re.IGNORECASE
+)
 _RULED = re.compile(r"[-=*_~#+|:─━—–\s]{3,}$")
 _MOST_TITLE_WORDS = 8
 _LONGEST_TITLE = 120
@@ -46,7 +49,7 @@ class Heading(NamedTuple):
 
 def read_heading(text: str, mark: Mark) -> Heading | None:
     """The heading that a line is: `### Hard Rules (3)`, `**Principles**`, `II. Principles:` or `Hard Rules`."""
-    if len(text) > _LONGEST_KIND_HEADING or mark.kind is not None:
+    if len(text) > _LONGEST_KIND_HEADING or mark.kind is not None or not may_name_kind(text):
         return None
     match = _KIND_HEADING.fullmatch(text, mark.end)
     if match is not None:
@@ -97,6 +100,11 @@ def is_title_of(words: str, line: str, following: str) -> bool:
     first = following.lstrip("*_ ")[:1]
     has_no_case = words.upper() == words.lower()
     return first.isupper() or (has_no_case and not first.islower())
+
+
+def is_remark(text: str) -> bool:
+    """Whether a line in parentheses, or after a label such as "Reason:", is about an item and no part of it."""
+    return _REMARK.match(text) is not None
 
 
 def is_ruled(text: str) -> bool:

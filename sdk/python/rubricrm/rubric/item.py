@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rubricrm.rubric.heading import is_title, is_title_of
+from rubricrm.rubric.heading import is_set_title, is_title, is_title_of
 from rubricrm.rubric.mark import Mark
 from rubricrm.rubric.phrase import ends_sentence, opens_response
 from rubricrm.rubric.tag import Tag, is_last, says_response
@@ -30,6 +30,12 @@ class Fragment:
     indent: int
     mark: Mark
     tags: list[Tag]
+    says_response: bool = field(init=False)
+    """Whether "The response" opens it, after its mark and a tag."""
+
+    def __post_init__(self) -> None:
+        is_after_tag = self.starts_with_tag and opens_response(self.text, self.tags[0].end)
+        self.says_response = is_after_tag or says_response(self.text, self.mark.end)
 
     @property
     def place(self) -> Place:
@@ -44,12 +50,6 @@ class Fragment:
     def end_offset(self, end: int) -> int:
         """The offset in the whole text after the character before an index."""
         return self.source.end_offset(self.begin + end)
-
-    @property
-    def says_response(self) -> bool:
-        """Whether "The response" opens it, after its mark and a tag."""
-        is_after_tag = self.starts_with_tag and opens_response(self.text, self.tags[0].end)  # a bare name
-        return is_after_tag or says_response(self.text, self.mark.end)
 
     @property
     def opens_sentence(self) -> bool:
@@ -73,6 +73,15 @@ class Fragment:
         return self.closing_tag if self.mark.is_none and len(self.tags) == 1 and self.starts_with_tag else None
 
     @property
+    def is_tagged_title(self) -> bool:
+        """Whether it is a title without number, set as one, with its tag."""
+        tag = self.closing_tag
+        if tag is None or not self.mark.is_none or self.starts_with_tag:
+            return False
+        words = self.text[: tag.start]
+        return is_set_title(words, self.text) and is_title(words, self.text)
+
+    @property
     def has_words(self) -> bool:
         """Whether it holds more than a mark and tags."""
         start = self.mark.end
@@ -83,12 +92,18 @@ class Fragment:
         return bool(self.text[start:].strip(" \t.,;:*_。．"))
 
     def shown(self, start: int, end: int) -> str:
-        """What stands between two indexes, without white space and escaped line breaks around it."""
-        found = _BREAKS_AT_START.match(self.text, start, end)
-        start = found.end() if found else start
-        found = _BREAKS_AT_END.search(self.text, max(start, end - _LONGEST_SEPARATOR), end)
-        end = found.start() if found else end
+        """What stands between two indexes."""
         return self.source.shown(self.begin + start, self.begin + end).strip()
+
+    def start_after_breaks(self, start: int) -> int:
+        """An index after escaped line breaks."""
+        found = _BREAKS_AT_START.match(self.text, start)
+        return found.end() if found else start
+
+    def end_before_breaks(self, start: int, end: int) -> int:
+        """An index before escaped line breaks."""
+        found = _BREAKS_AT_END.search(self.text, max(start, end - _LONGEST_SEPARATOR), end)
+        return found.start() if found else end
 
 
 class OpenItem:
@@ -116,13 +131,19 @@ class OpenItem:
 
     def add(self, part: Fragment) -> None:
         """Take a further line."""
-        if len(self.parts) == 1 and (title := self.title):
-            is_clear = self.awaits_description or part.opens_sentence
-            self.is_described = is_clear or is_title_of(title, self.head.text, part.text)
+        if self.awaits_description:
+            self.is_described, self.awaits_description = True, False
+        elif len(self.parts) == 1 and part.lone_tag is None and (title := self.title):
+            self.is_described = part.opens_sentence or is_title_of(title, self.head.text, part.text)
         self.parts.append(part)
         self.has_words = self.has_words or part.has_words
         if part.mark.number is not None:
             self.nested_number = part.mark.number
+
+    @property
+    def is_only_title(self) -> bool:
+        """Whether it holds a title and perhaps a tag, and nothing else."""
+        return all(part.lone_tag is not None for part in self.parts[1:2]) and len(self.parts) <= 2 and self.title != ""
 
     @property
     def is_ended(self) -> bool:
@@ -143,12 +164,11 @@ class OpenItem:
     def title(self) -> str:
         """The title that its first line is; empty where it is none."""
         head = self.head
-        if head.mark.is_none:
-            return ""
         start = head.tags[0].end if head.starts_with_tag else head.mark.end
         end = head.tags[0].start if head.tags and not head.starts_with_tag else len(head.text)
         words = head.text[start:end]
-        return words if is_title(words, head.text) else ""
+        is_known = not head.mark.is_none or is_set_title(words, head.text)
+        return words if is_known and is_title(words, head.text) else ""
 
     def is_complete_before(self, index: int, tag: Tag) -> bool:
         """Whether the item's sentence ends before a tag in one of its parts."""
@@ -157,8 +177,9 @@ class OpenItem:
 
     def text_of(self, index: int) -> str:
         """The text of a part, without the number of the item."""
-        part = self.parts[index]
-        return part.shown(self._begin(index), len(part.text))
+        part, begin = self.parts[index], self._begin(index)
+        end = len(part.text)
+        return part.shown(begin, part.end_before_breaks(begin, end) if index == len(self.parts) - 1 else end)
 
     def text_before(self, index: int, tag: Tag) -> str:
         """The text of a part before a tag, without a dash between them, and without the same tag at its start."""
@@ -166,19 +187,21 @@ class OpenItem:
         first = part.tags[0]
         if first.end < tag.start and first.kind is tag.kind and not part.text[begin : first.start].strip():
             begin = first.end
-        found = _SEPARATOR_BEFORE_TAG.search(part.text, max(begin, tag.start - _LONGEST_SEPARATOR), tag.start)
-        return part.shown(begin, found.start() if found else tag.start)
+        end = part.end_before_breaks(begin, tag.start)
+        found = _SEPARATOR_BEFORE_TAG.search(part.text, max(begin, end - _LONGEST_SEPARATOR), end)
+        return part.shown(begin, found.start() if found else end)
 
     def text_after(self, index: int, tag: Tag) -> str:
         """The text of a part after a tag; without the colon between them where nothing stands before the tag."""
         part = self.parts[index]
-        after = part.shown(tag.end, len(part.text))
+        after = part.shown(part.start_after_breaks(tag.end), part.end_before_breaks(tag.end, len(part.text)))
         return after if self.text_before(index, tag) else after.lstrip(_SEPARATOR_AFTER_TAG)
 
     def _begin(self, index: int) -> int:
         """Where the text of a part begins: in the first after the number, in a description after the bullet."""
-        is_marked = index == 0 or (self.is_described and self.parts[index].mark.is_bullet)
-        return self.parts[index].mark.end if is_marked else 0
+        part = self.parts[index]
+        is_marked = index == 0 or (self.is_described and part.mark.is_bullet)
+        return part.start_after_breaks(part.mark.end) if is_marked else 0
 
     def texts(self) -> list[str]:
         """The texts of all parts."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from rubricrm.rubric.criteria import Criteria
 from rubricrm.rubric.criterion import Criterion, Kind
-from rubricrm.rubric.heading import is_markdown_heading, is_ruled, is_section, is_set_title, read_heading
+from rubricrm.rubric.heading import is_markdown_heading, is_remark, is_ruled, is_section, is_set_title, read_heading
 from rubricrm.rubric.item import Fragment, OpenItem
 from rubricrm.rubric.mark import Style
 from rubricrm.rubric.phrase import ends_sentence
@@ -92,7 +92,8 @@ class ItemReader:
         if self._read_heading(fragment):
             return
         if self._can_be_item(fragment):
-            self._item = OpenItem(fragment, is_doubtful=self._is_doubtful(fragment, after))
+            is_doubtful = self._is_doubtful(fragment, after) and not fragment.is_tagged_title
+            self._item = OpenItem(fragment, is_doubtful=is_doubtful)
         elif self._can_be_half(fragment):
             self._item = OpenItem(fragment, is_doubtful=True, is_half=True)
         else:
@@ -117,7 +118,9 @@ class ItemReader:
         # Without number or "The response", only a tag after a full stop makes an item, and only where no item has
         # a number: "Each line ends with [Hard Rule] or [Principle]" is a remark.
         tag = fragment.closing_tag
-        return tag is not None and not self._list.numbers and ends_sentence(fragment.text, tag.start)
+        if tag is None or self._list.numbers:
+            return False
+        return ends_sentence(fragment.text, tag.start) or fragment.is_tagged_title
 
     def _can_be_half(self, fragment: Fragment) -> bool:
         """Whether a line without known mark may be the first half of an item that wraps."""
@@ -155,7 +158,7 @@ class ItemReader:
 
     def _ends(self, item: OpenItem, fragment: Fragment, *, is_after_blank: bool) -> bool:
         """Whether a fragment is no part of the open item."""
-        if item.awaits_description and len(item.parts) == 1:
+        if item.awaits_description:
             return not self._describes(item, fragment)
         if item.is_half and self._is_after_half(item, fragment, is_after_blank=is_after_blank):
             return True
@@ -165,6 +168,8 @@ class ItemReader:
         """Whether a fragment says what the title of the open item means."""
         is_deep = fragment.indent > item.head.indent + 1
         is_set = is_set_title(item.title, item.head.text)
+        if is_remark(fragment.text):
+            return False
         if fragment.mark.is_bullet:
             return (is_deep or is_set) and not fragment.tags
         if not fragment.mark.is_none or is_section(fragment.text) or fragment.lone_tag is not None:
@@ -182,9 +187,11 @@ class ItemReader:
         if mark.style is Style.DECIMAL:
             return head.mark.style is Style.DECIMAL or (says and not is_deep)
         if mark.number is not None:
+            if mark.style is not head.mark.style and not (says or head.mark.is_none or item.is_doubtful):
+                return False
             return self._is_new_number(item, mark.number, says=says, is_deep=is_deep)
         if mark.is_bullet:
-            is_part = item.awaits_description and not fragment.tags
+            is_part = item.is_described and not fragment.tags
             return not is_deep and not is_part and (head.mark.is_bullet or (says and item.is_ended))
         return head.mark.is_none and says and (item.is_ended or fragment.starts_with_tag)
 
@@ -217,7 +224,7 @@ class ItemReader:
             return item.is_ended or self._heading not in (None, heading.kind)
         if is_markdown_heading(fragment.text) or (item.is_ended and not fragment.tags and is_section(fragment.text)):
             return True
-        return is_after_blank and item.is_ended and not fragment.tags
+        return item.is_ended and ((is_after_blank and not fragment.tags) or fragment.is_tagged_title)
 
     # ---- what becomes of it ----
 
@@ -236,7 +243,7 @@ class ItemReader:
         if item is None or not fragment.tags or not item.has_words:
             return
         tag = fragment.closing_tag
-        if tag is not None and len(item.parts) == 1 and item.title:
+        if tag is not None and item.is_only_title:
             item.awaits_description = True
         elif tag is not None and (not item.is_half or item.is_complete_before(len(item.parts) - 1, tag)):
             self._item = None

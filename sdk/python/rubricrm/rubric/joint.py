@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from rubricrm.rubric.mark import Mark, read_mark
+from rubricrm.rubric.mark import Mark, Style, read_mark
 from rubricrm.rubric.numeral import ENCLOSED, HAN
 from rubricrm.rubric.phrase import ends_sentence
 from rubricrm.rubric.tag import JOINT, MOST_JOINTS, Tag, find_tags, says_response, skip_tag
@@ -19,13 +19,16 @@ _NUMERAL = (
     r"|(?:Criterion|Rule|Item|Principle|Hard)\s)"
 )
 _SENTENCE_BREAK = re.compile(rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}\s++(?={_NUMERAL})""")
-_LINE_BREAK = re.compile(rf"(?:{_ESCAPED_BREAK}\s*+)++(?={_NUMERAL}|\#|[Tt]he\sresponse)")
+_LINE_BREAK = re.compile(rf"(?:{_ESCAPED_BREAK}\s*+)++")
+_ITEM_AHEAD = re.compile(rf"{_NUMERAL}|\#|[Tt]he\sresponse")
 _BREAK_AT_END = re.compile(rf"{_ESCAPED_BREAK}$")
 _LONGEST_BREAK = 12
 _MAY_BE_LINE_BREAK = re.compile(r"[\\<&]")
 _JOINT = re.compile(JOINT, re.IGNORECASE)
 # After half a sentence, a tag and a comma the sentence may go on; after one of these it does not.
 _HARD_JOINT = re.compile(rf"[|;；•·‣◦▪●]|{_ESCAPED_BREAK}")
+_BARE_NUMBER = re.compile(r"(?P<number>\d{1,3})\s+(?=[^\W\d_])")
+_NUMBER_AFTER_TAG = re.compile(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+\d", re.IGNORECASE)
 _MARKUP = "*_`~<\"“'‘"
 _SHORTEST_BREAK = len("A: 1. B")
 
@@ -65,16 +68,20 @@ def split_items(text: str, last: int) -> list[Piece]:
     """
     mark = read_mark(text, last + 1)
     tags = find_tags(text, mark.end)
-    starts = [0, *_item_starts(text, mark, tags, last), len(text)]
-    if len(starts) == 2:
+    starts = list(_item_starts(text, mark, tags, last)) if len(text) >= _SHORTEST_BREAK else []
+    if not starts:
         return [Piece(0, text, mark, tags)]
     pieces: list[Piece] = []
-    for start, end in pairwise(starts):
+    for (start, found), (end, _) in pairwise([(0, mark), *starts, (len(text), mark)]):
         piece = text[start : _end_before_breaks(text, start, end)]
-        mark = read_mark(piece, last + 1)
-        last = last if mark.number is None else mark.number
-        pieces.append(Piece(start, piece, mark, find_tags(piece, mark.end)))
+        mark_end = found.end - start
+        pieces.append(Piece(start, piece, found._replace(end=mark_end), find_tags(piece, mark_end)))
     return pieces
+
+
+def may_be_joined(piece: Piece) -> bool:
+    """Whether a number follows a tag that is not the last one, so that two items may be left in one."""
+    return any(_NUMBER_AFTER_TAG.match(piece.text, tag.end) for tag in piece.tags[:-1])
 
 
 def _end_before_breaks(text: str, start: int, end: int) -> int:
@@ -87,27 +94,34 @@ def _end_before_breaks(text: str, start: int, end: int) -> int:
     return end
 
 
-def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[int]:
+def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[tuple[int, Mark]]:
     number, content = last if mark.number is None else mark.number, mark.end
     for place in _places(text, tags):
         if place.tag is not None:
             place.position = _skip_joint(text, place.tag.end, number + 1)
         if not content < place.position < len(text):
             continue
-        mark = read_mark(text, number + 1, place.position)
+        mark = _mark_after_tag(text, place, number + 1) or read_mark(text, number + 1, place.position)
         if _starts_item(text, place, mark, content, number):
-            yield place.position
+            yield place.position, mark
             number, content = number if mark.number is None else mark.number, mark.end
 
 
+def _mark_after_tag(text: str, place: _Place, expected: int) -> Mark | None:
+    """The mark that the next number is without a point, where it follows a tag."""
+    match = _BARE_NUMBER.match(text, place.position) if place.tag else None
+    if match is None or int(match["number"]) != expected:
+        return None
+    return Mark(Style.DIGITS, expected, match.end())
+
+
 def _places(text: str, tags: list[Tag]) -> list[_Place]:
-    if len(text) < _SHORTEST_BREAK:
-        return []
     followers: list[Tag | None] = [*tags[1:], None]
     places = [_Place(tag.end, tag, follower) for tag, follower in zip(tags, followers, strict=False)]
     places += [_Place(match.end(), None, None) for match in _SENTENCE_BREAK.finditer(text)]
     if _MAY_BE_LINE_BREAK.search(text):
-        places += [_Place(match.end(), None, None, is_line_break=True) for match in _LINE_BREAK.finditer(text)]
+        ends = [match.end() for match in _LINE_BREAK.finditer(text)]
+        places += [_Place(end, None, None, is_line_break=True) for end in ends if _ITEM_AHEAD.match(text, end)]
     return sorted(places, key=lambda place: place.position)
 
 

@@ -25,6 +25,9 @@ class Style(Enum):
     DECIMAL = auto()
 
 
+_NONE = Style.NONE  # looked up once: this is asked several times per line
+
+
 class Mark(NamedTuple):
     """The mark of an item.
 
@@ -47,7 +50,7 @@ class Mark(NamedTuple):
     @property
     def is_none(self) -> bool:
         """Whether there is neither a number nor a bullet."""
-        return self.style is Style.NONE
+        return self.style is _NONE
 
     @property
     def is_bullet(self) -> bool:
@@ -59,20 +62,21 @@ _BULLETS = "-*+•‣◦▪●○■□▸▹►▶➤➢·–"
 _CHECKBOX = r"(?:(?:\\?\[[ xX✓✔✗]?\\?\]|[☐☑☒✅✔])\s+)"
 _HTML_BEFORE = r"(?:<(?:li|p|b|strong|em|i|span|u)(?:\s[^<>]{0,60})?>\s*)"
 _LEAD = rf"""(?:(?:[{_BULLETS}>|]|\#{{1,6}})\s+)?{_CHECKBOX}?+{_HTML_BEFORE}?["“'‘]?(?P<markup>[*_`~]{{0,3}})"""
-_TAIL = rf"(?P<shut2>[*_`~]{{0,3}})(?P<gap>\s*)(?:\|\s+)?{_CHECKBOX}?"
+_SHUT = r"(?P<shut>[*_`~]{0,3}(?:</[a-z]{1,6}>)?)"
+_TAIL = rf"(?P<shut2>[*_`~]{{0,3}}(?:</[a-z]{{1,6}}>)?)(?P<gap>\s*)(?:\|\s+)?{_CHECKBOX}?"
 _POINT = r"\\?[.．)）、]{1,2}[-–—]?(?!\d)|:(?=\s|$|[*_])|：(?!\d)"
 _SPACED = r"\s*[-–—|/](?=\s|$)"
 
 _DIGITS = re.compile(
-    rf"{_LEAD}(?P<bracket>[(（]|\\?[\[［【<〔])?(?P<hash>\#\s?)?(?P<numeral>\d{{1,9}})(?P<shut>[*_`~]{{0,3}})"
+    rf"{_LEAD}(?P<bracket>[(（]|\\?[\[［【<〔])?(?P<hash>\#\s?)?(?P<numeral>\d{{1,9}}){_SHUT}"
     rf"(?P<point>{_POINT}|\\?[\]］】>〕](?!\d)[.:：、]?|[º°]|{_SPACED}|(?=\s)){_TAIL}"
 )
 _LETTERS = re.compile(
-    rf"{_LEAD}[(（\[]?(?P<numeral>[{LETTERS}]|[ivxlc]{{2,7}}|[IVXLC]{{2,7}}|[{HAN}]{{1,4}})(?P<shut>[*_`~]{{0,3}})"
+    rf"{_LEAD}[(（\[]?(?P<numeral>[{LETTERS}]|[ivxlc]{{2,7}}|[IVXLC]{{2,7}}|[{HAN}]{{1,4}}){_SHUT}"
     rf"(?P<point>{_POINT}|\](?=\s)|{_SPACED}){_TAIL}"
 )
-_ENCLOSED = re.compile(rf"{_LEAD}(?P<numeral>[{ENCLOSED}]|{KEYCAPS})(?P<shut>[*_`~]{{0,3}})[.:：、)）]?{_TAIL}")
-_DECIMAL = re.compile(rf"{_LEAD}\d{{1,3}}(?:[.．]\d{{1,3}}){{1,4}}(?P<shut>[*_`~]{{0,3}})[.)）、:：]?{_TAIL}")
+_ENCLOSED = re.compile(rf"{_LEAD}(?P<numeral>[{ENCLOSED}]|{KEYCAPS}){_SHUT}[.:：、)）]?{_TAIL}")
+_DECIMAL = re.compile(rf"{_LEAD}\d{{1,3}}(?:[.．]\d{{1,3}}){{1,4}}{_SHUT}[.)）、:：]?{_TAIL}")
 _NOUN = (
     r"(?:criterion|criteria|rubric(?:\sitem)?|rule|item|requirement|point|guideline|standard|constraint|condition"
     r"|check)(?:\s*\#\s?|\s+|(?=\d))|(?:no|nr|number)[.．]?\s*(?=\d)"
@@ -81,7 +85,7 @@ _NOUN = (
 _NAMED = re.compile(
     rf"{_LEAD}(?:第(?P<ordinal>\d{{1,3}}|[{HAN}]{{1,4}})[条條项項点點则則个個]?"
     rf"|(?:{NAME}(?:\s*\#\s?|\s+|(?=\d))|{_NOUN})"
-    rf"(?P<numeral>\d{{1,3}}|[{HAN}]{{1,4}}|[ivxlc]{{1,7}}|[a-z]|{WORDS})(?!\w))(?P<shut>[*_`~]{{0,3}})"
+    rf"(?P<numeral>\d{{1,3}}|[{HAN}]{{1,4}}|[ivxlc]{{1,7}}|[a-z]|{WORDS})(?!\w)){_SHUT}"
     rf"(?P<point>{_POINT}|[、，,]|{_SPACED}|){_TAIL}",
     re.IGNORECASE,
 )

@@ -16,7 +16,7 @@ from rubricrm.rubric.answer import AnswerReader
 from rubricrm.rubric.criterion import Criterion, Issue
 from rubricrm.rubric.item import Fragment
 from rubricrm.rubric.item_reader import ItemReader
-from rubricrm.rubric.joint import split_items
+from rubricrm.rubric.joint import may_be_joined, split_items
 from rubricrm.rubric.repetition import find_repetition
 from rubricrm.rubric.report import Report, quote
 from rubricrm.rubric.tag import has_open_bracket, is_tag_split
@@ -99,12 +99,11 @@ class RubricParser:
             self._is_after_blank = False
 
     def _read_line(self, line: VisibleLine) -> None:
-        answer = self._answer.read(
-            line.text, line.number, is_inside=self._items.is_inside, has_criteria=bool(self.criteria)
-        )
-        if answer is None:
+        if self._answer.is_all_answer(line.text, line.number):
             self._read_part(line, 0, len(line.text))
             return
+        is_inside, has_criteria = self._items.is_inside, bool(self.criteria)
+        answer = self._answer.read(line.text, line.number, is_inside=is_inside, has_criteria=has_criteria)
         if answer.takes_back:
             self.num_restarts += 1
             self._report = Report()
@@ -125,6 +124,8 @@ class RubricParser:
             return
         pieces = split_items(text[begin:end], self._items.number_so_far)
         for piece in pieces:
+            if not piece.text:
+                continue
             if not piece.tags and is_wrapper_alone(piece.text):
                 self._report.add("wrapper", line.number, f"left out {quote(piece.text)}")
                 continue
@@ -133,6 +134,8 @@ class RubricParser:
             indent = 0
         if len(pieces) > 1:
             self._report.add("joined_line", line.number, f"{len(pieces)} items on one line: {quote(text[begin:end])}")
+        elif may_be_joined(pieces[0]):
+            self._report.add("joined_line", line.number, f"read as one item: {quote(text[begin:end])}")
 
 
 def _without_break(line: str) -> str:

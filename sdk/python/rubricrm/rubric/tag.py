@@ -59,7 +59,6 @@ _ONLY_JOINTS = re.compile(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+", re.IGNORECASE)
 _OPENING_QUOTE = re.compile(r"""(?:^|[\s(（])["']$|[“‘«「『„]$""")
 _CLOSING_QUOTES = "\"'”’»」』"
 _LONGEST_TAG = 24
-_SHORTEST_TAG = len("[原则]")
 _UNCLOSED_BRACKET = re.compile(r"[\[［【〔〖(（{｛<＜〈][^\]］】〕〗)）}｝>＞〉]*$")
 _CUT_TAG = re.compile(r"[*_`~\\\s]*[\[［【]+[*_\s]*(?P<begun>[^\[\]［］【】]*)$")
 _WHOLE_NAMES = ("hard rule", "principle", "硬性规则", "原则")
@@ -85,9 +84,17 @@ def kind_of(match: re.Match[str]) -> Kind:
     return Kind.HARD_RULE if match["hard_rule"] else Kind.PRINCIPLE
 
 
+def may_name_kind(text: str) -> bool:
+    """Whether the name of a kind may be in a text, which is quick to tell of most lines."""
+    if not text.isascii():
+        return True
+    text = text.lower()
+    return "rule" in text or "principle" in text
+
+
 def find_tags(text: str, start: int) -> list[Tag]:
     """The tags of a line from `start`, the end of its mark, on. A tag in quotes is text that speaks about tags."""
-    if len(text) - start < _SHORTEST_TAG:
+    if not may_name_kind(text):
         return []
     tags: list[Tag] = []
     word = len(text) - len(text[start:].lstrip())

@@ -27,7 +27,7 @@ _TERMINAL = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|\x9d)[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c)|\x1b[()][0AB]"
     r"|(?:\\x1b|\\x1B|\\u001b|\\u001B|\\033|\\e|\^\[|␛)\[[\d;]{0,16}m"
 )
-_HIDDEN = re.compile(f"{_TERMINAL}|[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}]")
+_HIDDEN = re.compile(f"{_TERMINAL}|(?P<characters>[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}]+)")
 # One class of characters is quick to look for: most lines hold none of them.
 _UNUSUAL = re.compile(rf"[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}{_FILLERS}\\^␛]")
 _AS_SPACES = {ord(filler): " " for filler in _FILLERS}
@@ -37,6 +37,8 @@ _KEYCAP = "\u20e3"
 # Signs before numbers in Arabic, Syriac and Kaithi: format characters that one sees.
 _NUMBER_SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 _BLACK_FLAG = "\U0001f3f4"
+_PICTURES_IN_TEXT = "‼⁉〰〽"
+_MOST_KEPT = 16  # the flag of a country's part takes six, a joined picture two
 
 
 class Place(NamedTuple):
@@ -123,38 +125,22 @@ class VisibleLine:
         return self._raw_at[piece] + index - self._seen_at[piece]
 
     def _kept(self, match: re.Match[str]) -> str:
-        """A hidden character if it changes how its neighbors look, else nothing."""
-        character = match.group()
-        if len(character) > 1:
+        """What of hidden characters in a row changes how their neighbors look."""
+        start, end = match.span()
+        if not match["characters"] or end - start > _MOST_KEPT:
             return ""
-        before = self._neighbor(match.start(), -1)
-        after = self._neighbor(match.end() - 1, 1)
-        return character if _shows(character, before, after) else ""
-
-    def _neighbor(self, index: int, step: int) -> str:
-        """The nearest character on one side that is no selector or joiner; a space at the end of the line."""
-        index += step
-        while 0 <= index < len(self._raw) and abs(step) < _FARTHEST_NEIGHBOR:
-            if self._raw[index] not in _SKIPPED:
-                return self._raw[index]
-            index += 1 if step > 0 else -1
-            step += 1 if step > 0 else -1
-        return " "
-
-
-_SKIPPED = _JOINERS + "\ufe0e\ufe0f"
-_FARTHEST_NEIGHBOR = 32
+        before, after = self._raw[max(0, start - 1) : start], self._raw[end : end + 1]
+        return "".join(character for character in match.group() if _shows(character, before or " ", after or " "))
 
 
 def _shows(character: str, before: str, after: str) -> bool:
+    """Whether a hidden character shows between two that are not hidden."""
     if character in _JOINERS:
         return _takes_joiners(before) and _takes_joiners(after)
     if "\ufe00" <= character <= "\ufe0f":
-        return (
-            after == _KEYCAP or before in "‼⁉〰〽" or (not before.isascii() and unicodedata.category(before)[0] == "S")
-        )
+        return after == _KEYCAP or before in _PICTURES_IN_TEXT or unicodedata.category(before) in ("So", "Sm")
     if "\U000e0020" <= character <= "\U000e007f":  # the flags of England, Scotland and Wales
-        return before == _BLACK_FLAG or "\U000e0020" <= before <= "\U000e007f"
+        return before == _BLACK_FLAG
     if "\U000e0100" <= character <= "\U000e01ef":
         return unicodedata.category(before) == "Lo"
     if "\u180b" <= character <= "\u180f":

@@ -7,7 +7,7 @@ import re
 _FENCE = r"(?:`{3,8}|~{3,8})"
 _NAMES = (
     r"(?:rubrics?|answer|output|response|result|final(?:_answer)?|criteria|criterion|items?|rules?|list|ol|ul|li|p|div"
-    r"|br|hr|pre|body|html)"
+    r"|pre|body|html)"
 )
 _ATTRIBUTES = r"(?:\s[^<>]{0,99})?"
 _LEADING = re.compile(rf"(?:{_FENCE}(?:[a-z]+(?=\s*$))?|</?{_NAMES}{_ATTRIBUTES}/?>|>(?=\s))\s*", re.IGNORECASE)
