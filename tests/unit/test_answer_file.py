@@ -67,7 +67,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 1
     expected = [
         {"request": 0, "failed": False, "rubric": parse(RUBRIC).to_dict()},
-        {"request": 1, "failed": True, "rubric": {"criteria": [], "issues": []}},
+        {"request": 1, "failed": True, "rubric": {"schema_version": 1, "criteria": [], "issues": []}},
     ]
     assert json.loads(result.stdout) == {"answers": expected}
     assert CliRunner().invoke(cli, ["parse", str(path), "--answers"]).stdout.endswith("request 1:\nfailed\n")

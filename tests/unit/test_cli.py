@@ -79,7 +79,7 @@ def test_generate_json_has_exactly_the_documented_keys_in_order(tiny_bundle: Pat
         *("schema_version", "request", "text", "rubric", "finish_reason", "usage", "timings_ms", "seed", "logprobs"),
         "model",
     ]
-    assert list(printed["rubric"]) == ["criteria", "issues"]
+    assert list(printed["rubric"]) == ["schema_version", "criteria", "issues"]
     assert {tuple(issue) for issue in printed["rubric"]["issues"]} == {("code", "line", "message")}
     assert list(printed["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
     expected = tiny_model.generate(REQUEST, max_new_tokens=12).to_dict()

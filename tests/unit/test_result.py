@@ -65,6 +65,7 @@ def test_golden_dictionary() -> None:
         "request": "Write a haiku.",
         "text": "1. The response is a haiku. [Hard Rule]",
         "rubric": {
+            "schema_version": 1,
             "criteria": [{"number": 1, "text": "The response is a haiku.", "kind": "hard_rule"}],
             "issues": [],
         },

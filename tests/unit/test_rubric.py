@@ -134,6 +134,13 @@ def test_cases_are_there_and_show_every_issue() -> None:
     assert shown == set(ISSUE_CODES)
 
 
+def test_the_documentation_lists_every_issue() -> None:
+    documented = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
+    assert [
+        f"| `{code}` | {text} |" for code, text in ISSUE_CODES.items() if f"| `{code}` | {text} |" not in documented
+    ] == []
+
+
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="shared/data/real_rubrics.jsonl does not lie beside the checkout")
 def test_published_rubrics() -> None:
     rows = [json.loads(line) for line in PUBLISHED.read_text(encoding="utf-8").splitlines()]
@@ -437,6 +444,7 @@ def test_json_form() -> None:
         (Criterion(1, "The response must rhyme.", Kind.HARD_RULE),), (Issue("preamble", 1, "in no criterion"),)
     )
     assert rubric.to_dict() == {
+        "schema_version": 1,
         "criteria": [{"number": 1, "text": "The response must rhyme.", "kind": "hard_rule"}],
         "issues": [{"code": "preamble", "line": 1, "message": "in no criterion"}],
     }
@@ -444,6 +452,19 @@ def test_json_form() -> None:
 
 CRITERION = {"number": 1, "text": "x", "kind": None}
 ISSUE = {"code": "preamble", "line": 1, "message": "x"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"criteria": [], "issues": []},
+        *({"schema_version": v, "criteria": [], "issues": []} for v in (0, 2, "1", True)),
+    ],
+)
+def test_from_dict_refuses_another_schema(value: object) -> None:
+    with pytest.raises(RubricMalformed, match=r"rubric: schema_version is .*, expected 1\. Read it with the version"):
+        Rubric.from_dict(value)
 
 
 @pytest.mark.parametrize(
@@ -473,7 +494,7 @@ ISSUE = {"code": "preamble", "line": 1, "message": "x"}
 )
 def test_from_dict_refuses(value: object, where: str) -> None:
     with pytest.raises(RubricMalformed, match=where):
-        Rubric.from_dict(value)
+        Rubric.from_dict(value | {"schema_version": 1} if isinstance(value, dict) else value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, b"\xff"])

@@ -14,18 +14,25 @@ from rubricrm.rubric.rubric import Criterion, RubricReader, parse
 
 @dataclass(frozen=True)
 class StreamEvent:
-    """What one step brought: a piece of text, and the criteria whose lines it completed (mostly none)."""
+    """What one step brought: a piece of text, and the criteria whose lines it completed (mostly none).
+
+    Attributes:
+        text: The piece.
+        criteria: The criteria.
+        takes_back: Whether the criteria of all earlier events turned out to be part of a thought.
+    """
 
     text: str
     criteria: tuple[Criterion, ...] = ()
+    takes_back: bool = False
 
 
 class RubricStream:
     """Iterates over events while a rubric is generated; `result` holds the outcome afterwards.
 
-    The texts of the events, joined, are `result().text`; their criteria, in a row, are `result().rubric.criteria`,
-    unless the stream was closed before its end. Otherwise as `TextStream`: it is a context manager, several threads may
-    read it, and no time counts while nobody reads.
+    The texts of the events, joined, are `result().text`. Their criteria, in a row from the last event on that takes
+    back, are `result().rubric.criteria`, unless the stream was closed before its end. Otherwise as `TextStream`: it is a
+    context manager, several threads may read it, and no time counts while nobody reads.
 
     Example:
         >>> with model.stream("Write a haiku about rain.") as stream:
@@ -43,6 +50,7 @@ class RubricStream:
         self._model = model
         self._starts_in_thought = starts_in_thought
         self._reader = RubricReader(starts_in_thought=starts_in_thought)
+        self._num_taken_back = 0
         self._is_over = False
 
     def __iter__(self) -> Iterator[StreamEvent]:
@@ -54,7 +62,7 @@ class RubricStream:
                 raise StopIteration
             piece = next(self._text, None)
             try:
-                return self._last_event() if piece is None else StreamEvent(piece, tuple(self._reader.feed(piece)))
+                return self._last_event() if piece is None else self._event(piece, self._reader.feed(piece))
             except BaseException:  # an interrupt may have cost the parser a piece
                 self.close()
                 raise
@@ -99,6 +107,11 @@ class RubricStream:
     def _last_event(self) -> StreamEvent:
         self._is_over = True
         last, _ = self._reader.finish(truncated=self._text.result().finish_reason != "stop")
-        if not last:
+        event = self._event("", last)
+        if not (event.criteria or event.takes_back):
             raise StopIteration
-        return StreamEvent("", tuple(last))
+        return event
+
+    def _event(self, piece: str, criteria: list[Criterion]) -> StreamEvent:
+        num_before, self._num_taken_back = self._num_taken_back, self._reader.num_taken_back
+        return StreamEvent(piece, tuple(criteria), self._num_taken_back > num_before)

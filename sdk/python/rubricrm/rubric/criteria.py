@@ -8,7 +8,7 @@ from rubricrm.rubric.criterion import Criterion, Kind, Span
 from rubricrm.rubric.item import Fragment, OpenItem
 from rubricrm.rubric.phrase import ends_with_unknown_tag, opens_as_response
 from rubricrm.rubric.report import QUOTED_CHARACTERS, Report, quote
-from rubricrm.rubric.tag import Tag, is_bare, without_cut_tag
+from rubricrm.rubric.tag import Tag, without_cut_tag
 
 # Mark-up that starts in the mark of an item, or ends in its tag, and has its other end in the text.
 _MARKUP_AT_START = re.compile(r"(?P<markup>[*_~`=]{1,3})|<(?P<name>[a-z]{1,6})(?:\s[^<>]{0,60})?>", re.IGNORECASE)
@@ -37,7 +37,7 @@ class Criteria:
     def close(self, item: OpenItem, tag: Tag) -> None:
         """Add an item whose tag ends its last line."""
         last, index = item.parts[-1], len(item.parts) - 1
-        self._report_tag(last, tag, is_exact=tag.is_exact and is_bare(last.text, tag), is_only=item.num_tags == 1)
+        self._report_tag(last, tag, is_exact=tag.is_exact and last.is_set_off(tag), is_only=item.num_tags == 1)
         first = tag
         for earlier in reversed(last.tags[:-1]):
             if last.text[earlier.end : first.start].strip():
@@ -126,15 +126,15 @@ class Criteria:
         text = " ".join(filter(None, texts))
         if is_unbalanced or head.mark.opens_markup:
             text = _without_open_markup(text)
-        marked_up = _ALL_MARKED_UP.fullmatch(text)
-        if marked_up is not None and opens_as_response(marked_up["text"]):
-            text = marked_up["text"]
         self._report_number(head)
         if not text:
             self._report.add("empty_item", head.line, f"an item without text: {quote(head.text)}")
             return
         if not opens_as_response(text):
             self._report.add("not_the_response", head.line, f'expected "The response ...", got {quote(text)}')
+        marked_up = _ALL_MARKED_UP.fullmatch(text)
+        if marked_up is not None and opens_as_response(marked_up["text"]):
+            text = marked_up["text"]
         self.last_head = head
         place = head.place
         self.found.append(Criterion(head.mark.number, text, kind, Span(place.offset, end, place.line, place.column)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rubricrm.rubric.heading import is_set_title, is_title, is_title_of
 from rubricrm.rubric.mark import Mark
 from rubricrm.rubric.phrase import ends_sentence, opens_response
-from rubricrm.rubric.tag import Tag, is_last, says_response
+from rubricrm.rubric.tag import Tag, is_bare, is_last, says_response
 from rubricrm.rubric.visible import Place, VisibleLine
 
 _ESCAPED_BREAK = r"\\{1,2}[nrt]|<br\s*/?>|&nbsp;"
@@ -72,6 +72,11 @@ class Fragment:
         """Its tag, where it holds nothing else."""
         return self.closing_tag if self.mark.is_none and len(self.tags) == 1 and self.starts_with_tag else None
 
+    def is_set_off(self, tag: Tag) -> bool:
+        """Whether white space alone stands around a tag at the end, and no dash before it."""
+        start = self.end_before_separator(self.mark.end, tag)
+        return is_bare(self.text, tag) and not self.text[start : tag.start].strip()
+
     @property
     def is_tagged_title(self) -> bool:
         """Whether it is a title without number, set as one, with its tag."""
@@ -103,6 +108,12 @@ class Fragment:
     def end_before_breaks(self, start: int, end: int) -> int:
         """An index before escaped line breaks."""
         found = _BREAKS_AT_END.search(self.text, max(start, end - _LONGEST_SEPARATOR), end)
+        return found.start() if found else end
+
+    def end_before_separator(self, start: int, tag: Tag) -> int:
+        """Where the text before a tag ends, without a dash or an escaped line break between them."""
+        end = self.end_before_breaks(start, tag.start)
+        found = _SEPARATOR_BEFORE_TAG.search(self.text, max(start, end - _LONGEST_SEPARATOR), end)
         return found.start() if found else end
 
 
@@ -187,9 +198,7 @@ class OpenItem:
         first = part.tags[0]
         if first.end < tag.start and first.kind is tag.kind and not part.text[begin : first.start].strip():
             begin = first.end
-        end = part.end_before_breaks(begin, tag.start)
-        found = _SEPARATOR_BEFORE_TAG.search(part.text, max(begin, end - _LONGEST_SEPARATOR), end)
-        return part.shown(begin, found.start() if found else end)
+        return part.shown(begin, part.end_before_separator(begin, tag))
 
     def text_after(self, index: int, tag: Tag) -> str:
         """The text of a part after a tag; without the colon between them where nothing stands before the tag."""

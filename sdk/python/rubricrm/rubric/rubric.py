@@ -15,6 +15,8 @@ from rubricrm.rubric.parser import RubricParser
 
 __all__ = ["ISSUE_CODES", "Criterion", "Issue", "Kind", "Rubric", "RubricReader", "Span", "parse"]
 
+# Of the dictionaries that `to_dict` writes. It changes where a reader of the old form would read the new one wrongly.
+SCHEMA_VERSION = 1
 _OPENING = re.compile(r"The response\b.", re.DOTALL)
 # The validator of RUBRIC-ARROW cuts these out of a text before it reads the items.
 _CUT_BY_VALIDATORS = ("</think>", "</answer>", "```")
@@ -78,8 +80,12 @@ class Rubric:
         return text
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. Spans are left out: they belong to the text, not to the rubric."""
+        """Plain values for JSON, with the version of their schema.
+
+        Spans are left out: they belong to the text, not to the rubric.
+        """
         return {
+            "schema_version": SCHEMA_VERSION,
             "criteria": [
                 {"number": c.number, "text": c.text, "kind": None if c.kind is None else c.kind.value}
                 for c in self.criteria
@@ -96,9 +102,16 @@ class Rubric:
         """The rubric that `to_dict` described.
 
         Raises:
-            RubricMalformed: A key is missing, unknown or of a wrong type; the message says where, got and expected.
+            RubricMalformed: The schema version is another one, or a key is missing, unknown or of a wrong type; the
+                message says where, got and expected.
         """
-        criteria, issues = _fields(value, "rubric", ("criteria", "issues"))
+        version = value.get("schema_version") if isinstance(value, Mapping) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise RubricMalformed(
+                f"rubric: schema_version is {version!r:.40}, expected {SCHEMA_VERSION}. Read it with the version of "
+                "rubricrm that wrote it, or parse the text again."
+            )
+        _, criteria, issues = _fields(value, "rubric", ("schema_version", "criteria", "issues"))
         return cls(
             tuple(_criterion(item, f"criteria[{i}]") for i, item in enumerate(_list(criteria, "criteria"))),
             tuple(_issue(item, f"issues[{i}]") for i, item in enumerate(_list(issues, "issues"))),
@@ -121,9 +134,14 @@ class Rubric:
 class RubricReader:
     """Reads a rubric while it is generated.
 
-    A criterion is given out as soon as the line that ends with its tag is complete, or the next item starts; nothing
-    that follows changes it. All criteria given out, in order, are those of `parse` on the whole text, wherever the
-    pieces were cut. The cost is linear in the length of the text.
+    A criterion is given out as soon as the line that ends with its tag is complete, or the next item starts; a title
+    with a tag waits for the line after it. Nothing that follows changes a criterion, but one thing takes all of them
+    back: the closing tag of a thought that nothing opened, which says that everything before it was thought. All
+    criteria given out, in order and without the first `num_taken_back`, are those of `parse` on the whole text,
+    wherever the pieces were cut. The cost is linear in the length of the text.
+
+    Attributes:
+        num_taken_back: How many of the criteria given out so far turned out to be thought.
     """
 
     def __init__(self, *, starts_in_thought: bool = False) -> None:
