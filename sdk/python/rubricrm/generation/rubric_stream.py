@@ -31,8 +31,8 @@ class RubricStream:
     """Iterates over events while a rubric is generated; `result` holds the outcome afterwards.
 
     The texts of the events, joined, are `result().text`. Their criteria, in a row from the last event on that takes
-    back, are `result().rubric.criteria`, unless the stream was closed before its end. Otherwise as `TextStream`: it is a
-    context manager, several threads may read it, and no time counts while nobody reads.
+    back, are `result().rubric.criteria`, unless the stream was closed before its end. Otherwise as `TextStream`: it is
+    a context manager, several threads may read it, and no time counts while nobody reads.
 
     Example:
         >>> with model.stream("Write a haiku about rain.") as stream:
