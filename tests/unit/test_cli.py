@@ -408,6 +408,16 @@ def test_parse_reads_answers_in_any_form_of_text(form: str) -> None:
     assert json.loads(result.stdout)["answers"][0]["rubric"] == parse(RUBRIC).to_dict()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "is_issue"), [("latin-1", True), ("utf-8", False), ("utf-8-sig", False), ("utf-16", False)]
+)
+def test_parse_reports_bytes_that_are_no_text(encoding: str, is_issue: bool) -> None:
+    contents = "1. The response must name a café. [Hard Rule]\n2. The response is vivid. [Principle]\n".encode(encoding)
+    printed = json.loads(invoke("parse", "--json", input=contents).stdout)
+    assert [criterion["kind"] for criterion in printed["criteria"]] == ["hard_rule", "principle"]
+    assert [(issue["code"], issue["line"]) for issue in printed["issues"]] == [("undecodable", 1)] * is_issue
+
+
 @pytest.mark.parametrize("name", ["none", "."], ids=["missing", "directory"])
 def test_parse_without_a_file_is_bad_usage(tmp_path: Path, name: str) -> None:
     result = invoke("parse", tmp_path / name)

@@ -583,6 +583,19 @@ def test_a_prompt_directory_opens_and_says_that_it_does_not_run(
 THOUGHT = "1. The response must be a draft. [Hard Rule]\n2. The response is one. [Principle]\n"
 
 
+def test_an_event_takes_back_what_was_thought(rubric_stream: Callable[..., RubricStream]) -> None:
+    rubric = "1. The response must rhyme. [Hard Rule]\n2. The response is vivid. [Principle]"
+    stream = rubric_stream(f"1. The response is a draft. [Principle]\n</think>\n{rubric}")
+    kept: list[str] = []
+    num_taken_back = 0
+    for event in stream:
+        if event.takes_back:
+            num_taken_back, kept = num_taken_back + len(kept), []
+        kept += [criterion.text for criterion in event.criteria]
+    assert (kept, num_taken_back) == (["The response must rhyme.", "The response is vivid."], 1)
+    assert [criterion.text for criterion in stream.result().rubric.criteria] == kept
+
+
 def test_a_text_that_starts_inside_a_thought_has_the_criteria_after_it(
     rubric_stream: Callable[..., RubricStream],
 ) -> None:
