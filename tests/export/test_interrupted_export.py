@@ -457,8 +457,10 @@ def test_terminated_process_without_calibration_leaves_nothing(inputs: dict[str,
             assert contents(target) == contents(whole)
 
 
+# A shell's background job ignores Ctrl-C, and so would what it starts.
 WAITING = """
 import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from rubricrm_export.calibrate import calibrated_weights
 from rubricrm_export.onnx_bundle import export
 def wait(*_, **__):
