@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rubricrm.generation.engine import Engine
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prefix import Prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
@@ -112,7 +113,8 @@ class Subject:
     def engine(self) -> Engine:
         """An engine that no end token stops."""
         manifest = self.bundle.manifest
-        return Engine(self.session, replace(manifest, prompt=replace(manifest.prompt, stop_ids=())), self.prefix)
+        rubric = replace(manifest.prompt, stop_ids=())
+        return Engine(self.session, replace(manifest, prompts={RUBRIC: rubric}), self.prefix)
 
 
 def reference_logits(model: Any, ids: list[list[int]], rows: int, mask: list[list[int]] | None = None) -> Array:
