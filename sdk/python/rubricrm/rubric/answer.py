@@ -25,15 +25,18 @@ _THOUGHT = (
 )
 _OPENING = (
     rf"(?:<|&lt;)\s?{_THOUGHT}(?:\s[^<>]{{0,200}}|/)?(?:>|&gt;)"
-    r"|<\|(?:begin_of_thought|START_THINKING)\|>|\[THINK\]|◁think▷"
+    r"|<\|(?:begin_of_thought|START_THINKING)\|>|\[(?:THINK(?:ING)?|REASONING)\]|◁think▷"
 )
-_CLOSING = rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)|<\|(?:end_of_thought|END_THINKING)\|>|\[/THINK\]|◁/think▷"
+_CLOSING = (
+    rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)"
+    r"|<\|(?:end_of_thought|END_THINKING)\|>|\[/(?:THINK(?:ING)?|REASONING)\]|◁/think▷"
+)
 _CONTROL = (
     r"<[|｜][^<>|｜]{1,48}[|｜]>|</s>|<(?:eos|bos|pad|eod|end_of_turn|start_of_turn|endoftext|end_of_text|s)>"
     r"|\[/?INST\]|\[EOS\]|<</?SYS>>|(?:(?<=[\])】])|(?<=[\])】]\s))(?:human|user|assistant|用户)\s*(?:[:：]|$)"
 )
 _EVENT = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
-_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIE]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
+_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIER]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
 
 _OWN_ROLE = re.compile(r"\s*(?:assistant|model|bot|ai)\s*(?=$|<|[:：])[:：]?\s*", re.IGNORECASE)
 _OTHER_ROLE = re.compile(r"\s*(?:user|human|system|tool|developer)\s*(?=$|<|[:：])", re.IGNORECASE)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rubricrm.rubric.mark import Mark, Style, read_mark
 from rubricrm.rubric.numeral import ENCLOSED, HAN
 from rubricrm.rubric.phrase import ends_sentence
-from rubricrm.rubric.tag import JOINT, MOST_JOINTS, Tag, find_tags, says_response, skip_tag
+from rubricrm.rubric.tag import JOINT, MOST_JOINTS, NAME, Tag, find_tags, may_name_kind, says_response, skip_tag
 
 _ESCAPED_BREAK = r"(?:\\{1,2}[nr]|</?(?:br|p|li|div|ul|ol|tr)\s*/?>|&\#1[03];)"
 # What a numeral starts with; whether it is one is for `read_mark` to say.
@@ -30,17 +30,31 @@ _HARD_JOINT = re.compile(rf"[|;；•·‣◦▪●]|{_ESCAPED_BREAK}")
 _BARE_NUMBER = re.compile(r"(?P<number>\d{1,3})\s+(?=[^\W\d_])")
 _NUMBER_AFTER_TAG = re.compile(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+\d", re.IGNORECASE)
 _MARKUP = "*_`~<\"“'‘"
+# "Hard Rules: 1. The response ... Principles (2): 3. The response": headings on the line of their items.
+_HEADING = re.compile(
+    rf"(?:^|(?<=[.!?。！？\]】]))\s*+(?P<heading>[\#*_]{{0,8}}\s?(?=[HP硬原])(?i:{NAME})"
+    rf"(?>[*_]{{0,3}}\s?(?:[(（\[]\d{{1,3}}[)）\]])?\s?[:：]?[*_\s]{{0,4}})(?<=[\s:：*_）)]))(?={_NUMERAL})"
+)
 _SHORTEST_BREAK = len("A: 1. B")
 
 
 class _Place:
     """A position where an item may start, with the tag or the break before it."""
 
-    def __init__(self, position: int, tag: Tag | None, next_tag: Tag | None, *, is_line_break: bool = False) -> None:
+    def __init__(
+        self,
+        position: int,
+        tag: Tag | None = None,
+        next_tag: Tag | None = None,
+        *,
+        is_break: bool = False,
+        is_sure: bool = False,
+    ) -> None:
         self.position = position
         self.tag = tag
         self.next_tag = next_tag
-        self.is_line_break = is_line_break
+        self.is_break = is_break
+        self.is_sure = is_sure
 
 
 class Piece(NamedTuple):
@@ -102,7 +116,7 @@ def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[
         if not content < place.position < len(text):
             continue
         mark = _mark_after_tag(text, place, number + 1) or read_mark(text, number + 1, place.position)
-        if _starts_item(text, place, mark, content, number):
+        if place.is_sure or _starts_item(text, place, mark, content, number):
             yield place.position, mark
             number, content = number if mark.number is None else mark.number, mark.end
 
@@ -118,10 +132,15 @@ def _mark_after_tag(text: str, place: _Place, expected: int) -> Mark | None:
 def _places(text: str, tags: list[Tag]) -> list[_Place]:
     followers: list[Tag | None] = [*tags[1:], None]
     places = [_Place(tag.end, tag, follower) for tag, follower in zip(tags, followers, strict=False)]
-    places += [_Place(match.end(), None, None) for match in _SENTENCE_BREAK.finditer(text)]
+    places += [_Place(match.end()) for match in _SENTENCE_BREAK.finditer(text)]
     if _MAY_BE_LINE_BREAK.search(text):
         ends = [match.end() for match in _LINE_BREAK.finditer(text)]
-        places += [_Place(end, None, None, is_line_break=True) for end in ends if _ITEM_AHEAD.match(text, end)]
+        places += [_Place(end, is_break=True) for end in ends if _ITEM_AHEAD.match(text, end)]
+    if may_name_kind(text):
+        for match in _HEADING.finditer(text):
+            mark = read_mark(text, 1, match.end())
+            if mark.number is not None and mark.end < len(text):
+                places += [_Place(match.start("heading"), is_sure=True), _Place(match.end(), is_sure=True)]
     return sorted(places, key=lambda place: place.position)
 
 
@@ -145,9 +164,9 @@ def _starts_item(text: str, place: _Place, mark: Mark, content: int, number: int
     if tag is None:
         if skip_tag(text, content) >= place.position:
             return False
-        if place.is_line_break and (says or text[place.position] == "#"):
+        if place.is_break and (says or text[place.position] == "#"):
             return True
-        opens = says or place.is_line_break or skip_tag(text, mark.end) > mark.end
+        opens = says or place.is_break or skip_tag(text, mark.end) > mark.end
         return mark.number == number + 1 and (opens or (number == 0 and content == 0))
     if mark.number is not None:
         return True

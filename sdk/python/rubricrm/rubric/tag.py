@@ -13,32 +13,38 @@ from rubricrm.rubric.phrase import ends_sentence, opens_response
 
 # The names of the two kinds, for patterns: English, Chinese, Japanese, Korean. A line may wrap inside one.
 _HARD_RULE = (
-    r"hard[\s_-]*rules?|硬\s*性?\s*[规規要约約][则則求束]|硬\s*性?\s*规\s*则|[强強]制(?:性)?[规規要][则則求]|ハードルール"
+    r"hard(?:[\s_-]|&nbsp;)*+rules?|硬\s*性?\s*[规規要约約][则則求束]|硬\s*性?\s*规\s*则|[强強]制(?:性)?[规規要][则則求]|ハードルール"
     r"|必須(?:ルール|規則|条件)|하드\s*룰|필수\s*규칙"
 )
 _PRINCIPLE = r"principles?|(?:(?:一般|通用)\s*)?原\s*[则則]|プリンシプル|원칙"
 NAME = f"(?:(?P<hard_rule>{_HARD_RULE})|(?P<principle>{_PRINCIPLE}))"
+_OTHER_NAME = re.compile("[硬强強ハ必하필原プ원]")
 _NAME_ENDS = ("rule", "rules", "principle", "principles", "则", "則", "求", "束", "ル", "件", "룰", "칙")
 
 # Square brackets always hold a tag; others only at the end of a sentence or of an item, or at its start.
 _SQUARE = "[［【〔〖"
 _OPENING = r"(?P<opening>[\[［【〔〖(（{｛<＜〈](?:\\?[\[［【〔〖(（{｛<＜〈]){0,2}/?)"
 _CLOSING = r"(?:\\?[\]］】〕〗)）}｝>＞〉]){1,3}"
-_CORE = rf"{_OPENING}[\s*_`~]*+{NAME}(?:[\s:#.-]{{0,3}}\d{{1,3}})?[\s*_`~]*+{_CLOSING}"
-_HTML = r"</?(?:strong|b|em|i|u|s|code|mark|kbd|span|font|small|big|sub|sup|tt|ins|del)(?:\s[^<>]{0,60})?>"
+_LABEL = r"(?:(?:type|kind|category|tag|label|classification|类型|类别|类)[*_]{0,3}\s*[:：][\s*_]*+)"
+_DETAIL = r"(?:[\s:#.-]{0,3}\d{1,3}|\s*[,;:|/(–—-][^\[\]［］【】<>{}]{0,40})"  # "[Hard Rule, weight 3]"
+_CORE = rf"{_OPENING}[\s*_`~]*+{_LABEL}?{NAME}{_DETAIL}?[\s*_`~]*+{_CLOSING}"
+_HTML = r"(?:</?(?:strong|b|em|i|u|s|code|mark|kbd|span|font|small|big|sub|sup|tt|ins|del)(?:\s[^<>]{0,60})?>|<!--|-->)"
 _MARKUP = rf"(?:[*_`~=]{{1,3}}+|{_HTML}\s?)"
+_LATEX = r"\$?\\[a-z]{2,8}\{?|\\|\$"
 _TAG = re.compile(_CORE, re.IGNORECASE)
 _LINK = r"(?:\((?:#|https?:)[^()\s]{0,99}\))?"
 _AFTER_EARLY_TAG = r"(?:\s++|[.,;:|/。．：，—–-]++[*_]{0,3}|\\{1,2}[nrt]|<br\s*/?>|&nbsp;)*+"
 _EARLY_TAG = re.compile(rf"{_MARKUP}{{0,4}}+\\?{_CORE}{_LINK}{_MARKUP}{{0,4}}+{_AFTER_EARLY_TAG}", re.IGNORECASE)
-_MARKUP_BEFORE = re.compile(rf"(?:{_MARKUP}|\\){{1,4}}+$", re.IGNORECASE)
-_MARKUP_AFTER = re.compile(rf"{_LINK}{_MARKUP}{{0,4}}+", re.IGNORECASE)
+_MARKUP_BEFORE = re.compile(rf"(?:{_MARKUP}|{_LATEX}){{1,4}}+$", re.IGNORECASE)
+_MARKUP_AFTER = re.compile(rf"{_LINK}(?:\s?-->|{_MARKUP}|\}}\$?|\$){{0,4}}+", re.IGNORECASE)
 _MARKUP_LOOKED_AT = 96
-_MARKUP_ENDS = ("*", "_", "`", "~", "=", "\\", ">")
+_MARKUP_ENDS = ("*", "_", "`", "~", "=", "\\", ">", "> ", "--", "- ", "{", "$")
+_LABEL_BEFORE = re.compile(rf"(?<!\w){_MARKUP}{{0,2}}{_LABEL}$", re.IGNORECASE)
 
 # The name alone, set off by a full stop, a dash or mark-up: "The response must rhyme. **Hard Rule**", "Hard Rule: The".
 _BARE_AT_END = re.compile(
-    rf"(?P<joint>[-–—:：|]\s*)?(?P<markup>{_MARKUP}{{0,2}}){NAME}{_MARKUP}{{0,2}}[.。|\s]*$", re.IGNORECASE
+    rf"(?P<joint>[-–—:：|]\s*)?(?P<markup>{_MARKUP}{{0,2}})(?P<label>{_LABEL}?){NAME}{_MARKUP}{{0,2}}[.。|\s]*$",
+    re.IGNORECASE,
 )
 _BARE_AT_START = re.compile(
     rf"(?P<markup>{_MARKUP}{{0,2}}){NAME}(?:{_MARKUP}{{1,2}}+\s*(?:[:：|–—-]\s*)?|\s*[:：|–—-]{_MARKUP}{{0,2}}+\s*)(?=\S)",
@@ -86,10 +92,8 @@ def kind_of(match: re.Match[str]) -> Kind:
 
 def may_name_kind(text: str) -> bool:
     """Whether the name of a kind may be in a text, which is quick to tell of most lines."""
-    if not text.isascii():
-        return True
-    text = text.lower()
-    return "rule" in text or "principle" in text
+    lower = text.lower()
+    return "rule" in lower or "principle" in lower or (not text.isascii() and _OTHER_NAME.search(text) is not None)
 
 
 def find_tags(text: str, start: int) -> list[Tag]:
@@ -110,12 +114,23 @@ def find_tags(text: str, start: int) -> list[Tag]:
 
 def _with_markup(text: str, match: re.Match[str], floor: int) -> Tag:
     start, end = match.span()
-    if text.endswith((*_MARKUP_ENDS, "> "), floor, start):
+    if text.endswith(_MARKUP_ENDS, floor, start) or text.find("\\", max(floor, start - _LONGEST_TAG), start) >= 0:
         before = _MARKUP_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
         start -= len(before.group()) if before else 0
+    label = (
+        _LABEL_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
+        if ":" in text[start - 6 : start]
+        else None
+    )
+    if label is not None and _is_sentence_before(text, start - len(label.group()), floor):
+        start -= len(label.group())
     after = _MARKUP_AFTER.match(text, end)
     end = after.end() if after else end
     return Tag(start, end, kind_of(match), text[start:end], (start < match.start()) != (end > match.end()))
+
+
+def _is_sentence_before(text: str, end: int, floor: int) -> bool:
+    return ends_sentence(text, end) or not text[max(floor, end - _MARKUP_LOOKED_AT) : end].strip()
 
 
 def _is_quoted(text: str, tag: Tag) -> bool:
@@ -147,6 +162,8 @@ def _bare_tag(text: str, start: int) -> list[Tag]:
     if match is None:
         return []
     at = len(text) - len(tail) + match.start()
+    if match["label"] and _is_sentence_before(text, at, start):
+        return [Tag(at, len(text.rstrip()), kind_of(match), match.group(), False)]
     is_set_off = match["joint"] or match["markup"] or ends_sentence(text, at)
     name = match["hard_rule"] or match["principle"]
     if len(text[start:at].strip()) < _SHORTEST_BEFORE or not is_set_off or name[0].islower() or text[at - 1].isalnum():
