@@ -9,24 +9,23 @@ from typing import NamedTuple
 
 from rubricrm.rubric.mark import Mark, Style, read_mark
 from rubricrm.rubric.numeral import ENCLOSED, HAN
-from rubricrm.rubric.phrase import ends_sentence
+from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence
 from rubricrm.rubric.tag import JOINT, MOST_JOINTS, NAME, Tag, find_tags, may_name_kind, says_response, skip_tag
 
-_ESCAPED_BREAK = r"(?:\\{1,2}[nr]|</?(?:br|p|li|div|ul|ol|tr)\s*/?>|&\#1[03];)"
 # What a numeral starts with; whether it is one is for `read_mark` to say.
 _NUMERAL = (
     rf"[*_`(（\[\#-]{{0,4}}\s?(?:\d|[{ENCLOSED}]|[A-Za-z]{{1,5}}[.)）]|[{HAN}]{{1,3}}[、.．)）]|第"
     r"|(?:Criterion|Rule|Item|Principle|Hard)\s)"
 )
 _SENTENCE_BREAK = re.compile(rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}\s++(?={_NUMERAL})""")
-_LINE_BREAK = re.compile(rf"(?:{_ESCAPED_BREAK}\s*+)++")
+_LINE_BREAK = re.compile(rf"(?:{ESCAPED_BREAK}\s*+)++")
 _ITEM_AHEAD = re.compile(rf"{_NUMERAL}|\#|[Tt]he\sresponse")
-_BREAK_AT_END = re.compile(rf"{_ESCAPED_BREAK}$")
+_BREAK_AT_END = re.compile(rf"{ESCAPED_BREAK}$")
 _LONGEST_BREAK = 12
 _MAY_BE_LINE_BREAK = re.compile(r"[\\<&]")
 _JOINT = re.compile(JOINT, re.IGNORECASE)
 # After half a sentence, a tag and a comma the sentence may go on; after one of these it does not.
-_HARD_JOINT = re.compile(rf"[|;；•·‣◦▪●]|{_ESCAPED_BREAK}")
+_HARD_JOINT = re.compile(rf"[|;；•·‣◦▪●]|{ESCAPED_BREAK}")
 _BARE_NUMBER = re.compile(r"(?P<number>\d{1,3})\s+(?=[^\W\d_])")
 _NUMBER_AFTER_TAG = re.compile(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+\d", re.IGNORECASE)
 _MARKUP = "*_`~<\"“'‘"

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Kind
-from rubricrm.rubric.phrase import ends_sentence, opens_response
+from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence, opens_response
 
 # The names of the two kinds, for patterns: English, Chinese, Japanese, Korean. A line may wrap inside one.
 _HARD_RULE = (
@@ -33,12 +33,13 @@ _MARKUP = rf"(?:[*_`~=]{{1,3}}+|{_HTML}\s?)"
 _LATEX = r"\$?\\[a-z]{2,8}\{?|\\|\$"
 _TAG = re.compile(_CORE, re.IGNORECASE)
 _LINK = r"(?:\((?:#|https?:)[^()\s]{0,99}\))?"
-_AFTER_EARLY_TAG = r"(?:\s++|[.,;:|/。．：，—–-]++[*_]{0,3}|\\{1,2}[nrt]|<br\s*/?>|&nbsp;)*+"
+_AFTER_EARLY_TAG = rf"(?:\s++|[.,;:|/。．：，—–-]++[*_]{{0,3}}|{ESCAPED_BREAK})*+"
 _EARLY_TAG = re.compile(rf"{_MARKUP}{{0,4}}+\\?{_CORE}{_LINK}{_MARKUP}{{0,4}}+{_AFTER_EARLY_TAG}", re.IGNORECASE)
 _MARKUP_BEFORE = re.compile(rf"(?:{_MARKUP}|{_LATEX}){{1,4}}+$", re.IGNORECASE)
 _MARKUP_AFTER = re.compile(rf"{_LINK}(?:\s?-->|{_MARKUP}|\}}\$?|\$){{0,4}}+", re.IGNORECASE)
 _MARKUP_LOOKED_AT = 96
 _MARKUP_ENDS = ("*", "_", "`", "~", "=", "\\", ">", "> ", "--", "- ", "{", "$")
+_LONGEST_COLON = len(":** **")
 _LABEL_BEFORE = re.compile(rf"(?<!\w){_MARKUP}{{0,2}}{_LABEL}$", re.IGNORECASE)
 
 # The name alone, set off by a full stop, a dash or mark-up: "The response must rhyme. **Hard Rule**", "Hard Rule: The".
@@ -117,13 +118,10 @@ def _with_markup(text: str, match: re.Match[str], floor: int) -> Tag:
     if text.endswith(_MARKUP_ENDS, floor, start) or text.find("\\", max(floor, start - _LONGEST_TAG), start) >= 0:
         before = _MARKUP_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
         start -= len(before.group()) if before else 0
-    label = (
-        _LABEL_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
-        if ":" in text[start - 6 : start]
-        else None
-    )
-    if label is not None and _is_sentence_before(text, start - len(label.group()), floor):
-        start -= len(label.group())
+    if ":" in text[max(floor, start - _LONGEST_COLON) : start]:
+        label = _LABEL_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
+        num_characters = len(label.group()) if label else 0
+        start -= num_characters if _is_sentence_before(text, start - num_characters, floor) else 0
     after = _MARKUP_AFTER.match(text, end)
     end = after.end() if after else end
     return Tag(start, end, kind_of(match), text[start:end], (start < match.start()) != (end > match.end()))
