@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import short_requests
 from rubricrm import RubricModel
 from rubricrm.model import DEMO_BUNDLE
 from rubricrm.runtime.bundle import Bundle
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import load_file
+from templates import lines
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "models/demo/checkpoint"
@@ -52,6 +54,13 @@ def test_it_writes_what_was_asked_as_hard_rules() -> None:
     assert "60 words" in rules
     assert '"sea"' in rules
     assert result.rubric.principles
+
+
+def test_no_short_request_makes_it_collapse() -> None:
+    requests = lines(ROOT / "models/demo/held_out.txt")
+    with RubricModel.demo() as model:
+        rows = list(short_requests.rows(model, requests))
+    assert [row for row in rows if row["collapse"]] == []
 
 
 @pytest.mark.skipif(not REQUESTS.exists(), reason=f"{REQUESTS.name} does not lie beside the checkout")

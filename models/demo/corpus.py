@@ -22,7 +22,7 @@ SHORT_WEIGHTS = [template.weight for _, template in SHORT]
 SHORT_SHARE = 0.5
 SHORT_TAIL_SHARE = 0.1
 SHORT_SENTENCE_SHARE = 0.12
-CUT_SHARE = 0.03
+CUT_SHARE = 0.01
 CUT = re.compile(r"(?:\S+ ){1,6}?(?:a|an|the|about|of|to|that|and|with|for|in|from|my|is|are|how|why|between)(?= )")
 FOREIGN = load("foreign.txt")
 FOREIGN_LANGUAGES = [language for language in FOREIGN if not language.endswith("+")]
