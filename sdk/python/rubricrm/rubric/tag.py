@@ -51,6 +51,10 @@ _BARE_AT_START = re.compile(
     rf"(?P<markup>{_MARKUP}{{0,2}}){NAME}(?:{_MARKUP}{{1,2}}+\s*(?:[:：|–—-]\s*)?|\s*[:：|–—-]{_MARKUP}{{0,2}}+\s*)(?=\S)",
     re.IGNORECASE,
 )
+_BARE_INSIDE = re.compile(
+    rf"(?<=[.!?。！？])\s*[-–—|→]{{1,2}}\s*{_MARKUP}{{0,2}}(?=[HP硬原])(?i:{NAME}){_MARKUP}{{0,2}}"
+    r"(?!\w|\s+(?!(?:[ivxlc]{1,5}|[a-z])[.)])[a-z])"
+)
 _BARE_LOOKED_AT = 48
 _SHORTEST_BEFORE = 6  # "II. Principles" is a heading
 
@@ -110,7 +114,8 @@ def find_tags(text: str, start: int) -> list[Tag]:
             continue
         if match["opening"][0] in _SQUARE or _is_clear(text, tag, is_first=is_first, has_mark=start > 0):
             tags.append(tag)
-    return tags or _bare_tag(text, start)
+    inside = [Tag(m.start(), m.end(), kind_of(m), m.group(), False) for m in _BARE_INSIDE.finditer(text, start)]
+    return sorted(tags + inside) if tags or inside else _bare_tag(text, start)
 
 
 def _with_markup(text: str, match: re.Match[str], floor: int) -> Tag:
@@ -150,21 +155,21 @@ def _is_clear(text: str, tag: Tag, *, is_first: bool, has_mark: bool) -> bool:
 
 
 def _bare_tag(text: str, start: int) -> list[Tag]:
+    """The name of a kind without brackets at the start or the end of a line."""
     early = _BARE_AT_START.match(text, start)
     if early is not None and (start > 0 or opens_response(text, early.end())):
         return [Tag(start, early.end(), kind_of(early), early.group(), False)]
     tail = text[max(start, len(text) - _BARE_LOOKED_AT) :]
-    if not tail.rstrip("*_`~.。| \t").lower().endswith(_NAME_ENDS):
-        return []
-    match = _BARE_AT_END.search(tail)
+    is_name = tail.rstrip("*_`~.。| \t").lower().endswith(_NAME_ENDS)
+    match = _BARE_AT_END.search(tail) if is_name else None
     if match is None:
         return []
     at = len(text) - len(tail) + match.start()
-    if match["label"] and _is_sentence_before(text, at, start):
-        return [Tag(at, len(text.rstrip()), kind_of(match), match.group(), False)]
+    is_labeled = match["label"] != "" and _is_sentence_before(text, at, start)
     is_set_off = match["joint"] or match["markup"] or ends_sentence(text, at)
     name = match["hard_rule"] or match["principle"]
-    if len(text[start:at].strip()) < _SHORTEST_BEFORE or not is_set_off or name[0].islower() or text[at - 1].isalnum():
+    is_small = name[0].islower() or text[at - 1 : at].isalnum()
+    if not is_labeled and (len(text[start:at].strip()) < _SHORTEST_BEFORE or not is_set_off or is_small):
         return []
     return [Tag(at, len(text.rstrip()), kind_of(match), match.group(), False)]
 
