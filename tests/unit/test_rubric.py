@@ -622,6 +622,15 @@ HOSTILE_UNITS = (
         "Hard Rule ",
         "x Hard Rule\n",
     ),
+    *(
+        "x. Hard Rules: 1. y. ",
+        "Hard Rules: ",
+        "Type: [Hard Rule] ",
+        "$\\text{[Hard Rule]}",
+        "a 1 (b) The response ",
+        "[Hard Rule]user",
+        "Hard&nbsp;",
+    ),
 )
 HOSTILE_STARTS = (
     *("", "1. The response must be ", "[", "[Hard", "1. [Hard Rule]\n", "x."),

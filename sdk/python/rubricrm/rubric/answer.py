@@ -25,15 +25,18 @@ _THOUGHT = (
 )
 _OPENING = (
     rf"(?:<|&lt;)\s?{_THOUGHT}(?:\s[^<>]{{0,200}}|/)?(?:>|&gt;)"
-    r"|<\|(?:begin_of_thought|START_THINKING)\|>|\[THINK\]|◁think▷"
+    r"|<\|(?:begin_of_thought|START_THINKING)\|>|\[(?:THINK(?:ING)?|REASONING)\]|◁think▷"
 )
-_CLOSING = rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)|<\|(?:end_of_thought|END_THINKING)\|>|\[/THINK\]|◁/think▷"
+_CLOSING = (
+    rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)"
+    r"|<\|(?:end_of_thought|END_THINKING)\|>|\[/(?:THINK(?:ING)?|REASONING)\]|◁/think▷"
+)
 _CONTROL = (
     r"<[|｜][^<>|｜]{1,48}[|｜]>|</s>|<(?:eos|bos|pad|eod|end_of_turn|start_of_turn|endoftext|end_of_text|s)>"
     r"|\[/?INST\]|\[EOS\]|<</?SYS>>|(?:(?<=[\])】])|(?<=[\])】]\s))(?:human|user|assistant|用户)\s*(?:[:：]|$)"
 )
 _EVENT = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
-_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIE]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
+_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIER]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
 
 _OWN_ROLE = re.compile(r"\s*(?:assistant|model|bot|ai)\s*(?=$|<|[:：])[:：]?\s*", re.IGNORECASE)
 _OTHER_ROLE = re.compile(r"\s*(?:user|human|system|tool|developer)\s*(?=$|<|[:：])", re.IGNORECASE)
@@ -48,7 +51,6 @@ _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»",
 # A sentence that goes on: "the </think> tag", "<think>, then".
 _GOES_ON = re.compile(r"\s+(?![Tt]he\s+response\b)[a-z]|\s*[.,;)]")
 _ENDS_PART = tuple(")]）】］>}*_:：")
-_NOTHING = re.compile(r"\s*\Z")
 _WORD = re.compile(r"\S|\Z")
 _LOOKED_BACK = 200
 _QUOTED_LINES = 3
@@ -84,11 +86,11 @@ class _Line:
     def report(self, code: str, message: str) -> None:
         self.issues.append(Issue(code, self.number, message))
 
-    def take(self, end: int, position: int) -> None:
-        """Take what stands before `end` as part of the answer, and go on from a position."""
+    def take(self, end: int) -> None:
+        """Take what stands before `end` as part of the answer, and go on from there."""
         if self.position < end:
             self.parts.append((self.position, end))
-        self.go_on(position)
+        self.go_on(end)
 
     def go_on(self, position: int) -> None:
         self.position, self._word = position, -1
@@ -124,10 +126,10 @@ class _Line:
     def is_tag_after(self, match: re.Match[str]) -> bool:
         """Whether a tag stands after a match, and nothing else."""
         after = _first_word(self.text, match.end())
-        return after < len(self.text) and not self.text[skip_tag(self.text, after) :].strip()
+        return _first_word(self.text, skip_tag(self.text, after)) == len(self.text) > after
 
     def is_empty_after(self, match: re.Match[str]) -> bool:
-        return _NOTHING.match(self.text, match.end()) is not None
+        return _first_word(self.text, match.end()) == len(self.text)
 
 
 def starts_item(text: str, start: int) -> bool:
@@ -210,7 +212,7 @@ class AnswerReader:
             self._quote_thought(line, len(line.text))
         else:
             self._has_words = self._has_words or line.word < len(line.text)
-            line.take(len(line.text), len(line.text))
+            line.take(len(line.text))
 
     def _meet(self, line: _Line, match: re.Match[str]) -> None:
         if self._thought is not None:
@@ -245,7 +247,7 @@ class AnswerReader:
         if is_word:
             return
         self._has_words = self._has_words or not line.is_blank_before(match)
-        line.take(match.start(), match.start())
+        line.take(match.start())
         self._thought, self._thought_line = [], line.number
         if match.group().endswith("/>"):
             self._thought.append(match.group())
@@ -282,7 +284,7 @@ class AnswerReader:
         if self._is_control_a_word(line, match):
             return
         if self._has_words or not line.is_blank_before(match):
-            line.take(match.start(), match.start())
+            line.take(match.start())
             self._end(line, match)
             return
         line.report("wrapper", f"left out {quote(match.group())}")

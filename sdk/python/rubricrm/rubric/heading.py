@@ -14,7 +14,7 @@ from rubricrm.rubric.tag import NAME, kind_of, may_name_kind, says_response
 _NO_WORD = r"(?:[^\w(（\[［【{<]|_)*+"
 _ORDINAL = (
     r"(?:(?:part|section|category|group)\s+\w{1,5}\s*+[-–—:：.]*\s*+|第\w{1,3}[部章节節]分?[\s:：、]*"
-    r"|\w{1,4}[.)）、:：]\s*+)"
+    rf"|(?:\d{{1,3}}|[ivxlc]{{1,5}}|[a-z]|[{HAN}]{{1,3}})[.)）、:：]\s*+)"
 )
 _KIND_HEADING = re.compile(
     rf"(?P<lead>{_NO_WORD}(?:<[a-z][a-z0-9]{{0,9}}(?:\s[^<>]{{0,60}})?>\s*)?{_NO_WORD}{_ORDINAL}?{_NO_WORD})"

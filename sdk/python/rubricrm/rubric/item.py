@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from rubricrm.rubric.heading import is_set_title, is_title, is_title_of
+from rubricrm.rubric.heading import is_remark, is_section, is_set_title, is_title, is_title_of
 from rubricrm.rubric.mark import Mark
-from rubricrm.rubric.phrase import ends_sentence, opens_response
+from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence, opens_response
 from rubricrm.rubric.tag import Tag, is_bare, is_last, says_response
 from rubricrm.rubric.visible import Place, VisibleLine
 
-_ESCAPED_BREAK = r"\\{1,2}[nrt]|<br\s*/?>|&nbsp;"
-_BREAKS_AT_START = re.compile(rf"(?:\s++|{_ESCAPED_BREAK})*+")
-_BREAKS_AT_END = re.compile(rf"(?:\s*+(?:{_ESCAPED_BREAK}))++\s*$")
+_BREAKS_AT_START = re.compile(rf"(?:\s++|{ESCAPED_BREAK})*+")
+_BREAKS_AT_END = re.compile(rf"(?:\s*+{ESCAPED_BREAK})++\s*$")
 # A dash between sentence and tag, a colon between tag and sentence.
 _SEPARATOR_BEFORE_TAG = re.compile(r"(?:(?:^|\s|(?<=[.!?。！？]))[|–—:：→=>~•·-]{1,3}\s*)+$")
 _SEPARATOR_AFTER_TAG = ":：.,;|–—-。，/ \t"
@@ -180,6 +179,23 @@ class OpenItem:
         words = head.text[start:end]
         is_known = not head.mark.is_none or is_set_title(words, head.text)
         return words if is_known and is_title(words, head.text) else ""
+
+    def can_be_described_by(self, fragment: Fragment) -> bool:
+        """Whether a fragment may say what the title means."""
+        is_deep = fragment.indent > self.head.indent + 1
+        is_set = is_set_title(self.title, self.head.text)
+        if is_remark(fragment.text):
+            return False
+        if fragment.mark.is_bullet:
+            return (is_deep or is_set) and not fragment.tags
+        if not fragment.mark.is_none or is_section(fragment.text) or fragment.lone_tag is not None:
+            return False
+        return fragment.opens_sentence or is_deep or is_set
+
+    def leaves_open(self, fragment: Fragment, *, is_after_blank: bool) -> bool:
+        """Whether a fragment may go on with the sentence of a line without mark."""
+        is_start = not fragment.mark.is_none or fragment.opens_sentence
+        return not (is_after_blank or self.is_ended or is_start)
 
     def is_complete_before(self, index: int, tag: Tag) -> bool:
         """Whether the item's sentence ends before a tag in one of its parts."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from rubricrm.rubric.criteria import Criteria
 from rubricrm.rubric.criterion import Criterion, Kind
-from rubricrm.rubric.heading import is_markdown_heading, is_remark, is_ruled, is_section, is_set_title, read_heading
+from rubricrm.rubric.heading import is_markdown_heading, is_ruled, is_section, read_heading
 from rubricrm.rubric.item import Fragment, OpenItem
 from rubricrm.rubric.mark import Style
 from rubricrm.rubric.phrase import ends_sentence
@@ -159,26 +159,10 @@ class ItemReader:
     def _ends(self, item: OpenItem, fragment: Fragment, *, is_after_blank: bool) -> bool:
         """Whether a fragment is no part of the open item."""
         if item.awaits_description:
-            return not self._describes(item, fragment)
-        if item.is_half and self._is_after_half(item, fragment, is_after_blank=is_after_blank):
+            return not item.can_be_described_by(fragment)
+        if item.is_half and not item.leaves_open(fragment, is_after_blank=is_after_blank):
             return True
         return self._is_new_item(item, fragment) or self._is_no_part(item, fragment, is_after_blank=is_after_blank)
-
-    def _describes(self, item: OpenItem, fragment: Fragment) -> bool:
-        """Whether a fragment says what the title of the open item means."""
-        is_deep = fragment.indent > item.head.indent + 1
-        is_set = is_set_title(item.title, item.head.text)
-        if is_remark(fragment.text):
-            return False
-        if fragment.mark.is_bullet:
-            return (is_deep or is_set) and not fragment.tags
-        if not fragment.mark.is_none or is_section(fragment.text) or fragment.lone_tag is not None:
-            return False
-        return fragment.opens_sentence or is_deep or is_set
-
-    def _is_after_half(self, item: OpenItem, fragment: Fragment, *, is_after_blank: bool) -> bool:
-        """Whether a fragment does not go on with the sentence of a line without mark."""
-        return is_after_blank or item.is_ended or not fragment.mark.is_none or fragment.opens_sentence
 
     def _is_new_item(self, item: OpenItem, fragment: Fragment) -> bool:
         """Whether a fragment starts an item of its own while one is open."""
@@ -193,6 +177,8 @@ class ItemReader:
         if mark.is_bullet:
             is_part = item.is_described and not fragment.tags
             return not is_deep and not is_part and (head.mark.is_bullet or (says and item.is_ended))
+        if fragment.starts_with_tag and says and item.is_ended and item.num_tags:
+            return True
         return head.mark.is_none and says and (item.is_ended or fragment.starts_with_tag)
 
     def _is_new_number(self, item: OpenItem, number: int, *, says: bool, is_deep: bool) -> bool:

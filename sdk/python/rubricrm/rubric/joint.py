@@ -9,38 +9,54 @@ from typing import NamedTuple
 
 from rubricrm.rubric.mark import Mark, Style, read_mark
 from rubricrm.rubric.numeral import ENCLOSED, HAN
-from rubricrm.rubric.phrase import ends_sentence
-from rubricrm.rubric.tag import JOINT, MOST_JOINTS, Tag, find_tags, says_response, skip_tag
+from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence
+from rubricrm.rubric.tag import JOINT, MOST_JOINTS, NAME, Tag, find_tags, may_name_kind, says_response, skip_tag
 
-_ESCAPED_BREAK = r"(?:\\{1,2}[nr]|</?(?:br|p|li|div|ul|ol|tr)\s*/?>|&\#1[03];)"
 # What a numeral starts with; whether it is one is for `read_mark` to say.
 _NUMERAL = (
-    rf"[*_`(（\[\#-]{{0,4}}\s?(?:\d|[{ENCLOSED}]|[A-Za-z]{{1,5}}[.)）]|[{HAN}]{{1,3}}[、.．)）]|第"
+    rf"(?:[*_`(（\[\#-]{{1,4}}\s?)?(?:\d|[{ENCLOSED}]|[A-Za-z]{{1,5}}[.)）]|[{HAN}]{{1,3}}[、.．)）]|第"
     r"|(?:Criterion|Rule|Item|Principle|Hard)\s)"
 )
-_SENTENCE_BREAK = re.compile(rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}\s++(?={_NUMERAL})""")
-_LINE_BREAK = re.compile(rf"(?:{_ESCAPED_BREAK}\s*+)++")
+_SENTENCE_BREAK = re.compile(
+    rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}(?P<joint>(?:{JOINT}){{1,{MOST_JOINTS}}}?(?={_NUMERAL}|[\[【(（<*`•-]))"""
+)
+_LINE_BREAK = re.compile(rf"(?:{ESCAPED_BREAK}\s*+)++")
 _ITEM_AHEAD = re.compile(rf"{_NUMERAL}|\#|[Tt]he\sresponse")
-_BREAK_AT_END = re.compile(rf"{_ESCAPED_BREAK}$")
+_BREAK_AT_END = re.compile(rf"{ESCAPED_BREAK}$")
 _LONGEST_BREAK = 12
 _MAY_BE_LINE_BREAK = re.compile(r"[\\<&]")
 _JOINT = re.compile(JOINT, re.IGNORECASE)
 # After half a sentence, a tag and a comma the sentence may go on; after one of these it does not.
-_HARD_JOINT = re.compile(rf"[|;；•·‣◦▪●]|{_ESCAPED_BREAK}")
+_HARD_JOINT = re.compile(rf"[|;；•·‣◦▪●]|{ESCAPED_BREAK}")
 _BARE_NUMBER = re.compile(r"(?P<number>\d{1,3})\s+(?=[^\W\d_])")
 _NUMBER_AFTER_TAG = re.compile(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+\d", re.IGNORECASE)
+_RESPONSE_AGAIN = re.compile(r"[.!?…。！？][^.!?…。！？]{1,24}?(?<!\w)The response\b")
 _MARKUP = "*_`~<\"“'‘"
+# "Hard Rules: 1. The response ... Principles (2): 3. The response": headings on the line of their items.
+_HEADING = re.compile(
+    rf"(?:^|(?<=[.!?。！？\]】]))\s*+(?P<heading>[\#*_]{{0,8}}\s?(?=[HP硬原])(?i:{NAME})"
+    rf"(?>[*_]{{0,3}}\s?(?:[(（\[]\d{{1,3}}[)）\]])?\s?[:：]?[*_\s]{{0,4}})(?<=[\s:：*_）)]))(?={_NUMERAL})"
+)
 _SHORTEST_BREAK = len("A: 1. B")
 
 
-class _Place:
-    """A position where an item may start, with the tag or the break before it."""
+class _Place(NamedTuple):
+    """A position where an item may start, with what is before it: a tag, the end of a sentence or an escaped break."""
 
-    def __init__(self, position: int, tag: Tag | None, next_tag: Tag | None, *, is_line_break: bool = False) -> None:
-        self.position = position
-        self.tag = tag
-        self.next_tag = next_tag
-        self.is_line_break = is_line_break
+    position: int
+    end: int  # of the item before it, if one starts here
+    tag: Tag | None = None
+    next_tag: Tag | None = None
+    is_break: bool = False
+    is_sure: bool = False
+
+
+class _Start(NamedTuple):
+    """Where an item starts, its mark, and where the one before it ends."""
+
+    position: int
+    mark: Mark
+    end: int
 
 
 class Piece(NamedTuple):
@@ -72,16 +88,19 @@ def split_items(text: str, last: int) -> list[Piece]:
     if not starts:
         return [Piece(0, text, mark, tags)]
     pieces: list[Piece] = []
-    for (start, found), (end, _) in pairwise([(0, mark), *starts, (len(text), mark)]):
-        piece = text[start : _end_before_breaks(text, start, end)]
-        mark_end = found.end - start
-        pieces.append(Piece(start, piece, found._replace(end=mark_end), find_tags(piece, mark_end)))
+    for start, following in pairwise([_Start(0, mark, 0), *starts, _Start(len(text), mark, len(text))]):
+        piece = text[start.position : _end_before_breaks(text, start.position, following.end)]
+        mark_end = start.mark.end - start.position
+        pieces.append(Piece(start.position, piece, start.mark._replace(end=mark_end), find_tags(piece, mark_end)))
     return pieces
 
 
 def may_be_joined(piece: Piece) -> bool:
-    """Whether a number follows a tag that is not the last one, so that two items may be left in one."""
-    return any(_NUMBER_AFTER_TAG.match(piece.text, tag.end) for tag in piece.tags[:-1])
+    """Whether two items may be left in one: a number after one of its tags, or two tags and "The response" again."""
+    if len(piece.tags) < 2:
+        return False
+    is_again = _RESPONSE_AGAIN.search(piece.text, piece.mark.end) is not None
+    return is_again or any(_NUMBER_AFTER_TAG.match(piece.text, tag.end) for tag in piece.tags[:-1])
 
 
 def _end_before_breaks(text: str, start: int, end: int) -> int:
@@ -94,22 +113,68 @@ def _end_before_breaks(text: str, start: int, end: int) -> int:
     return end
 
 
-def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[tuple[int, Mark]]:
-    number, content = last if mark.number is None else mark.number, mark.end
+class _Item(NamedTuple):
+    """The item that a place is in: its mark, where a tag at its start ends, and the last number so far."""
+
+    mark: Mark
+    lead: int
+    number: int
+
+    @property
+    def has_lead(self) -> bool:
+        """Whether a tag opens it, as it will open the next one."""
+        return self.lead > self.mark.end
+
+
+def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[_Start]:
+    item = _Item(mark, skip_tag(text, mark.end), last if mark.number is None else mark.number)
     for place in _places(text, tags):
-        if place.tag is not None:
-            place.position = _skip_joint(text, place.tag.end, number + 1)
-        if not content < place.position < len(text):
+        start = _start_after_tag(text, place, place.tag, item) if place.tag else _start_after_break(text, place, item)
+        if start is None or not item.mark.end < start.position < len(text):
             continue
-        mark = _mark_after_tag(text, place, number + 1) or read_mark(text, number + 1, place.position)
-        if _starts_item(text, place, mark, content, number):
-            yield place.position, mark
-            number, content = number if mark.number is None else mark.number, mark.end
+        yield start
+        mark = start.mark
+        item = _Item(mark, skip_tag(text, mark.end), item.number if mark.number is None else mark.number)
 
 
-def _mark_after_tag(text: str, place: _Place, expected: int) -> Mark | None:
+def _start_after_tag(text: str, place: _Place, tag: Tag, item: _Item) -> _Start | None:
+    position = _skip_joint(text, tag.end, item.number + 1)
+    mark = _mark_after_tag(text, position, item.number + 1) or read_mark(text, item.number + 1, position)
+    if mark.number is not None:
+        return _Start(position, mark, position)
+    if tag.start <= item.mark.end or tag.end <= item.lead:
+        return None
+    is_ended = ends_sentence(text, tag.start)
+    if is_ended and says_response(text, mark.end):
+        is_lead = item.has_lead
+        return (
+            _Start(tag.start, Mark(Style.NONE, None, tag.start), tag.start)
+            if is_lead
+            else _Start(position, mark, position)
+        )
+    return _Start(position, mark, position) if _has_own_tag(text, position, place, tag, is_ended=is_ended) else None
+
+
+def _start_after_break(text: str, place: _Place, item: _Item) -> _Start | None:
+    position = place.position
+    mark = read_mark(text, item.number + 1, position)
+    start = _Start(position, mark, place.end)
+    says = says_response(text, mark.end)
+    if position <= item.lead and item.has_lead:
+        return None
+    if place.is_sure or (place.is_break and (says or text[position] == "#")):
+        return start
+    is_tagged = skip_tag(text, mark.end) > mark.end
+    opens = says or place.is_break or is_tagged or (item.number == 0 and item.mark.end == 0)
+    is_next = mark.number == item.number + 1 and opens
+    is_unnumbered = mark.number is None and not mark.is_none and mark.style is item.mark.style
+    is_alike = says and (is_tagged if item.has_lead else is_unnumbered)
+    return start if is_next or is_alike else None
+
+
+def _mark_after_tag(text: str, position: int, expected: int) -> Mark | None:
     """The mark that the next number is without a point, where it follows a tag."""
-    match = _BARE_NUMBER.match(text, place.position) if place.tag else None
+    match = _BARE_NUMBER.match(text, position)
     if match is None or int(match["number"]) != expected:
         return None
     return Mark(Style.DIGITS, expected, match.end())
@@ -117,12 +182,33 @@ def _mark_after_tag(text: str, place: _Place, expected: int) -> Mark | None:
 
 def _places(text: str, tags: list[Tag]) -> list[_Place]:
     followers: list[Tag | None] = [*tags[1:], None]
-    places = [_Place(tag.end, tag, follower) for tag, follower in zip(tags, followers, strict=False)]
-    places += [_Place(match.end(), None, None) for match in _SENTENCE_BREAK.finditer(text)]
+    places = [_Place(tag.end, tag.end, tag, follower) for tag, follower in zip(tags, followers, strict=False)]
+    places += [_Place(match.end(), match.start("joint")) for match in _SENTENCE_BREAK.finditer(text)]
     if _MAY_BE_LINE_BREAK.search(text):
-        ends = [match.end() for match in _LINE_BREAK.finditer(text)]
-        places += [_Place(end, None, None, is_line_break=True) for end in ends if _ITEM_AHEAD.match(text, end)]
-    return sorted(places, key=lambda place: place.position)
+        breaks = [match for match in _LINE_BREAK.finditer(text) if _ITEM_AHEAD.match(text, match.end())]
+        places += [_Place(match.end(), match.start(), is_break=True) for match in breaks]
+    if may_name_kind(text):
+        places += _heading_places(text)
+    places.sort(key=lambda place: place.position)
+    return [place for place, tag in _with_tag_before(places, tags) if tag is None or place.position >= tag.end]
+
+
+def _with_tag_before(places: list[_Place], tags: list[Tag]) -> Iterator[tuple[_Place, Tag | None]]:
+    """Each place with the last tag that starts before it."""
+    before, following = None, iter([*tags, None])
+    tag = next(following)
+    for place in places:
+        while tag is not None and tag.start < place.position:
+            before, tag = tag, next(following)
+        yield place, before
+
+
+def _heading_places(text: str) -> Iterator[_Place]:
+    for match in _HEADING.finditer(text):
+        mark = read_mark(text, 1, match.end())
+        if mark.number is not None and mark.end < len(text):
+            yield _Place(match.start("heading"), match.start("heading"), is_sure=True)
+            yield _Place(match.end(), match.end(), is_sure=True)
 
 
 def _skip_joint(text: str, position: int, expected: int) -> int:
@@ -139,29 +225,11 @@ def _skip_joint(text: str, position: int, expected: int) -> int:
     return position
 
 
-def _starts_item(text: str, place: _Place, mark: Mark, content: int, number: int) -> bool:
-    tag = place.tag
-    says = says_response(text, mark.end)
-    if tag is None:
-        if skip_tag(text, content) >= place.position:
-            return False
-        if place.is_line_break and (says or text[place.position] == "#"):
-            return True
-        opens = says or place.is_line_break or skip_tag(text, mark.end) > mark.end
-        return mark.number == number + 1 and (opens or (number == 0 and content == 0))
-    if mark.number is not None:
-        return True
-    if tag.start <= content:
-        return False
-    is_ended = ends_sentence(text, tag.start)
-    return (is_ended and says) or _has_own_tag(text, place, tag, is_ended=is_ended)
-
-
-def _has_own_tag(text: str, place: _Place, tag: Tag, *, is_ended: bool) -> bool:
+def _has_own_tag(text: str, position: int, place: _Place, tag: Tag, *, is_ended: bool) -> bool:
     """Whether what follows a tag is a sentence with another tag."""
     following = place.next_tag
-    if following is None or not text[place.position : following.start].strip():
+    if following is None or not text[position : following.start].strip():
         return False
     if is_ended:
         return ends_sentence(text, following.start)
-    return _HARD_JOINT.search(text, tag.end, place.position) is not None
+    return _HARD_JOINT.search(text, tag.end, position) is not None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rubricrm.rubric.criterion import Kind
 from rubricrm.rubric.numeral import ENCLOSED, HAN, KEYCAPS, LETTERS, WORDS, number_of
 from rubricrm.rubric.phrase import opens_response
-from rubricrm.rubric.tag import NAME, kind_of, says_response, skip_tag
+from rubricrm.rubric.tag import NAME, kind_of, may_name_kind, says_response, skip_tag
 
 
 class Style(Enum):
@@ -63,7 +63,7 @@ _CHECKBOX = r"(?:(?:\\?\[[ xX✓✔✗]?\\?\]|[☐☑☒✅✔])\s+)"
 _HTML_BEFORE = r"(?:<(?:li|p|b|strong|em|i|span|u)(?:\s[^<>]{0,60})?>\s*)"
 _LEAD = rf"""(?:(?:[{_BULLETS}>|]|\#{{1,6}})\s+)?{_CHECKBOX}?+{_HTML_BEFORE}?["“'‘]?(?P<markup>[*_`~]{{0,3}})"""
 _SHUT = r"(?P<shut>[*_`~]{0,3}(?:</[a-z]{1,6}>)?)"
-_TAIL = rf"(?P<shut2>[*_`~]{{0,3}}(?:</[a-z]{{1,6}}>)?)(?P<gap>\s*)(?:\|\s+)?{_CHECKBOX}?"
+_TAIL = rf"(?P<shut2>[*_`~]{{0,3}}(?:</[a-z]{{1,6}}>)?)(?P<gap>\s*)(?:[|•·–—-]\s+)?{_CHECKBOX}?"
 _POINT = r"\\?[.．)）、]{1,2}[-–—]?(?!\d)|:(?=\s|$|[*_])|：(?!\d)"
 _SPACED = r"\s*[-–—|/](?=\s|$)"
 
@@ -83,14 +83,20 @@ _NOUN = (
     r"|(?:标准|標準|准则|準則|规则|規則|项目|項目|条件|基準|ルール|기준|항목)\s*"
 )
 _NAMED = re.compile(
-    rf"{_LEAD}(?:第(?P<ordinal>\d{{1,3}}|[{HAN}]{{1,4}})[条條项項点點则則个個]?"
-    rf"|(?:{NAME}(?:\s*\#\s?|\s+|(?=\d))|{_NOUN})"
+    rf"{_LEAD}(?:[第其](?P<ordinal>\d{{1,3}}|[{HAN}]{{1,4}})[条條项項点點则則个個]?"
+    rf"|(?:{NAME}(?<!s)(?:\s*\#\s?|\s+|(?=\d))|{_NOUN})"
     rf"(?P<numeral>\d{{1,3}}|[{HAN}]{{1,4}}|[ivxlc]{{1,7}}|[a-z]|{WORDS})(?!\w)){_SHUT}"
     rf"(?P<point>{_POINT}|[、，,]|{_SPACED}|){_TAIL}",
     re.IGNORECASE,
 )
 _BULLET = re.compile(rf"(?:[{_BULLETS}]\s+){_CHECKBOX}?|{_CHECKBOX}|<li(?:\s[^<>]{{0,60}})?>\s*")
-_NO_WORDS = re.compile(r"[^\w\s]{1,3}\s+")
+_NO_WORDS = re.compile(r"[^\w\s]{1,3}\s+|[^\w\s\x00-\x7f“”‘’«»「『（［【〔〈《]{1,3}")
+# A mark that nobody knows, with a number in it and before "The response": "Dimension 2 (style):", "C-3.".
+_OTHER_NAME = re.compile(
+    rf"[^\w]{{0,6}}(?:[^\W\d_]+[\s.#*_-]{{0,3}}){{0,3}}(?P<numeral>\d{{1,3}}|[{ENCLOSED}])(?:st|nd|rd|th)?"
+    r"(?:\s?[(（][^()（）]{1,24}[)）])?[^\w]{1,6}"
+)
+_LONGEST_OTHER_NAME = 48
 _PICTURES = re.compile("[\u2190-\u21ff\u2300-\u23ff\u2500-\u27bf\u2900-\u2bff\U0001f300-\U0001faff]{1,3}\\s+")
 
 # No name of `_NAMED` starts with one of these.
@@ -176,6 +182,14 @@ def _read_named(text: str, expected: int, start: int) -> Mark | None:
     return _mark(Style.NAMED, number, match, kind=kind)
 
 
+def _read_other_name(text: str, _: int, start: int) -> Mark | None:
+    words = text.find("The response", start, start + _LONGEST_OTHER_NAME)
+    if words <= start or may_name_kind(text[start:words]):
+        return None
+    match = _OTHER_NAME.fullmatch(text, start, words)
+    return None if match is None else Mark(Style.NAMED, number_of(match["numeral"], 0), words)
+
+
 def _read_bullet(text: str, _: int, start: int) -> Mark | None:
     match = _BULLET.match(text, start) or _PICTURES.match(text, start)
     if match is None:
@@ -194,6 +208,6 @@ def _mark(
 
 # Most lines start with a letter or a digit: what cannot be there is not tried.
 _LATIN = frozenset(ascii_letters)
-_OF_LATIN = (_read_letters, _read_named)
-_OF_DIGITS = (_read_digits, _read_enclosed, _read_decimal)
-_ALL = (_read_digits, _read_letters, _read_named, _read_enclosed, _read_decimal, _read_bullet)
+_OF_LATIN = (_read_letters, _read_named, _read_other_name)
+_OF_DIGITS = (_read_digits, _read_enclosed, _read_decimal, _read_other_name)
+_ALL = (_read_digits, _read_letters, _read_named, _read_enclosed, _read_decimal, _read_other_name, _read_bullet)

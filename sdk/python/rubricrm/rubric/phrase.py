@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+# A line break, or white space, that somebody's software spelled out; for patterns.
+ESCAPED_BREAK = r"(?:\\{1,2}[nrt]|</?(?:br|p|li|div|ul|ol|tr)\s*/?>|&\#1[03];|&nbsp;)"
+
 _SENTENCE_ENDS = tuple(".!?…。！？｡؟۔।॥։።។")
 _SENTENCE_CLOSERS = "\"'`”’»」』)]）*_~"
 _CLOSERS_LOOKED_AT = 16

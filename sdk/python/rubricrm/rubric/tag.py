@@ -9,40 +9,51 @@ import re
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Kind
-from rubricrm.rubric.phrase import ends_sentence, opens_response
+from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence, opens_response
 
 # The names of the two kinds, for patterns: English, Chinese, Japanese, Korean. A line may wrap inside one.
 _HARD_RULE = (
-    r"hard[\s_-]*rules?|硬\s*性?\s*[规規要约約][则則求束]|硬\s*性?\s*规\s*则|[强強]制(?:性)?[规規要][则則求]|ハードルール"
+    r"hard(?:[\s_-]|&nbsp;)*+rules?|硬\s*性?\s*[规規要约約][则則求束]|硬\s*性?\s*规\s*则|[强強]制(?:性)?[规規要][则則求]|ハードルール"
     r"|必須(?:ルール|規則|条件)|하드\s*룰|필수\s*규칙"
 )
 _PRINCIPLE = r"principles?|(?:(?:一般|通用)\s*)?原\s*[则則]|プリンシプル|원칙"
 NAME = f"(?:(?P<hard_rule>{_HARD_RULE})|(?P<principle>{_PRINCIPLE}))"
+_OTHER_NAME = re.compile("[硬强強ハ必하필原プ원]")
 _NAME_ENDS = ("rule", "rules", "principle", "principles", "则", "則", "求", "束", "ル", "件", "룰", "칙")
 
 # Square brackets always hold a tag; others only at the end of a sentence or of an item, or at its start.
 _SQUARE = "[［【〔〖"
 _OPENING = r"(?P<opening>[\[［【〔〖(（{｛<＜〈](?:\\?[\[［【〔〖(（{｛<＜〈]){0,2}/?)"
 _CLOSING = r"(?:\\?[\]］】〕〗)）}｝>＞〉]){1,3}"
-_CORE = rf"{_OPENING}[\s*_`~]*+{NAME}(?:[\s:#.-]{{0,3}}\d{{1,3}})?[\s*_`~]*+{_CLOSING}"
-_HTML = r"</?(?:strong|b|em|i|u|s|code|mark|kbd|span|font|small|big|sub|sup|tt|ins|del)(?:\s[^<>]{0,60})?>"
+_LABEL = r"(?:(?:type|kind|category|tag|label|classification|类型|类别|类)[*_]{0,3}\s*[:：][\s*_]*+)"
+_DETAIL = r"(?:[\s:#.-]{0,3}\d{1,3}|\s*[,;:|/(–—-][^\[\]［］【】<>{}]{0,40})"  # "[Hard Rule, weight 3]"
+_CORE = rf"{_OPENING}[\s*_`~]*+{_LABEL}?{NAME}{_DETAIL}?[\s*_`~]*+{_CLOSING}"
+_HTML = r"(?:</?(?:strong|b|em|i|u|s|code|mark|kbd|span|font|small|big|sub|sup|tt|ins|del)(?:\s[^<>]{0,60})?>|<!--|-->)"
 _MARKUP = rf"(?:[*_`~=]{{1,3}}+|{_HTML}\s?)"
+_LATEX = r"\$?\\[a-z]{2,8}\{?|\\|\$"
 _TAG = re.compile(_CORE, re.IGNORECASE)
 _LINK = r"(?:\((?:#|https?:)[^()\s]{0,99}\))?"
-_AFTER_EARLY_TAG = r"(?:\s++|[.,;:|/。．：，—–-]++[*_]{0,3}|\\{1,2}[nrt]|<br\s*/?>|&nbsp;)*+"
+_AFTER_EARLY_TAG = rf"(?:\s++|[.,;:|/。．：，—–-]++[*_]{{0,3}}|{ESCAPED_BREAK})*+"
 _EARLY_TAG = re.compile(rf"{_MARKUP}{{0,4}}+\\?{_CORE}{_LINK}{_MARKUP}{{0,4}}+{_AFTER_EARLY_TAG}", re.IGNORECASE)
-_MARKUP_BEFORE = re.compile(rf"(?:{_MARKUP}|\\){{1,4}}+$", re.IGNORECASE)
-_MARKUP_AFTER = re.compile(rf"{_LINK}{_MARKUP}{{0,4}}+", re.IGNORECASE)
+_MARKUP_BEFORE = re.compile(rf"(?:{_MARKUP}|{_LATEX}){{1,4}}+$", re.IGNORECASE)
+_MARKUP_AFTER = re.compile(rf"{_LINK}(?:\s?-->|{_MARKUP}|\}}\$?|\$){{0,4}}+", re.IGNORECASE)
 _MARKUP_LOOKED_AT = 96
-_MARKUP_ENDS = ("*", "_", "`", "~", "=", "\\", ">")
+_MARKUP_ENDS = ("*", "_", "`", "~", "=", "\\", ">", "> ", "--", "- ", "{", "$")
+_LONGEST_COLON = len(":** **")
+_LABEL_BEFORE = re.compile(rf"(?<!\w){_MARKUP}{{0,2}}{_LABEL}$", re.IGNORECASE)
 
 # The name alone, set off by a full stop, a dash or mark-up: "The response must rhyme. **Hard Rule**", "Hard Rule: The".
 _BARE_AT_END = re.compile(
-    rf"(?P<joint>[-–—:：|]\s*)?(?P<markup>{_MARKUP}{{0,2}}){NAME}{_MARKUP}{{0,2}}[.。|\s]*$", re.IGNORECASE
+    rf"(?P<joint>[-–—:：|]\s*)?(?P<markup>{_MARKUP}{{0,2}})(?P<label>{_LABEL}?){NAME}{_MARKUP}{{0,2}}[.。|\s]*$",
+    re.IGNORECASE,
 )
 _BARE_AT_START = re.compile(
     rf"(?P<markup>{_MARKUP}{{0,2}}){NAME}(?:{_MARKUP}{{1,2}}+\s*(?:[:：|–—-]\s*)?|\s*[:：|–—-]{_MARKUP}{{0,2}}+\s*)(?=\S)",
     re.IGNORECASE,
+)
+_BARE_INSIDE = re.compile(
+    rf"(?<=[.!?。！？])\s*[-–—|→]{{1,2}}\s*{_MARKUP}{{0,2}}(?=[HP硬原])(?i:{NAME}){_MARKUP}{{0,2}}"
+    r"(?!\w|\s+(?!(?:[ivxlc]{1,5}|[a-z])[.)])[a-z])"
 )
 _BARE_LOOKED_AT = 48
 _SHORTEST_BEFORE = 6  # "II. Principles" is a heading
@@ -86,10 +97,8 @@ def kind_of(match: re.Match[str]) -> Kind:
 
 def may_name_kind(text: str) -> bool:
     """Whether the name of a kind may be in a text, which is quick to tell of most lines."""
-    if not text.isascii():
-        return True
-    text = text.lower()
-    return "rule" in text or "principle" in text
+    lower = text.lower()
+    return "rule" in lower or "principle" in lower or (not text.isascii() and _OTHER_NAME.search(text) is not None)
 
 
 def find_tags(text: str, start: int) -> list[Tag]:
@@ -105,17 +114,26 @@ def find_tags(text: str, start: int) -> list[Tag]:
             continue
         if match["opening"][0] in _SQUARE or _is_clear(text, tag, is_first=is_first, has_mark=start > 0):
             tags.append(tag)
-    return tags or _bare_tag(text, start)
+    inside = [Tag(m.start(), m.end(), kind_of(m), m.group(), False) for m in _BARE_INSIDE.finditer(text, start)]
+    return sorted(tags + inside) if tags or inside else _bare_tag(text, start)
 
 
 def _with_markup(text: str, match: re.Match[str], floor: int) -> Tag:
     start, end = match.span()
-    if text.endswith((*_MARKUP_ENDS, "> "), floor, start):
+    if text.endswith(_MARKUP_ENDS, floor, start) or text.find("\\", max(floor, start - _LONGEST_TAG), start) >= 0:
         before = _MARKUP_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
         start -= len(before.group()) if before else 0
+    if ":" in text[max(floor, start - _LONGEST_COLON) : start]:
+        label = _LABEL_BEFORE.search(text[max(floor, start - _MARKUP_LOOKED_AT) : start])
+        num_characters = len(label.group()) if label else 0
+        start -= num_characters if _is_sentence_before(text, start - num_characters, floor) else 0
     after = _MARKUP_AFTER.match(text, end)
     end = after.end() if after else end
     return Tag(start, end, kind_of(match), text[start:end], (start < match.start()) != (end > match.end()))
+
+
+def _is_sentence_before(text: str, end: int, floor: int) -> bool:
+    return ends_sentence(text, end) or not text[max(floor, end - _MARKUP_LOOKED_AT) : end].strip()
 
 
 def _is_quoted(text: str, tag: Tag) -> bool:
@@ -137,19 +155,21 @@ def _is_clear(text: str, tag: Tag, *, is_first: bool, has_mark: bool) -> bool:
 
 
 def _bare_tag(text: str, start: int) -> list[Tag]:
+    """The name of a kind without brackets at the start or the end of a line."""
     early = _BARE_AT_START.match(text, start)
     if early is not None and (start > 0 or opens_response(text, early.end())):
         return [Tag(start, early.end(), kind_of(early), early.group(), False)]
     tail = text[max(start, len(text) - _BARE_LOOKED_AT) :]
-    if not tail.rstrip("*_`~.。| \t").lower().endswith(_NAME_ENDS):
-        return []
-    match = _BARE_AT_END.search(tail)
+    is_name = tail.rstrip("*_`~.。| \t").lower().endswith(_NAME_ENDS)
+    match = _BARE_AT_END.search(tail) if is_name else None
     if match is None:
         return []
     at = len(text) - len(tail) + match.start()
+    is_labeled = match["label"] != "" and _is_sentence_before(text, at, start)
     is_set_off = match["joint"] or match["markup"] or ends_sentence(text, at)
     name = match["hard_rule"] or match["principle"]
-    if len(text[start:at].strip()) < _SHORTEST_BEFORE or not is_set_off or name[0].islower() or text[at - 1].isalnum():
+    is_small = name[0].islower() or text[at - 1 : at].isalnum()
+    if not is_labeled and (len(text[start:at].strip()) < _SHORTEST_BEFORE or not is_set_off or is_small):
         return []
     return [Tag(at, len(text.rstrip()), kind_of(match), match.group(), False)]
 
