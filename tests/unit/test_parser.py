@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rubricrm.rubric.rubric import Kind, Rubric, RubricReader, parse
 
 RHYMES, VIVID, SHORT = "The response must rhyme.", "The response should be vivid.", "The response must be short."
@@ -525,3 +529,60 @@ def test_truncated_means_truncated(end: str, line_break: str) -> None:
     is_cut = end in ("", " [Princ", ". [", ". **[Pri")
     assert ("truncated" in codes(rubric), "missing_tag" in codes(rubric)) == (is_cut, not is_cut)
     assert rubric.criteria[1].text == "The response should be vivid" + (end if not is_cut else end[:1].strip())
+
+
+# ---- all of them together ----
+
+SENTENCES = (
+    RHYMES,
+    VIVID,
+    SHORT,
+    "The response must name Paris.",
+    "The response should use pictures.",
+    "The response ends well.",
+)
+NUMBERED: tuple[Callable[[int], str], ...] = (
+    *("{}. ".format, "{}) ".format, "({}) ".format, "**{}.** ".format, "[{}] ".format, "{} - ".format, "#{} ".format),
+    *("Criterion {}: ".format, "1.{} ".format, "{}\ufe0f\u20e3 ".format, lambda n: f"{'ABCDEF'[n - 1]}. "),
+    *(lambda n: f"{('i', 'ii', 'iii', 'iv', 'v', 'vi')[n - 1]}) ", lambda n: f"{'一二三四五六'[n - 1]}、"),
+    *(lambda n: f"{chr(0x245F + n)} ", lambda _: "- ", lambda _: "• ", lambda _: ""),
+)
+TAGGED = ("[{}]", "**[{}]**", "({})", "【{}】", "[[{}]]", "`[{}]`", "<strong>[{}]</strong>", "<{}>", "— {}")
+BETWEEN = ("\n", "\n\n", "\r\n", "\u2028", "\\n", " ", "; ", "<br>", " | ")
+tagged_sentences = st.lists(st.sampled_from(SENTENCES), min_size=2, max_size=6, unique=True).flatmap(
+    lambda texts: st.lists(st.sampled_from(Kind), min_size=len(texts), max_size=len(texts)).map(
+        lambda kinds: list(zip(texts, kinds, strict=True))
+    )
+)
+
+
+@settings(max_examples=400)
+@given(
+    tagged_sentences,
+    st.sampled_from(NUMBERED),
+    st.sampled_from(TAGGED),
+    st.sampled_from(BETWEEN),
+    st.booleans(),
+    st.sampled_from(("", "Here is the rubric:\n", "<think>\n" + DRAFT + "</think>\n", DRAFT + "</think>\n")),
+    st.sampled_from(("", "\n<|im_end|>\n" + DRAFT, "\nHuman: more\n" + DRAFT)),
+    st.randoms(use_true_random=False),
+)
+def test_any_style_gives_the_same_criteria(
+    rubric: list[tuple[str, Kind]],
+    mark: Callable[[int], str],
+    tag: str,
+    between: str,
+    tag_first: bool,
+    before: str,
+    after: str,
+    random: Random,
+) -> None:
+    items = []
+    for number, (sentence, kind) in enumerate(rubric, 1):
+        name = tag.format("Hard Rule" if kind is Kind.HARD_RULE else "Principle")
+        is_first = tag_first and not tag.startswith("—")
+        items.append(mark(number) + (f"{name} {sentence}" if is_first else f"{sentence} {name}"))
+    text = before + between.join(items) + after
+    assert found(parse(text)) == rubric
+    hidden = "".join(character + random.choice(("", "", "\u200b", "\u200e")) for character in text)
+    assert found(parse(hidden)) == rubric

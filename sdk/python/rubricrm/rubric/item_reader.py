@@ -177,7 +177,7 @@ class ItemReader:
         if mark.is_bullet:
             is_part = item.is_described and not fragment.tags
             return not is_deep and not is_part and (head.mark.is_bullet or (says and item.is_ended))
-        if fragment.starts_with_tag and says and item.is_ended and item.num_tags:
+        if says and fragment.tags and item.is_ended and item.num_tags:
             return True
         return head.mark.is_none and says and (item.is_ended or fragment.starts_with_tag)
 

@@ -18,7 +18,7 @@ _NUMERAL = (
     r"|(?:Criterion|Rule|Item|Principle|Hard)\s)"
 )
 _SENTENCE_BREAK = re.compile(
-    rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}(?P<joint>(?:{JOINT}){{1,{MOST_JOINTS}}}?(?={_NUMERAL}|[\[【(（<*`•-]))"""
+    rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}(?P<joint>(?:{JOINT}){{1,8}}?(?={_NUMERAL}|[\[【(（<*`•-]))"""
 )
 _LINE_BREAK = re.compile(rf"(?:{ESCAPED_BREAK}\s*+)++")
 _ITEM_AHEAD = re.compile(rf"{_NUMERAL}|\#|[Tt]he\sresponse")
@@ -34,9 +34,11 @@ _RESPONSE_AGAIN = re.compile(r"[.!?…。！？][^.!?…。！？]{1,24}?(?<!\w)
 _MARKUP = "*_`~<\"“'‘"
 # "Hard Rules: 1. The response ... Principles (2): 3. The response": headings on the line of their items.
 _HEADING = re.compile(
-    rf"(?:^|(?<=[.!?。！？\]】]))\s*+(?P<heading>[\#*_]{{0,8}}\s?(?=[HP硬原])(?i:{NAME})"
-    rf"(?>[*_]{{0,3}}\s?(?:[(（\[]\d{{1,3}}[)）\]])?\s?[:：]?[*_\s]{{0,4}})(?<=[\s:：*_）)]))(?={_NUMERAL})"
+    rf"(?=[HP硬原])(?i:{NAME})(?>[*_]{{0,3}}\s?(?:[(（\[]\d{{1,3}}[)）\]])?\s?[:：]?[*_\s]{{0,4}})(?<=[\s:：*_）)])"
+    rf"(?={_NUMERAL})"
 )
+_HEADING_START = re.compile(r"(?:^|(?<=[.!?。！？\]】]))\s*(?P<heading>[\#*_]{0,8}\s?)$")
+_HEADING_LOOKED_AT = 16
 _SHORTEST_BREAK = len("A: 1. B")
 
 
@@ -128,7 +130,10 @@ class _Item(NamedTuple):
 
 def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[_Start]:
     item = _Item(mark, skip_tag(text, mark.end), last if mark.number is None else mark.number)
+    tag_starts = {tag.start for tag in tags}
     for place in _places(text, tags):
+        if not item.has_lead and place.position in tag_starts:
+            continue  # the tag of the sentence before it
         start = _start_after_tag(text, place, place.tag, item) if place.tag else _start_after_break(text, place, item)
         if start is None or not item.mark.end < start.position < len(text):
             continue
@@ -139,6 +144,8 @@ def _item_starts(text: str, mark: Mark, tags: list[Tag], last: int) -> Iterator[
 
 def _start_after_tag(text: str, place: _Place, tag: Tag, item: _Item) -> _Start | None:
     position = _skip_joint(text, tag.end, item.number + 1)
+    if position == len(text):
+        return None
     mark = _mark_after_tag(text, position, item.number + 1) or read_mark(text, item.number + 1, position)
     if mark.number is not None:
         return _Start(position, mark, position)
@@ -205,9 +212,12 @@ def _with_tag_before(places: list[_Place], tags: list[Tag]) -> Iterator[tuple[_P
 
 def _heading_places(text: str) -> Iterator[_Place]:
     for match in _HEADING.finditer(text):
+        floor = max(0, match.start() - _HEADING_LOOKED_AT)
+        before = _HEADING_START.search(text[floor : match.start()])
         mark = read_mark(text, 1, match.end())
-        if mark.number is not None and mark.end < len(text):
-            yield _Place(match.start("heading"), match.start("heading"), is_sure=True)
+        if before is not None and mark.number is not None and mark.end < len(text):
+            start = floor + before.start("heading")
+            yield _Place(start, start, is_sure=True)
             yield _Place(match.end(), match.end(), is_sure=True)
 
 

@@ -52,7 +52,7 @@ _BARE_AT_START = re.compile(
     re.IGNORECASE,
 )
 _BARE_INSIDE = re.compile(
-    rf"(?<=[.!?。！？])\s*[-–—|→]{{1,2}}\s*{_MARKUP}{{0,2}}(?=[HP硬原])(?i:{NAME}){_MARKUP}{{0,2}}"
+    rf"[-–—|→]{{1,2}}\s*{_MARKUP}{{0,2}}(?=[HP硬原])(?i:{NAME}){_MARKUP}{{0,2}}"
     r"(?!\w|\s+(?!(?:[ivxlc]{1,5}|[a-z])[.)])[a-z])"
 )
 _BARE_LOOKED_AT = 48
@@ -114,8 +114,9 @@ def find_tags(text: str, start: int) -> list[Tag]:
             continue
         if match["opening"][0] in _SQUARE or _is_clear(text, tag, is_first=is_first, has_mark=start > 0):
             tags.append(tag)
-    inside = [Tag(m.start(), m.end(), kind_of(m), m.group(), False) for m in _BARE_INSIDE.finditer(text, start)]
-    return sorted(tags + inside) if tags or inside else _bare_tag(text, start)
+    bare = [match for match in _BARE_INSIDE.finditer(text, start) if ends_sentence(text, match.start())]
+    tags += [Tag(*match.span(), kind_of(match), match.group(), False) for match in bare]
+    return sorted(tags) if tags else _bare_tag(text, start)
 
 
 def _with_markup(text: str, match: re.Match[str], floor: int) -> Tag:
