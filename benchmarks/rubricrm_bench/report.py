@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rubricrm.runtime.byte_size import byte_text
+
 from rubricrm_bench.bench import BenchResult
 from rubricrm_bench.distribution import distribution
 from rubricrm_bench.roofline import Limits, kv_bytes, prefill_flops, weight_bytes
@@ -140,7 +142,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     bundle, machine = report["bundle"], report["machine"]
     lines = [
         f"`{bundle['model']}`, weights {bundle['weights']} ({bundle['method']}), KV cache {bundle['kv_type']}, "
-        f"{bundle['num_bytes'] / 1e6:,.1f} MB; {machine['threads']} threads of {machine['cpu']}.",
+        f"{byte_text(bundle['num_bytes'])}; {machine['threads']} threads of {machine['cpu']}.",
         "",
         "| requests | in flight | first token ms | ms per token | whole ms | tokens/s | rubrics/min | of bandwidth |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

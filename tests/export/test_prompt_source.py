@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rubricrm.runtime.manifest import ChatFacts, RoleFacts
-from rubricrm_export.checkpoint.chat_pieces import read_chat, starts_in_thought
+from rubricrm_export.checkpoint.chat_pieces import read_chat
 from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
 
@@ -558,52 +558,3 @@ def test_damaged_tokenizer_config(tmp_path: Path, content: bytes, words: str) ->
     (tmp_path / "chat_template.jinja").write_text(CHATML)
     with pytest.raises(CheckpointInvalid, match=words):
         read_chat(tmp_path, None, TOKENS)
-
-
-# --- a turn that begins inside a thought
-
-
-@pytest.mark.parametrize(
-    "generation",
-    [
-        "<|im_start|>assistant\n<think>\n",
-        "<|im_start|>assistant\n<thinking>",
-        "<reasoning>\n",
-        "<analysis>",
-        "<thought>",
-        '<think lang="en" mode="long">',
-        "< think >",
-        "<THINK>",
-        "[THINK]",
-        "<|begin_of_thought|>\n\n",
-        "<|START_THINKING|>",
-        "<seed:think>",
-        "\u25c1think\u25b7",
-        "<|start|>assistant<|channel|>analysis<|message|>",
-        "<think>\n\n</think>\n\n<think>\n",
-    ],
-)
-def test_generation_prompt_that_opens_a_thought(generation: str) -> None:
-    assert starts_in_thought(generation)
-
-
-@pytest.mark.parametrize(
-    "generation",
-    [
-        "",
-        "<|im_start|>assistant\n",
-        "<|im_start|>assistant\n<think>\n\n</think>\n\n",
-        "<|im_start|>assistant\n</think>\n\n",
-        "<think/>",
-        "[THINK][/THINK]",
-        "<|begin_of_thought|><|end_of_thought|>",
-        "<|START_THINKING|><|END_THINKING|><|START_RESPONSE|>",
-        "<seed:think></seed:think>",
-        "\u25c1think\u25b7\u25c1/think\u25b7",
-        "<|start|>assistant<|channel|>final<|message|>",
-        "Think about it: <b>thought</b> [thoughtful]",
-        "<|thinker|>",
-    ],
-)
-def test_generation_prompt_that_opens_none(generation: str) -> None:
-    assert not starts_in_thought(generation)

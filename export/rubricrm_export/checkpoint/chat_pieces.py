@@ -7,23 +7,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from rubricrm.rubric.thought import leaves_open
 from rubricrm.runtime.manifest import ChatFacts, RoleFacts
 
 from rubricrm_export.checkpoint.chat_template import MARKS, ChatTemplate, marked
 from rubricrm_export.checkpoint.template_text import storable
 from rubricrm_export.errors import PromptTemplateInvalid
-
-# Marks of a thought in the forms of published models: <think>, <thinking lang="en">, </reasoning>, [THINK],
-# <|begin_of_thought|>, <|START_THINKING|>, <seed:think>, a wedge in place of the angle, and channels.
-_THOUGHT_MARK = re.compile(
-    r"""
-    [<\[\u25c1]\|? \s* (?P<close> / | end_of_ | end_ )? \s* (?: begin_of_ | start_of_ | start_ | begin_ | \w+: )?
-    (?: think | thinking | thought | thoughts | reason | reasoning | analysis | reflection | scratchpad )
-    (?: \s [^<>]* )? (?<! / ) \|? [>\]\u25b7]
-    | <\|?channel\|?> \s* (?: analysis | thought | think | reasoning ) \b
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
 
 
 def read_chat(checkpoint: Path, template_file: Path | None, control_tokens: Collection[str]) -> ChatFacts:
@@ -61,7 +50,7 @@ def pieces(template: ChatTemplate, control_tokens: Collection[str]) -> ChatFacts
     chat = replace(chat, assistant=_assistant(template, chat))
     if _joined(chat, "su") != with_system:
         chat = replace(chat, system=None)
-    return replace(chat, starts_in_thought=starts_in_thought(generation))
+    return replace(chat, starts_in_thought=leaves_open(generation))
 
 
 def _assistant(template: ChatTemplate, chat: ChatFacts) -> RoleFacts | None:
@@ -86,12 +75,6 @@ def _joined(chat: ChatFacts, roles: str) -> str | None:
             return None
         text += role.before + mark + role.after
     return text
-
-
-def starts_in_thought(generation: str) -> bool:
-    """Whether the text that begins the model's turn opens a thought and does not close it."""
-    marks = list(_THOUGHT_MARK.finditer(generation))
-    return bool(marks) and not marks[-1]["close"]
 
 
 def _common_suffix(left: str, right: str, control_tokens: Collection[str]) -> str:

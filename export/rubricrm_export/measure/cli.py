@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 
@@ -76,7 +77,7 @@ def _model(facts: dict[str, Any]) -> str:
     activations = "" if facts["activations"] == "none" else f", activations {facts['activations']}"
     return (
         f"{facts['path']} (weights {facts['weights']}{activations}, KV cache {facts['kv_cache']}, "
-        f"{facts['num_bytes'] / 1e6:,.1f} MB)"
+        f"{byte_text(facts['num_bytes'])})"
     )
 
 

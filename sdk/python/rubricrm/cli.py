@@ -14,6 +14,7 @@ import click
 
 from rubricrm._version import __version__
 from rubricrm.errors import RequestInvalid, RubricrmError
+from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.manifest import DEVICES
 from rubricrm.text_file import decode_text, without_file_ends
 
@@ -291,7 +292,7 @@ def _bundle_text(bundle: Bundle, verified: bool) -> str:
             f"{name}: {prompt.prefix.num_tokens} tokens fixed, template {prompt.template_sha256[:12]}"
             for name, prompt in facts.prompts.items()
         ),
-        "size": f"{bundle.num_bytes / 1e6:,.1f} MB in {len(facts.files)} files",
+        "size": f"{byte_text(bundle.num_bytes)} in {len(facts.files)} files",
         "hashes": "verified" if verified else "not compared (--verify)",
     }
     return "\n".join(f"{key:9} {value}" for key, value in rows.items())

@@ -18,24 +18,13 @@ from rubricrm.rubric.mark import read_mark
 from rubricrm.rubric.phrase import ends_sentence
 from rubricrm.rubric.report import QUOTED_CHARACTERS, quote
 from rubricrm.rubric.tag import says_response, skip_tag
+from rubricrm.rubric.thought import CLOSING, OPENING
 
-_THOUGHT = (
-    r"(?:\w{1,12}:)?(?:think(?:ing)?|thoughts?|thought[_-]process|reason(?:ing)?(?:[_-](?:content|process))?|analysis"
-    r"|scratch[_-]?pad|reflection|deliberation|planning|chain[_-]of[_-]thought|cot|(?:inner|internal)[_-]\w{1,12})"
-)
-_OPENING = (
-    rf"(?:<|&lt;)\s?{_THOUGHT}(?:\s[^<>]{{0,200}}|/)?(?:>|&gt;)"
-    r"|<\|(?:begin_of_thought|START_THINKING)\|>|\[(?:THINK(?:ING)?|REASONING)\]|◁think▷"
-)
-_CLOSING = (
-    rf"(?:<|&lt;)\s?/\s?{_THOUGHT}\s?(?:>|&gt;)"
-    r"|<\|(?:end_of_thought|END_THINKING)\|>|\[/(?:THINK(?:ING)?|REASONING)\]|◁/think▷"
-)
 _CONTROL = (
     r"<[|｜][^<>|｜]{1,48}[|｜]>|</s>|<(?:eos|bos|pad|eod|end_of_turn|start_of_turn|endoftext|end_of_text|s)>"
     r"|\[/?INST\]|\[EOS\]|<</?SYS>>|(?:(?<=[\])】])|(?<=[\])】]\s))(?:human|user|assistant|用户)\s*(?:[:：]|$)"
 )
-_EVENT = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
+_EVENT = re.compile(rf"(?P<opening>{OPENING})|(?P<closing>{CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
 _MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIER]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
 
 _OWN_ROLE = re.compile(r"\s*(?:assistant|model|bot|ai)\s*(?=$|<|[:：])[:：]?\s*", re.IGNORECASE)

@@ -43,9 +43,10 @@ def choose_graph(
             f"{where}: has no graph: it is a prompt directory, for use with a server. Give a bundle made by `rubricrm "
             "export onnx` to run it here."
         )
-    known = [graph for graph in graphs if unknown_words(graph) is None]
+    unknown = [unknown_words(graph) for graph in graphs]
+    known = [graph for graph, reason in zip(graphs, unknown, strict=True) if reason is None]
     if not known:
-        reasons = "; ".join(f"{graph.file}: {unknown_words(graph)}" for graph in graphs)
+        reasons = "; ".join(f"{graph.file}: {reason}" for graph, reason in zip(graphs, unknown, strict=True))
         raise GraphUnusable(f"{where}: no graph can be run by this version ({reasons}). Upgrade rubricrm.")
     targets = DEVICES[device] if device is not None else TARGETS
     fitting = [graph for graph in known if graph.target in targets]
