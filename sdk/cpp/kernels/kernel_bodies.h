@@ -73,7 +73,7 @@ RUBRICRM_INLINE int32_t store_rounded(const float* x, int block, float inverse, 
   return Set::sum(sum);
 }
 
-// Rounds one block, and with two terms what that left over.
+// Rounds one block, and for each further term what the one before left over.
 template <class Set, int Bits>
 RUBRICRM_INLINE void round_block(const float* x, int block, int64_t index, const RoundedRows& out) {
   using V = typename Set::V;
