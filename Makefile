@@ -2,6 +2,7 @@
 # make test     lint, types and tests, as CI runs them
 # make native   the kernels' own tests, also under sanitizers
 
+MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -12,7 +13,7 @@ CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
 .PHONY: demo test lint test-fast test-without-kernels test-reference test-referees native native-release native-asan \
-	native-tsan native-aarch64 abi demo-bundle gpu gpu-pack clean
+	native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -40,6 +41,11 @@ native-aarch64: TOOLS := aarch64-linux-gnu-g++ qemu-aarch64-static
 native-release native-asan native-tsan native-aarch64: native-%: | $(CMAKE)
 	@for tool in $(TOOLS); do command -v $$tool > /dev/null || { echo "Skipped: tests/cpp, $* (no $$tool)"; exit 0; }; done; \
 	set -ex; $(CMAKE) --preset $*; $(CMAKE) --build --preset $* --parallel 2; $(dir $(CMAKE))ctest --preset $*
+
+# The SDK in an emulated Python for ARM.
+test-aarch64: native-aarch64 .venv/installed-test
+	test -e build/aarch64-python/python || tests/aarch64/python.sh build/aarch64-python
+	$(BIN)/python -m pytest -q -rs -m aarch64 tests/aarch64
 
 # What sdk/cpp/kernels/onnxruntime_abi.h declares against ONNX Runtime's own header.
 abi:
