@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
 from rubricrm.runtime.bundle import Bundle, describe_file
+from rubricrm.runtime.byte_size import byte_text
 from rubricrm_export.measure.evaluation import EvaluationJob, evaluate
 from rubricrm_export.measure.rubric_agreement import RubricAgreement
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
@@ -114,8 +115,8 @@ def test_table(tiny_bundle: Path, disturbed: Path, text: Path, monkeypatch: pyte
     lines = result.stdout.splitlines()
     rows = {line[:10].rstrip(): line[11:] for line in lines[:7]}
     assert list(rows) == ["bundle", "reference", "text", "KL", "top-1", "perplexity", "rubrics"]
-    megabytes = Bundle.open(disturbed).num_bytes / 1e6
-    assert rows["bundle"] == f"{disturbed} (weights bf16, KV cache float32, {megabytes:.1f} MB)"
+    size = byte_text(Bundle.open(disturbed).num_bytes)
+    assert rows["bundle"] == f"{disturbed} (weights bf16, KV cache float32, {size})"
     assert rows["text"] == "text.txt, 1,024 tokens"
     report = report_of(run(disturbed, tiny_bundle, "--text", str(text), "--json"))
     assert rows["KL"] == f"{report['kl']:.4g} +- {report['kl_stderr']:.2g} nats per token"
