@@ -36,7 +36,7 @@ constexpr int kMostBlock = 128;
 // Inputs below it count as zeros: 127 divided by them would be infinite.
 constexpr float kTiny = 1e-30f;
 
-// e^x for x >= -87 and, since smaller results do not count, e^-87 below; a polynomial after Cody and Waite's reduction.
+// e^x for -87 <= x <= 88 and, since smaller results do not count, e^-87 below; a polynomial after Cody and Waite's reduction.
 template <class Set>
 RUBRICRM_INLINE typename Set::V exponential(typename Set::V x) {
   using V = typename Set::V;
@@ -73,7 +73,7 @@ RUBRICRM_INLINE int32_t store_rounded(const float* x, int block, float inverse, 
   return Set::sum(sum);
 }
 
-// Rounds one block, and with two terms what that left over.
+// Rounds one block, and for each further term what the one before left over.
 template <class Set, int Bits>
 RUBRICRM_INLINE void round_block(const float* x, int block, int64_t index, const RoundedRows& out) {
   using V = typename Set::V;
@@ -193,7 +193,8 @@ template <class Set>
 void gate(const float* gate, float* up, int count) {
   for (int i = 0; i < count; i += kLanes) {
     const auto x = Set::load(gate + i);
-    const auto denominator = Set::add(Set::splat(1.0f), exponential<Set>(Set::sub(Set::splat(0.0f), x)));
+    const auto bounded = Set::max(Set::splat(-87.0f), x);  // e^87 is a number of float32
+    const auto denominator = Set::add(Set::splat(1.0f), exponential<Set>(Set::sub(Set::splat(0.0f), bounded)));
     Set::store(up + i, Set::mul(Set::div(x, denominator), Set::load(up + i)));
   }
 }

@@ -31,7 +31,8 @@ struct PackedMatrix {
   RUBRICRM_INLINE int64_t tile_bytes() const { return blocks() * block_bytes(); }
 };
 
-// Inputs in 8 bits. With `terms` 2 each row of floats is two rows here: what it was rounded to, and what that left over.
+// Inputs in 8 bits. With more than one term each row of floats is several rows here: what it was rounded to, what that
+// left over, and so on.
 // Within 8 inputs of a row for 4-bit weights the order is k0 k2 k4 k6 k1 k3 k5 k7, as in the codes.
 struct RoundedRows {
   int8_t* codes = nullptr;   // [rows][padded_inputs]

@@ -55,11 +55,13 @@ void each_tile(const KernelTable& kernels, ThreadPool& pool, int64_t tiles, int6
   });
 }
 
-// Adds the second term of each row to the first: products [2 * rows][64] become [rows][64].
+// Adds the terms of each row: products [3 * rows][64] become [rows][64].
 void join_terms(int rows, float* products) {
   for (int row = 0; row < rows; ++row) {
-    const float* first = products + 2 * row * kTile;
-    for (int i = 0; i < kTile; ++i) products[row * kTile + i] = first[i] + first[kTile + i];
+    const float* first = products + kExactTerms * row * kTile;
+    for (int i = 0; i < kTile; ++i) {
+      products[row * kTile + i] = first[i] + (first[kTile + i] + first[2 * kTile + i]);
+    }
   }
 }
 
@@ -72,7 +74,7 @@ void multiply_tile(const KernelTable& kernels, const PackedMatrix& matrix, int64
     const int count = std::min(limit, rows * all.terms - done);
     kernels.multiply(matrix, tile, part.from(done), count, is_stream, products + done * kTile);
   }
-  if (all.terms == 2) join_terms(rows, products);
+  if (all.terms == kExactTerms) join_terms(rows, products);
 }
 
 void store_tile(const PackedMatrix& matrix, int64_t tile, int64_t first, int rows, const float* products, float* y) {
@@ -89,7 +91,7 @@ void multiply(const KernelTable& kernels, ThreadPool& pool, const PackedMatrix& 
   if (rows == 0) return;
   const RoundedRows all = round_rows(kernels, pool, matrix, x, rows, terms);
   each_tile(kernels, pool, matrix.tiles(), rows, [&](int64_t tile, int64_t first, int count, bool is_stream) {
-    alignas(64) float products[2 * kMostRows * kTile];
+    alignas(64) float products[kExactTerms * kMostRows * kTile];
     multiply_tile(kernels, matrix, tile, all, first, count, is_stream, products);
     store_tile(matrix, tile, first, count, products, y);
   });
@@ -100,8 +102,8 @@ void multiply_gated(const KernelTable& kernels, ThreadPool& pool, const PackedMa
   if (rows == 0) return;
   const RoundedRows all = round_rows(kernels, pool, gate, x, rows, terms);
   each_tile(kernels, pool, gate.tiles(), rows, [&](int64_t tile, int64_t first, int count, bool is_stream) {
-    alignas(64) float gates[2 * kMostRows * kTile];
-    alignas(64) float products[2 * kMostRows * kTile];
+    alignas(64) float gates[kExactTerms * kMostRows * kTile];
+    alignas(64) float products[kExactTerms * kMostRows * kTile];
     multiply_tile(kernels, gate, tile, all, first, count, is_stream, gates);
     multiply_tile(kernels, up, tile, all, first, count, is_stream, products);
     kernels.gate(gates, products, count * kTile);

@@ -8,7 +8,10 @@
 
 namespace rubricrm {
 
-// y [rows][outputs] = x [rows][inputs] * matrix, transposed. `terms` 2: inputs keep about 16 bits instead of 8.
+constexpr int kExactTerms = 3;
+
+// y [rows][outputs] = x [rows][inputs] * matrix, transposed. `terms` is 1, or kExactTerms: inputs keep 24 bits instead
+// of 8.
 void multiply(const KernelTable& kernels, ThreadPool& pool, const PackedMatrix& matrix, const float* x, int64_t rows,
               int terms, float* y);
 

@@ -77,7 +77,7 @@ int read_terms(const NodeInfo& info) {
   if (is_exact != 0 && is_exact != 1) {
     throw OperatorError("exact_inputs is " + std::to_string(is_exact) + ", expected 0 or 1");
   }
-  return is_exact == 1 ? 2 : 1;
+  return is_exact == 1 ? kExactTerms : 1;
 }
 
 template <int Bits>
