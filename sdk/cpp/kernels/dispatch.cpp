@@ -7,6 +7,7 @@ namespace rubricrm {
 std::vector<const KernelTable*> built_kernels() {
   return {
 #if defined(__x86_64__)
+      &avx512amx_kernels(),
       &avx512vnni_kernels(),
       &avx2_kernels(),
 #elif defined(__aarch64__)

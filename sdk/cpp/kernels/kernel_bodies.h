@@ -273,17 +273,18 @@ void prepare_token(const AttentionShape& shape, const float* qkv, int64_t positi
   }
 }
 
-// Reads 16 elements, of which the first `count` belong to the row: no byte behind the row is touched.
-template <class Set, class Stored>
+// Reads 16 elements, of which the first `count` belong to the row: no byte behind the row is touched. Where head_dim is a
+// multiple of 16 (`IsWhole`) all do.
+template <class Set, class Stored, bool IsWhole>
 RUBRICRM_INLINE typename Set::V load_part(const Stored* row, int count) {
-  if (count >= kLanes) return Set::load(row);
+  if (IsWhole || count >= kLanes) return Set::load(row);
   Stored part[kLanes] = {};
   memcpy(part, row, count * sizeof(Stored));
   return Set::load(part);
 }
 
 // Scores of `Heads` queries over positions [0, count): scores[head][position].
-template <class Set, class Stored, int Heads>
+template <class Set, class Stored, int Heads, bool IsWhole>
 void score(const float* queries, int padded, const Stored* keys, int dim, int count, float* scores) {
   using V = typename Set::V;
   constexpr int kPositions = 4;
@@ -298,7 +299,7 @@ void score(const float* queries, int padded, const Stored* keys, int dim, int co
     for (int i = 0; i < padded; i += kLanes) {
       V key[kPositions];
       RUBRICRM_UNROLL(4)
-      for (int p = 0; p < kPositions; ++p) key[p] = load_part<Set>(keys + p * dim + i, dim - i);
+      for (int p = 0; p < kPositions; ++p) key[p] = load_part<Set, Stored, IsWhole>(keys + p * dim + i, dim - i);
       RUBRICRM_UNROLL(4)
       for (int h = 0; h < Heads; ++h) {
         const V query = Set::load(queries + h * padded + i);
@@ -315,7 +316,7 @@ void score(const float* queries, int padded, const Stored* keys, int dim, int co
     for (int h = 0; h < Heads; ++h) {
       V sum = Set::splat(0.0f);
       for (int i = 0; i < padded; i += kLanes) {
-        sum = Set::fma(load_part<Set>(keys + i, dim - i), Set::load(queries + h * padded + i), sum);
+        sum = Set::fma(load_part<Set, Stored, IsWhole>(keys + i, dim - i), Set::load(queries + h * padded + i), sum);
       }
       scores[h * kChunk + position] = Set::sum(sum);
     }
@@ -323,7 +324,7 @@ void score(const float* queries, int padded, const Stored* keys, int dim, int co
 }
 
 // total = total * factor + sum over positions of weight * value, for `Vectors` vectors of each head.
-template <class Set, class Stored, int Heads, int Vectors>
+template <class Set, class Stored, int Heads, int Vectors, bool IsWhole>
 RUBRICRM_INLINE void add_values(const float* weights, const float* factors, const Stored* values, int dim, int first,
                                 int count, float* totals, int padded) {
   using V = typename Set::V;
@@ -338,7 +339,7 @@ RUBRICRM_INLINE void add_values(const float* weights, const float* factors, cons
   for (int position = 0; position < count; ++position, values += dim) {
     V value[Vectors];
     RUBRICRM_UNROLL(4)
-    for (int v = 0; v < Vectors; ++v) value[v] = load_part<Set>(values + first + kLanes * v, dim - first - kLanes * v);
+    for (int v = 0; v < Vectors; ++v) value[v] = load_part<Set, Stored, IsWhole>(values + first + kLanes * v, dim - first - kLanes * v);
     RUBRICRM_UNROLL(4)
     for (int h = 0; h < Heads; ++h) {
       const V weight = Set::splat(weights[h * kChunk + position]);
@@ -353,15 +354,15 @@ RUBRICRM_INLINE void add_values(const float* weights, const float* factors, cons
   }
 }
 
-template <class Set, class Stored, int Heads>
+template <class Set, class Stored, int Heads, bool IsWhole>
 void accumulate(const float* weights, const float* factors, const Stored* values, int dim, int count, float* totals,
                 int padded) {
   int first = 0;
   for (; first + 4 * kLanes <= padded; first += 4 * kLanes) {
-    add_values<Set, Stored, Heads, 4>(weights, factors, values, dim, first, count, totals, padded);
+    add_values<Set, Stored, Heads, 4, IsWhole>(weights, factors, values, dim, first, count, totals, padded);
   }
   for (; first < padded; first += kLanes) {
-    add_values<Set, Stored, Heads, 1>(weights, factors, values, dim, first, count, totals, padded);
+    add_values<Set, Stored, Heads, 1, IsWhole>(weights, factors, values, dim, first, count, totals, padded);
   }
 }
 
@@ -388,7 +389,7 @@ float weigh(float* scores, int count, float* largest, float* total) {
 }
 
 // One chunk of positions for `Heads` queries of one token. state: largest score and total weight of each head, then sums.
-template <class Set, class Stored, int Heads>
+template <class Set, class Stored, int Heads, bool IsWhole>
 void attend_chunk(const AttentionShape& shape, const TokenSpan& span, int64_t chunk, const float* queries,
                   float* largest, float* totals, float* sums) {
   const int dim = shape.head_dim;
@@ -399,32 +400,32 @@ void attend_chunk(const AttentionShape& shape, const TokenSpan& span, int64_t ch
   const auto* base = reinterpret_cast<const Stored*>(span.base.keys) + chunk * dim;
   const auto* own = reinterpret_cast<const Stored*>(span.own.keys) + (chunk + split) * dim;
   alignas(64) float scores[Heads * kChunk];
-  if (split > 0) score<Set, Stored, Heads>(queries, padded, base, dim, split, scores);
-  score<Set, Stored, Heads>(queries, padded, own, dim, count - split, scores + split);
+  if (split > 0) score<Set, Stored, Heads, IsWhole>(queries, padded, base, dim, split, scores);
+  score<Set, Stored, Heads, IsWhole>(queries, padded, own, dim, count - split, scores + split);
   float factors[Heads];
   for (int h = 0; h < Heads; ++h) factors[h] = weigh<Set>(scores + h * kChunk, count, largest + h, totals + h);
   if (split > 0) {
     base = reinterpret_cast<const Stored*>(span.base.values) + chunk * dim;
-    accumulate<Set, Stored, Heads>(scores, factors, base, dim, split, sums, padded);
+    accumulate<Set, Stored, Heads, IsWhole>(scores, factors, base, dim, split, sums, padded);
     for (int h = 0; h < Heads; ++h) factors[h] = 1.0f;
   }
   own = reinterpret_cast<const Stored*>(span.own.values) + (chunk + split) * dim;
-  accumulate<Set, Stored, Heads>(scores + split, factors, own, dim, count - split, sums, padded);
+  accumulate<Set, Stored, Heads, IsWhole>(scores + split, factors, own, dim, count - split, sums, padded);
 }
 
-template <class Set, class Stored>
+template <class Set, class Stored, bool IsWhole>
 void attend_heads(int heads, const AttentionShape& shape, const TokenSpan& span, int64_t chunk, const float* queries,
                   float* largest, float* totals, float* sums) {
   switch (heads) {
-    case 1: return attend_chunk<Set, Stored, 1>(shape, span, chunk, queries, largest, totals, sums);
-    case 2: return attend_chunk<Set, Stored, 2>(shape, span, chunk, queries, largest, totals, sums);
-    case 3: return attend_chunk<Set, Stored, 3>(shape, span, chunk, queries, largest, totals, sums);
-    default: return attend_chunk<Set, Stored, 4>(shape, span, chunk, queries, largest, totals, sums);
+    case 1: return attend_chunk<Set, Stored, 1, IsWhole>(shape, span, chunk, queries, largest, totals, sums);
+    case 2: return attend_chunk<Set, Stored, 2, IsWhole>(shape, span, chunk, queries, largest, totals, sums);
+    case 3: return attend_chunk<Set, Stored, 3, IsWhole>(shape, span, chunk, queries, largest, totals, sums);
+    default: return attend_chunk<Set, Stored, 4, IsWhole>(shape, span, chunk, queries, largest, totals, sums);
   }
 }
 
-template <class Set, class Stored>
-void attend_stored(const AttentionShape& shape, const TokenSpan* spans, const float* const* queries, int64_t tokens,
+template <class Set, class Stored, bool IsWhole>
+void attend_chunks(const AttentionShape& shape, const TokenSpan* spans, const float* const* queries, int64_t tokens,
                    float* state) {
   constexpr int kHeads = 4;
   const int heads = shape.queries_per_head();
@@ -440,11 +441,19 @@ void attend_stored(const AttentionShape& shape, const TokenSpan* spans, const fl
       float* sums = largest + 2 * heads;
       for (int head = 0; head < heads; head += kHeads) {
         const int count = heads - head < kHeads ? heads - head : kHeads;
-        attend_heads<Set, Stored>(count, shape, spans[token], chunk, queries[token] + head * padded, largest + head,
+        attend_heads<Set, Stored, IsWhole>(count, shape, spans[token], chunk, queries[token] + head * padded, largest + head,
                                   largest + heads + head, sums + head * padded);
       }
     }
   }
+}
+
+template <class Set, class Stored>
+void attend_stored(const AttentionShape& shape, const TokenSpan* spans, const float* const* queries, int64_t tokens,
+                   float* state) {
+  const bool is_whole = shape.head_dim % kLanes == 0;
+  return is_whole ? attend_chunks<Set, Stored, true>(shape, spans, queries, tokens, state)
+                  : attend_chunks<Set, Stored, false>(shape, spans, queries, tokens, state);
 }
 
 template <class Set>

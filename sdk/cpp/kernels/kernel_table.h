@@ -84,6 +84,7 @@ RUBRICRM_INLINE int64_t attention_state_size(const AttentionShape& shape, int64_
 const KernelTable& plain_kernels();
 const KernelTable& avx2_kernels();
 const KernelTable& avx512vnni_kernels();
+const KernelTable& avx512amx_kernels();
 const KernelTable& neon_dotprod_kernels();
 const KernelTable& neon_i8mm_kernels();
 

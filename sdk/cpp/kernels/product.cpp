@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kTasks = 64;
 // So few rows are rounded faster by one thread than threads meet.
 constexpr int64_t kFewRows = 4;
-constexpr int kMostRows = 16;  // of any instruction set
+constexpr int kMostRows = 64;  // of any instruction set
 
 RoundedRows round_rows(const KernelTable& kernels, ThreadPool& pool, const PackedMatrix& matrix, const float* x,
                        int64_t rows, int terms) {
