@@ -1,18 +1,24 @@
-# make demo   from nothing to the rubric of a request
-# make test   lint, types and tests, as CI runs them
+# make demo     from nothing to the rubric of a request
+# make test     lint, types and tests, as CI runs them
+# make native   the kernels' own tests, also under sanitizers
 
+MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install -e
+KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/*)
+CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-reference test-referees demo-bundle gpu gpu-pack clean
+.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees native native-release native-asan \
+	native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
 	$(BIN)/rubricrm generate -m build/demo-bundle "$(REQUEST)"
 
-test: lint test-fast
+test: lint native-release test-fast
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -21,6 +27,28 @@ lint: .venv/installed-test
 
 test-fast: .venv/installed-test
 	$(BIN)/python -m pytest -q
+
+# A machine without a compiler has ONNX Runtime's kernels only. Tests of ours are skipped there, and named.
+test-without-kernels: .venv-without-kernels/installed
+	.venv-without-kernels/bin/python -m pytest -q -rs tests/test_demo.py tests/test_public_api.py tests/unit
+
+# The kernels and their tests in C++: as they ship, with AddressSanitizer and UBSan, and with ThreadSanitizer.
+native: native-release native-asan native-tsan
+
+native-release native-asan native-tsan: TOOLS := $(if $(filter environment,$(origin CXX)),$(firstword $(CXX)),c++)
+native-aarch64: TOOLS := aarch64-linux-gnu-g++ qemu-aarch64-static
+native-release native-asan native-tsan native-aarch64: native-%: | $(CMAKE)
+	@for tool in $(TOOLS); do command -v $$tool > /dev/null || { echo "Skipped: tests/cpp, $* (no $$tool)"; exit 0; }; done; \
+	set -ex; $(CMAKE) --preset $*; $(CMAKE) --build --preset $* --parallel 2; $(dir $(CMAKE))ctest --preset $*
+
+# The SDK in an emulated Python for ARM.
+test-aarch64: native-aarch64 .venv/installed-test
+	test -e build/aarch64-python/python || tests/aarch64/python.sh build/aarch64-python
+	$(BIN)/python -m pytest -q -rs -m aarch64 tests/aarch64
+
+# What sdk/cpp/kernels/onnxruntime_abi.h declares against ONNX Runtime's own header.
+abi:
+	tests/cpp/onnxruntime_abi.sh build/onnxruntime-header
 
 # Against torch, transformers, optimum-onnx and onnxruntime-genai.
 test-reference: .venv/installed-reference
@@ -44,22 +72,37 @@ gpu-pack: .venv/installed-test
 	$(BIN)/python benchmarks/gpu/pack.py build/gpu-pack
 
 clean:
-	rm -rf .venv .venv-referees build dist *.egg-info
+	rm -rf .venv .venv-referees .venv-without-kernels build dist
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv
 
-.venv/installed-demo: .venv/bin/python pyproject.toml
-	$(PIP) install -e '.[cpu,export]'
+$(BIN)/cmake: | .venv/bin/python
+	$(PIP) install 'cmake>=3.21'
+
+# pip shows nothing of a build that ends well, and one without the kernels does.
+SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
+	echo "The kernels were not built (pip install -v . says why): ONNX Runtime's own will run."
+
+.venv/installed-demo: .venv/bin/python pyproject.toml $(KERNELS)
+	$(INSTALL) '.[cpu,export]'
+	$(SAY_IF_NOT_BUILT)
 	touch $@
 
-.venv/installed-test: .venv/installed-demo
-	$(PIP) install -e '.[cpu,export,bench,dev]'
-	touch $@
+.venv/installed-test: .venv/bin/python pyproject.toml $(KERNELS)
+	$(INSTALL) '.[cpu,export,bench,dev]'
+	$(SAY_IF_NOT_BUILT)
+	touch .venv/installed-demo $@
 
 .venv/installed-reference: .venv/installed-test
-	$(PIP) install -e '.[cpu,export,bench,dev,reference,optimum]'
+	$(INSTALL) '.[cpu,export,bench,dev,reference,optimum]'
+	touch $@
+
+.venv-without-kernels/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-without-kernels
+	CC=false CXX=false .venv-without-kernels/bin/python -m pip --disable-pip-version-check --quiet \
+		install -e '.[cpu,export,bench,dev]'
 	touch $@
 
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.

@@ -42,7 +42,8 @@ exec python3 check.py "$results" "$@"
 def download_wheels(wheels: Path, python: str, *, with_cuda: bool) -> None:
     """Build this project's wheel and download what it needs on the GPU machine."""
     wheels.mkdir()
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
+    # The kernels are for CPUs, and would bind the wheel to this machine's C library.
+    build = [sys.executable, "-m", "build", "--wheel", "-Cwheel.cmake=false", "--outdir", str(wheels), str(ROOT)]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     own = next(wheels.glob("rubricrm-*.whl"))
     runtime = "onnxruntime-gpu[cuda,cudnn]>=1.31,<1.33" if with_cuda else "onnxruntime-gpu>=1.31,<1.33"

@@ -14,7 +14,7 @@ namespace {
 using namespace rubricrm;
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() && (a.empty() || memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 std::vector<float> product(const KernelTable& kernels, const PackedMatrix& matrix, const std::vector<float>& x, int terms,
