@@ -483,14 +483,14 @@ def test_inspect_without_a_bundle_is_bad_input(tmp_path: Path, name: str) -> Non
 
 # ---- doctor ----
 
-FACTS = ["rubricrm", "python", "platform", "runtime", "packages", "usable_cores", "memory_bytes", "cache"]
+FACTS = ["rubricrm", "python", "platform", "runtime", "kernels", "packages", "usable_cores", "memory_bytes", "cache"]
 
 
 def test_doctor_shows_what_there_is() -> None:
     result = invoke("doctor")
     assert result.exit_code == 0
     rows = [line[:14].strip() for line in result.stdout.splitlines()]
-    names = ["rubricrm", "python", "platform", "onnxruntime", *["device"] * 4, *["packages"] * 3]
+    names = ["rubricrm", "python", "platform", "onnxruntime", "kernels", *["device"] * 4, *["packages"] * 3]
     names += ["usable cores", "memory", "cache"]
     assert [row for row in rows if row != "problem"] == [*names, "result"]
     assert "rubrics can be generated" in result.stdout

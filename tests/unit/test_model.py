@@ -70,7 +70,7 @@ def test_the_dictionary_of_a_result_has_exactly_the_documented_keys(tiny_model: 
     assert list(result["rubric"]) == ["schema_version", "criteria", "issues"]
     assert list(result["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
     assert list(result["timings_ms"]) == ["tokenize", "prefill", "first_token", "decode", "total"]
-    assert list(result["model"]) == ["name", "weights", "device", "manifest_sha256"]
+    assert list(result["model"]) == ["name", "weights", "device", "kernels", "manifest_sha256"]
     assert json.loads(json.dumps(result)) == result
 
 
