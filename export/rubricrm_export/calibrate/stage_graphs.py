@@ -12,7 +12,6 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.attention import attended
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, LayerBuilder, MatrixStorage
 from rubricrm_export.graph.decoder import IR_VERSION
 from rubricrm_export.graph.decoder_form import named_input
@@ -80,7 +79,7 @@ def attention_stage(architecture: Architecture, positions: int) -> bytes:
     one = replace(architecture, num_layers=1, context_length=positions)
     form = _form(one)
     *inputs, _ = form.inputs(b)  # the last one says which logits are wanted
-    output, present = attended(b, one, form, 0, x)
+    output, present = form.attend(b, 0, x)
     return _model(b, [x, *inputs, *weights.inputs.values()], [output, *present])
 
 

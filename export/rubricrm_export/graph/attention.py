@@ -12,26 +12,26 @@ from rubricrm_export.graph.decoder_form import DecoderForm
 from rubricrm_export.graph.node_names import attention_name, projections_name
 
 
-def attended(
+def projected_heads(
     b: LayerBuilder, architecture: Architecture, form: DecoderForm, layer: int, hidden: ir.Value
-) -> tuple[ir.Value, Sequence[ir.Value]]:
-    """Add one layer's attention up to its output projection.
+) -> Sequence[ir.Value]:
+    """Project queries, keys and values, and normalize the heads: for operators of attention that do not.
 
     Args:
         b: The graph.
         architecture: Sizes.
-        form: The target's operators.
+        form: Its norm is taken.
         layer: Its number.
         hidden: Normalized input [batch, seq, hidden_size].
 
     Returns:
-        What the output projection multiplies [batch, seq, heads * head_dim], and the present keys and values.
+        Queries [batch, seq, heads * head_dim], keys and values [batch, seq, kv_heads * head_dim].
     """
-    name, weights = attention_name(layer), f"model.layers.{layer}.self_attn"
+    name, weights = attention_name(layer), attention_weights(layer)
     query, key, value = b.projections.linears(b, hidden, weights, name, ("q", "k", "v"))
 
     def head_norm(x: ir.Value, num_heads: int, part: str) -> ir.Value:
-        """Normalize each head: the CPU's attention operator does not, and the order is norm, then rotation."""
+        """Normalize each head; the order is norm, then rotation."""
         heads = b.op("Reshape", [x, b.integers(0, 0, num_heads, architecture.head_dim)], f"{name}/{part}/split")
         normed = form.rms_norm(b, heads, f"{weights}.{part}.weight", f"{name}/{part}")
         return b.op("Reshape", [normed, b.integers(0, 0, num_heads * architecture.head_dim)], f"{name}/{part}/join")
@@ -39,13 +39,20 @@ def attended(
     if architecture.qk_norm:
         query = head_norm(query, architecture.num_heads, "q_norm")
         key = head_norm(key, architecture.num_kv_heads, "k_norm")
-    return form.attend(b, layer, query, key, value, name)
+    return query, key, value
 
 
-def attention(
-    b: LayerBuilder, architecture: Architecture, form: DecoderForm, layer: int, hidden: ir.Value
-) -> tuple[ir.Value, Sequence[ir.Value]]:
-    """Add one layer's attention; its output is [batch, seq, hidden_size]. See `attended`."""
-    output, present = attended(b, architecture, form, layer, hidden)
-    weight, name = f"model.layers.{layer}.self_attn.o_proj.weight", projections_name(attention_name(layer), ["o"])
+def attention_weights(layer: int) -> str:
+    """Return what the names of a layer's attention weights begin with."""
+    return f"model.layers.{layer}.self_attn"
+
+
+def attention(b: LayerBuilder, form: DecoderForm, layer: int, hidden: ir.Value) -> tuple[ir.Value, Sequence[ir.Value]]:
+    """Add one layer's attention.
+
+    Returns:
+        Its output, of the shape of `hidden`, and the present keys and values where they are values of the graph.
+    """
+    output, present = form.attend(b, layer, hidden)
+    weight, name = f"{attention_weights(layer)}.o_proj.weight", projections_name(attention_name(layer), ["o"])
     return b.projections.linear(b, output, weight, name), present

@@ -11,7 +11,8 @@ from rubricrm_export.graph.builder import CONTRIB, NUMPY_TYPES, GraphBuilder, Ta
 from rubricrm_export.graph.node_names import product_node, projections_name
 from rubricrm_export.graph.quantized_tensor import MatrixTensors, ViewTensor
 
-INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to 8 bits per block inside the kernel
+# MatMulNBits' accuracy_level: activations are rounded to 8 bits per block inside the kernel, or stay float32.
+INT8_ACTIVATIONS, EXACT_INPUTS = 4, 1
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,24 @@ class BlockStorage(TableStorage):
     def linears(
         self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]
     ) -> Sequence[ir.Value]:
-        """Multiply by several weights at once: x is rounded once, and threads meet once."""
-        joined = projections_name(name, parts)
-        tensors = [self.matrix(f"{weights}.{part}_proj.weight") for part in parts]
-        product = self._product(b, x, MatrixTensors.joined(f"{weights}.{''.join(parts)}_proj.weight", tensors), joined)
+        """Multiply as `joined`, then split."""
+        sizes = [self.matrix(f"{weights}.{part}_proj.weight").shape[0] for part in parts]
         values = b.tape.op_multi_out(
             "Split",
-            [product, b.integers(*(part.shape[0] for part in tensors))],
+            [self.joined(b, x, weights, name, parts), b.integers(*sizes)],
             {"axis": -1},
             num_outputs=len(parts),
-            name=f"{joined}/Split",
+            name=f"{projections_name(name, parts)}/Split",
         )
         for value, part in zip(values, parts, strict=True):
             value.name = f"{projections_name(name, [part])}/output"
         return values
+
+    def joined(self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]) -> ir.Value:
+        """Multiply by several weights at once: x is rounded once, and threads meet once."""
+        tensors = [self.matrix(f"{weights}.{part}_proj.weight") for part in parts]
+        matrix = MatrixTensors.joined(f"{weights}.{''.join(parts)}_proj.weight", tensors)
+        return self._product(b, x, matrix, projections_name(name, parts))
 
     def _product(self, b: GraphBuilder, x: ir.Value, tensors: MatrixTensors, name: str) -> ir.Value:
         rows, width = tensors.shape

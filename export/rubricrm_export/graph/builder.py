@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rubricrm_export.graph.node_names import projections_name
 
 CONTRIB = "com.microsoft"
+KERNELS = "rubricrm"  # this project's own operators
 
 NUMPY_TYPES: dict[ir.DataType, Any] = {
     ir.DataType.FLOAT: np.float32,
@@ -36,6 +37,19 @@ class MatrixStorage(Protocol):
     ) -> Sequence[ir.Value]:
         """Multiply one x by the weights `weights.PART_proj.weight`. A form may join them; here each has its product."""
         return [self.linear(b, x, f"{weights}.{part}_proj.weight", projections_name(name, [part])) for part in parts]
+
+    def joined(self, b: GraphBuilder, x: ir.Value, weights: str, name: str, parts: Sequence[str]) -> ir.Value:
+        """Multiply as `linears`; the outputs stand in a row on the last axis."""
+        values = self.linears(b, x, weights, name, parts)
+        return b.op("Concat", values, f"{projections_name(name, parts)}/Concat", axis=-1)
+
+    def gated(self, b: GraphBuilder, x: ir.Value, weights: str, name: str) -> ir.Value:
+        """Return silu(gate(x)) * up(x) for the weights `weights.gate_proj.weight` and `weights.up_proj.weight`."""
+        gate = self.linear(b, x, f"{weights}.gate_proj.weight", projections_name(name, ["gate"]))
+        up = self.linear(b, x, f"{weights}.up_proj.weight", projections_name(name, ["up"]))
+        # ONNX Runtime fuses the two nodes of SiLU into one.
+        silu = b.op("Mul", [gate, b.op("Sigmoid", [gate], f"{name}/Sigmoid")], f"{name}/silu")
+        return b.op("Mul", [silu, up], f"{name}/Mul")
 
 
 class TableStorage(MatrixStorage, Protocol):

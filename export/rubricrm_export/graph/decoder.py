@@ -26,7 +26,7 @@ def build_decoder(b: DecoderBuilder, architecture: Architecture, form: DecoderFo
         form: The operators of the target.
         tied: Whether the output head is the embedding.
     """
-    input_ids = named_input("input_ids", ir.DataType.INT64, ["batch_size", "sequence_length"])
+    input_ids = named_input("input_ids", ir.DataType.INT64, form.token_axes)
     inputs = form.inputs(b)
     residual = b.head.embed(b, input_ids, EMBEDDING, "/embed_tokens")
     presents: list[ir.Value] = []
@@ -38,7 +38,7 @@ def build_decoder(b: DecoderBuilder, architecture: Architecture, form: DecoderFo
             normed = form.rms_norm(b, residual, before, name)
         else:
             normed, residual = form.add_and_norm(b, residual, update, before, name)
-        update, present = attention(b, architecture, form, layer, normed)
+        update, present = attention(b, form, layer, normed)
         presents += present
         between, name = f"{weights}.post_attention_layernorm.weight", f"/layers.{layer}.post_attention_layernorm"
         normed, residual = form.add_and_norm(b, residual, update, between, name)
@@ -50,7 +50,7 @@ def build_decoder(b: DecoderBuilder, architecture: Architecture, form: DecoderFo
     logits = b.head.linear(b, hidden, EMBEDDING if tied else LM_HEAD, HEAD)
     if b.computed != ir.DataType.FLOAT:
         logits = b.op("Cast", [logits], f"{HEAD}/Cast", to=ir.DataType.FLOAT)
-    describe(logits, "logits", ir.DataType.FLOAT, ["batch_size", "num_rows", architecture.vocab_size])
+    describe(logits, "logits", ir.DataType.FLOAT, [*form.row_axes, architecture.vocab_size])
 
     graph = ir.Graph(
         [input_ids, *inputs],

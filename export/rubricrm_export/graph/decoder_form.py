@@ -19,6 +19,16 @@ class DecoderForm(Protocol):
         """Domains and versions."""
         ...
 
+    @property
+    def token_axes(self) -> Sequence[str]:
+        """Names of the axes of the token ids."""
+        ...
+
+    @property
+    def row_axes(self) -> Sequence[str]:
+        """Names of the axes of the logits before the vocabulary."""
+        ...
+
     def inputs(self, b: LayerBuilder) -> Sequence[ir.Value]:
         """Make the graph's inputs besides the token ids."""
         ...
@@ -33,26 +43,22 @@ class DecoderForm(Protocol):
         """Add a part's output to the residual stream and normalize the sum; return both, the sum last."""
         ...
 
-    def attend(
-        self, b: LayerBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
-    ) -> tuple[ir.Value, Sequence[ir.Value]]:
-        """Rotate, append to the layer's cache, and attend.
+    def attend(self, b: LayerBuilder, layer: int, hidden: ir.Value) -> tuple[ir.Value, Sequence[ir.Value]]:
+        """Project, normalize the heads, rotate, append to the layer's cache, and attend.
 
         Args:
             b: The graph.
             layer: Its number.
-            query: [batch, seq, heads * head_dim].
-            key: [batch, seq, kv_heads * head_dim].
-            value: As the key.
-            name: Of the nodes.
+            hidden: Normalized input, [batch, seq, hidden_size] or [tokens, hidden_size].
 
         Returns:
-            The output, of the query's shape, and the present keys and values.
+            What the output projection multiplies [..., heads * head_dim], and the present keys and values; none where
+            the cache is written in place.
         """
         ...
 
     def wanted_rows(self, b: LayerBuilder, hidden: ir.Value) -> ir.Value:
-        """Return the rows of [batch, seq, hidden_size] whose logits are wanted."""
+        """Return the rows of [..., hidden_size] whose logits are wanted."""
         ...
 
 

@@ -32,13 +32,15 @@ class KVStorage:
 
     def inputs(self, b: GraphBuilder, layer: int) -> list[ir.Value | None]:
         """Return GroupQueryAttention's inputs after the rotary tables, up to the scales."""
+        # position_ids, attention_bias and head_sink are not used
+        return [] if self.scales is None else [None, None, None, *self.scale_inputs(b, layer)]
+
+    def scale_inputs(self, b: GraphBuilder, layer: int) -> list[ir.Value]:
+        """Return the scales of a layer's keys and values; none where they are not scaled."""
         if self.scales is None:
             return []
         name = f"model.layers.{layer}.self_attn"
-        scales = [
-            b.constant(f"{name}.{part}_scale", scale) for part, scale in zip("kv", self.scales[layer], strict=True)
-        ]
-        return [None, None, None, *scales]  # position_ids, attention_bias and head_sink are not used
+        return [b.constant(f"{name}.{part}_scale", scale) for part, scale in zip("kv", self.scales[layer], strict=True)]
 
     def attributes(self, layer: int) -> dict[str, Any]:
         """Return GroupQueryAttention's attributes."""

@@ -10,15 +10,10 @@ from rubricrm_export.graph.node_names import mlp_name, projections_name
 
 def gated(b: LayerBuilder, layer: int, hidden: ir.Value) -> ir.Value:
     """Add silu(gate(x)) * up(x) for x [..., hidden_size]: what the down projection multiplies."""
-    name, weights = mlp_name(layer), f"model.layers.{layer}.mlp"
-    gate = b.projections.linear(b, hidden, f"{weights}.gate_proj.weight", projections_name(name, ["gate"]))
-    up = b.projections.linear(b, hidden, f"{weights}.up_proj.weight", projections_name(name, ["up"]))
-    # ONNX Runtime fuses the two nodes of SiLU into one.
-    silu = b.op("Mul", [gate, b.op("Sigmoid", [gate], f"{name}/Sigmoid")], f"{name}/silu")
-    return b.op("Mul", [silu, up], f"{name}/Mul")
+    return b.projections.gated(b, hidden, f"model.layers.{layer}.mlp", mlp_name(layer))
 
 
 def mlp(b: LayerBuilder, layer: int, hidden: ir.Value) -> ir.Value:
-    """Add down(silu(gate(x)) * up(x)) for x [batch, seq, hidden_size]."""
+    """Add down(silu(gate(x)) * up(x)) for x [..., hidden_size]."""
     weight, name = f"model.layers.{layer}.mlp.down_proj.weight", projections_name(mlp_name(layer), ["down"])
     return b.projections.linear(b, gated(b, layer, hidden), weight, name)

@@ -8,10 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
+from rubricrm_export.graph.attention import projected_heads
 from rubricrm_export.graph.builder import CONTRIB, LayerBuilder
 from rubricrm_export.graph.decoder_form import cache_pair, cache_shape, describe, named_input
 from rubricrm_export.graph.kv_storage import KVStorage
-from rubricrm_export.graph.node_names import norm_node, sum_value
+from rubricrm_export.graph.node_names import attention_name, norm_node, sum_value
 from rubricrm_export.graph.rotary import rotary_tables
 
 OPSET = 23  # the first with RMSNormalization
@@ -24,7 +25,12 @@ class OnnxRuntimeForm:
 
     Attributes:
         opset_imports: As `DecoderForm`.
+        token_axes: As `DecoderForm`.
+        row_axes: As `DecoderForm`.
     """
+
+    token_axes: Sequence[str] = ("batch_size", "sequence_length")
+    row_axes: Sequence[str] = ("batch_size", "num_rows")
 
     def __init__(self, architecture: Architecture, kv: KVStorage) -> None:
         """Make the form of one graph.
@@ -81,11 +87,10 @@ class OnnxRuntimeForm:
         normed.name, total.name = f"{name}/output", sum_value(name)
         return normed, total
 
-    def attend(
-        self, b: LayerBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
-    ) -> tuple[ir.Value, Sequence[ir.Value]]:
+    def attend(self, b: LayerBuilder, layer: int, hidden: ir.Value) -> tuple[ir.Value, Sequence[ir.Value]]:
         """As `DecoderForm`."""
-        architecture, kv = self._architecture, self._kv
+        architecture, kv, name = self._architecture, self._kv, attention_name(layer)
+        query, key, value = projected_heads(b, architecture, self, layer, hidden)
         output, *present = b.tape.op_multi_out(
             "GroupQueryAttention",
             [query, key, value, *self._pasts[layer], *self._lengths, *kv.inputs(b, layer)],

@@ -13,9 +13,10 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
+from rubricrm_export.graph.attention import projected_heads
 from rubricrm_export.graph.builder import LayerBuilder
 from rubricrm_export.graph.decoder_form import cache_pair, cache_shape, describe, named_input
-from rubricrm_export.graph.node_names import norm_node, sum_value
+from rubricrm_export.graph.node_names import attention_name, norm_node, sum_value
 from rubricrm_export.graph.rotary import rotary_tables
 
 OPSET = 24  # the first with TensorScatter
@@ -26,7 +27,12 @@ class StandardForm:
 
     Attributes:
         opset_imports: As `DecoderForm`.
+        token_axes: As `DecoderForm`.
+        row_axes: As `DecoderForm`.
     """
+
+    token_axes: Sequence[str] = ("batch_size", "sequence_length")
+    row_axes: Sequence[str] = ("batch_size", "num_rows")
 
     def __init__(self, architecture: Architecture, kv_type: ir.DataType) -> None:
         """Make the form of one graph.
@@ -80,11 +86,10 @@ class StandardForm:
         total.name = sum_value(name)
         return self.rms_norm(b, total, weight, name), total
 
-    def attend(
-        self, b: LayerBuilder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, name: str
-    ) -> tuple[ir.Value, Sequence[ir.Value]]:
+    def attend(self, b: LayerBuilder, layer: int, hidden: ir.Value) -> tuple[ir.Value, Sequence[ir.Value]]:
         """As `DecoderForm`."""
-        architecture = self._architecture
+        architecture, name = self._architecture, attention_name(layer)
+        query, key, value = projected_heads(b, architecture, self, layer, hidden)
         heads, kv_heads, head_dim = architecture.num_heads, architecture.num_kv_heads, architecture.head_dim
         query = self._rotated(b, self._split(b, query, heads, f"{name}/query"), f"{name}/query")
         key = self._rotated(b, self._split(b, key, kv_heads, f"{name}/key"), f"{name}/key")

@@ -18,12 +18,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import GraphVariant
 
 from rubricrm_export.calibrate.float_model import FloatModel
 from rubricrm_export.calibrate.layer_tensors import GROUPS, INPUT_NORM, Group
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
-from rubricrm_export.graph.block_storage import INT8_ACTIVATIONS
+from rubricrm_export.graph.block_storage import EXACT_INPUTS, INT8_ACTIVATIONS
 from rubricrm_export.graph.node_names import HEAD, attention_name, mlp_name, product_node, projections_name
 from rubricrm_export.measure.logit_source import BundleLogits, Logits, LogitSource
 from rubricrm_export.measure.quality import measure
@@ -32,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 Float = NDArray[np.float32]
 
-EXACT_ACTIVATIONS = 1
 # What may be lost, in nats per token: about what INT8 weights cost, or this part of what the bundle loses anyway.
 _TOLERANCE, _SHARE = 0.005, 0.1
 _TOKENS = 512
@@ -64,25 +64,27 @@ def choose_accuracy_levels(
     """
     path = bundle.file(bundle.manifest.graph.file)
     graph = onnx.load(path, load_external_data=False)
-    names = [node.name for node in graph.graph.node if _is_candidate(node)]
+    candidates = [node for node in graph.graph.node if _is_candidate(node)]
+    names = [node.name for node in candidates]
     if not names:
         return 0
     text = _shortened(text)
     steps = 3 + len(names).bit_length()
 
-    def variant(exact: Collection[str]) -> bytes:
-        for node in graph.graph.node:
-            if _is_candidate(node):
-                _set_level(node, EXACT_ACTIVATIONS if node.name in exact else INT8_ACTIVATIONS)
+    def contents(exact: Collection[str]) -> bytes:
+        for node in candidates:
+            _set_level(node, EXACT_INPUTS if node.name in exact else INT8_ACTIVATIONS)
         return bytes(graph.SerializeToString())
 
+    def logits(exact: Collection[str]) -> BundleLogits:
+        return BundleLogits(bundle, text, threads=threads, variant=GraphVariant(path.name, contents(exact)))
+
     on_progress(0, steps)
-    reference = _Kept(BundleLogits(bundle, text, threads=threads, graph=variant(names)))
+    reference = _Kept(logits(names))
     num_tokens = bundle.manifest.tokenizer.num_tokens
 
     def is_enough(exact: Collection[str]) -> bool:
-        candidate = BundleLogits(bundle, text, threads=threads, graph=variant(exact))
-        return measure(reference, candidate, text, num_tokens).kl <= max(_TOLERANCE, _SHARE * kl)
+        return measure(reference, logits(exact), text, num_tokens).kl <= max(_TOLERANCE, _SHARE * kl)
 
     on_progress(1, steps)
     if is_enough(()):
@@ -96,7 +98,7 @@ def choose_accuracy_levels(
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(ranked[:middle]) else (middle, high)
         on_progress(steps - (high - low).bit_length(), steps)
-    path.write_bytes(variant(ranked[:high]))
+    path.write_bytes(contents(ranked[:high]))
     on_progress(steps, steps)
     logger.info("%d of %d products are given exact inputs: %s", high, len(names), ", ".join(ranked[:high]))
     return high

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rubricrm.errors import BundleInvalid, OptionInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.session import Session, Slot
+from rubricrm.runtime.session import GraphVariant, Session, Slot, choose
 
 from rubricrm_export.calibrate.float_model import FloatModel, require_finite
 from rubricrm_export.calibrate.token_text import TokenText, check_context
@@ -134,9 +134,11 @@ def _bundle_residuals(bundle: Bundle, text: TokenText, device: str, threads: int
     facts = bundle.manifest.model
     length = check_context(text, facts.context_length, str(bundle.path))
     outputs = [f"residual.{number}" for number in range(1 + facts.num_layers)]
-    graph = _with_residuals(bundle, outputs)
+    graph = choose(bundle, device).graph
+    variant = _with_residuals(bundle, graph.file, outputs)
+    batch = () if graph.kv_update == "slots" else (1,)
     residuals: Residual = np.empty((len(outputs), sum(map(len, text.sequences)), facts.hidden_size), np.float32)
-    session = Session(bundle, device=device, threads=threads, max_rows=BLOCK_ROWS, graph=graph)
+    session = Session(bundle, device=device, threads=threads, max_rows=BLOCK_ROWS, variant=variant)
     try:
         slot = session.new_slot(length)
         for ids in blocks(text.prefix):
@@ -145,7 +147,7 @@ def _bundle_residuals(bundle: Bundle, text: TokenText, device: str, threads: int
         for sequence in text.sequences:
             slot.cache.rewind(len(text.prefix))
             for ids in blocks(sequence):
-                _bind_outputs(slot, outputs, residuals[:, start : start + len(ids)])
+                _bind_outputs(slot, outputs, residuals[:, start : start + len(ids)], batch)
                 session.run(slot, ids)
                 start += len(ids)
     finally:
@@ -153,14 +155,14 @@ def _bundle_residuals(bundle: Bundle, text: TokenText, device: str, threads: int
     return residuals
 
 
-def _bind_outputs(slot: Slot, names: Sequence[str], arrays: Residual) -> None:
+def _bind_outputs(slot: Slot, names: Sequence[str], arrays: Residual, batch: tuple[int, ...]) -> None:
     for name, array in zip(names, arrays, strict=True):
-        slot.binding.bind_output(name, "cpu", 0, np.float32, (1, *array.shape), array.ctypes.data)
+        slot.binding.bind_output(name, "cpu", 0, np.float32, (*batch, *array.shape), array.ctypes.data)
 
 
-def _with_residuals(bundle: Bundle, outputs: Sequence[str]) -> bytes:
-    """Return the bundle's graph with the residual stream as float32 outputs of these names."""
-    path = bundle.file(bundle.manifest.graph.file)
+def _with_residuals(bundle: Bundle, file: str, outputs: Sequence[str]) -> GraphVariant:
+    """Return one of the bundle's graphs with the residual stream as float32 outputs of these names."""
+    path = bundle.file(file)
     model = onnx.load(path, load_external_data=False)
     nodes = {node.name: node for node in model.graph.node}
     first_norm = norm_node(input_norm_name(0))
@@ -177,4 +179,4 @@ def _with_residuals(bundle: Bundle, outputs: Sequence[str]) -> bytes:
     for value, output in zip(values, outputs, strict=True):
         model.graph.node.append(onnx.helper.make_node("Cast", [value], [output], to=onnx.TensorProto.FLOAT))
         model.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
-    return bytes(model.SerializeToString())
+    return GraphVariant(file, bytes(model.SerializeToString()))

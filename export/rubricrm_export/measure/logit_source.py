@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rubricrm.errors import OutputInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.session import Session
+from rubricrm.runtime.session import GraphVariant, Session
 
 from rubricrm_export.calibrate.float_model import FloatModel
 from rubricrm_export.calibrate.token_text import TokenText, check_context
@@ -51,7 +51,7 @@ class BundleLogits:
         *,
         device: str = "cpu",
         threads: int | None = None,
-        graph: bytes | None = None,
+        variant: GraphVariant | None = None,
     ) -> None:
         """Check the text's length and open nothing yet.
 
@@ -60,7 +60,7 @@ class BundleLogits:
             text: Ids of its tokenizer.
             device: As in `Session`.
             threads: As in `Session`.
-            graph: Another graph on the bundle's weights.
+            variant: A variant of one of the bundle's graphs.
 
         Raises:
             OptionInvalid: A sequence does not fit the model's context.
@@ -68,7 +68,7 @@ class BundleLogits:
         self._length = check_context(text, bundle.manifest.model.context_length, str(bundle.path))
         self._bundle = bundle
         self._text = text
-        self._open = partial(Session, bundle, device=device, threads=threads, max_rows=BLOCK_ROWS, graph=graph)
+        self._open = partial(Session, bundle, device=device, threads=threads, max_rows=BLOCK_ROWS, variant=variant)
 
     def rows(self) -> Iterator[Logits]:
         """Yield blocks of logits.

@@ -25,10 +25,10 @@ from rubricrm_export.checkpoint.files import TOKENIZER, TOKENIZER_CONFIG, read_t
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
-from rubricrm_export.graph.writer import GRAPH_FILE, write_graph
+from rubricrm_export.graph.writer import GRAPH_FILE, STEP_GRAPH_FILE, write_graph, write_step_graph
 from rubricrm_export.onnx_bundle.genai_config import genai_config
 from rubricrm_export.onnx_bundle.options import OnnxExport
-from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates, make_plan
+from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates, make_plan, step_graph_facts
 from rubricrm_export.system.progress_bar import Progress
 from rubricrm_export.system.published_directory import (
     check_space,
@@ -70,6 +70,26 @@ def write_bundle_files(
     report(plan.weight_bytes)
     write_companions(checkpoint.path, chat_template, plan.manifest, directory)
     return write_manifest(directory, replace(plan.manifest, files=describe_files(directory)))
+
+
+def add_step_graph(
+    bundle: Bundle,
+    plan: ExportPlan,
+    checkpoint: Checkpoint,
+    weights: WeightSource,
+    kv: KVStorage,
+    on_progress: Callable[[int, int], None],
+) -> Bundle:
+    """Add the graph of steps as the best one, once model.onnx is what it will be."""
+    manifest, directory = bundle.manifest, bundle.path
+    data_file = write_step_graph(checkpoint, plan.scheme, weights, kv, directory, on_progress)
+    # Hashes of what did not change are known: only the new files are read again.
+    present = {path.name for path in directory.iterdir()}
+    files = {name: facts for name, facts in manifest.files.items() if name in present}
+    files |= {name: describe_file(directory / name) for name in {STEP_GRAPH_FILE, data_file} - files.keys()}
+    shared = manifest.graph
+    graphs = (step_graph_facts(shared, data_file), shared)
+    return write_manifest(directory, replace(manifest, graphs=graphs, files=files))
 
 
 def write_companions(checkpoint: Path, chat_template: Path | None, manifest: Manifest, directory: Path) -> None:

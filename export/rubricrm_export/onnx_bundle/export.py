@@ -21,7 +21,7 @@ from rubricrm_export.graph.writer import GRAPH_FILE, computed_type, kv_storage
 from rubricrm_export.measure.evaluation import EvaluationJob
 from rubricrm_export.measure.operator_check import check_operators
 from rubricrm_export.measure.verdict import limits_of, verdict
-from rubricrm_export.onnx_bundle.bundle_files import add_prefix, copy_of, write_bundle_files
+from rubricrm_export.onnx_bundle.bundle_files import add_prefix, add_step_graph, copy_of, write_bundle_files
 from rubricrm_export.onnx_bundle.calibration_run import run_calibration
 from rubricrm_export.onnx_bundle.memory import check_memory
 from rubricrm_export.onnx_bundle.options import OnnxExport
@@ -135,7 +135,13 @@ def _write_bundle(
                 measured = write_bundle_files(twin, checkpoint, weights, kv, job.chat_template, twin_directory, report)
                 quality = _with_quality(job, plan, checkpoint, measured, measured.manifest, on_progress).quality
             manifest = replace(manifest, quality=quality)
-        add_prefix(write_manifest(directory, manifest), plan)
+        bundle = write_manifest(directory, manifest)
+        if plan.scheme.target == "cpu":
+            report = partial(on_progress, "Packing weights")
+            bundle = add_step_graph(
+                bundle, plan, checkpoint, source(computed), kv_storage(plan.scheme, kv_scales), report
+            )
+        add_prefix(bundle, plan)
 
 
 def _with_source(manifest: Manifest, checkpoint: Checkpoint) -> Manifest:

@@ -13,6 +13,7 @@ from typing import Protocol
 from rubricrm._version import __version__
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import (
+    PACKED_LAYOUT,
     REQUEST,
     REQUEST_FIELD,
     RUBRIC,
@@ -43,7 +44,18 @@ from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
-from rubricrm_export.graph.writer import DATA_FILE, DOMAINS, FLOAT_TYPES, GRAPH_FILE, TYPE_NAMES, computed_type, kv_type
+from rubricrm_export.graph.builder import KERNELS
+from rubricrm_export.graph.writer import (
+    DATA_FILE,
+    DOMAINS,
+    FLOAT_TYPES,
+    GRAPH_FILE,
+    STEP_DATA_FILE,
+    STEP_GRAPH_FILE,
+    TYPE_NAMES,
+    computed_type,
+    kv_type,
+)
 from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.scheme import Scheme
@@ -191,6 +203,15 @@ def _graph_facts(scheme: Scheme) -> GraphFacts:
     kv_update = "scatter" if scheme.target == "tensorrt" else "shared"
     compute_type, kv = TYPE_NAMES[computed_type(scheme)], TYPE_NAMES[kv_type(scheme)]
     return graph_facts(scheme.target, kv_update, compute_type, kv, DOMAINS[kv_update])
+
+
+def step_graph_facts(shared: GraphFacts, data_file: str) -> GraphFacts:
+    """Return what a manifest says of the graph of steps beside a graph of the target `cpu`."""
+    layout = PACKED_LAYOUT if data_file == STEP_DATA_FILE else STANDARD_LAYOUT
+    required = RequiredFacts(DOMAINS["slots"], library=str(DOMAINS["slots"][KERNELS]))
+    return replace(
+        shared, file=STEP_GRAPH_FILE, data_file=data_file, layout=layout, kv_update="slots", requires=required
+    )
 
 
 def graph_facts(target: str, kv_update: str, compute_type: str, kv: str, domains: Mapping[str, int]) -> GraphFacts:

@@ -168,7 +168,9 @@ class Scheme:
         """Numbers that the layers' matrices are rounded to."""
         if self.weights == "fp8":
             return Fp8Grid(self.block_size, self._scale_type if self.target == "tensorrt" else np.float32)
-        return IntegerGrid(4 if self.weights == "int4" else 8, self.block_size, self.symmetric, self._scale_type)
+        # Only weights in blocks are packed.
+        scale_type = np.float32 if self.target == "cpu" and self.block_size is None else self._scale_type
+        return IntegerGrid(4 if self.weights == "int4" else 8, self.block_size, self.symmetric, scale_type)
 
     @property
     def head_grid(self) -> IntegerGrid | None:
@@ -200,8 +202,11 @@ class Scheme:
 
     @property
     def _scale_type(self) -> Any:
-        # MatMulNBits wants scales of the activations' type.
-        return np.float32 if self.target in ("cpu", READER) else _COMPUTED[self.float_weights]
+        # MatMulNBits wants scales of the activations' type; for the CPU these are float32, and hold numbers of float16,
+        # so that packed weights, whose scales are float16, are the same model.
+        if self.target == "cpu":
+            return np.float16
+        return np.float32 if self.target == READER else _COMPUTED[self.float_weights]
 
 
 def _refuse(beside: str, given: dict[str, Any]) -> None:

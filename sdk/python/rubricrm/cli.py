@@ -304,8 +304,9 @@ def _lines(texts: Iterable[str]) -> str:
 
 def _graph_text(graph: GraphFacts) -> str:
     from rubricrm.runtime.graph_choice import unknown_words
+    from rubricrm.runtime.kernels import find_kernels
 
-    problem = unknown_words(graph)
+    problem = unknown_words(graph, find_kernels())
     skipped = "" if problem is None else f" (skipped: {problem})"
     return f"{graph.file} for {graph.target}, computes in {graph.compute_type}, KV cache {graph.kv_type}{skipped}"
 

@@ -70,6 +70,7 @@ def open_graph(
     device: str = "cpu",
     data_directory: Path | None = None,
     provider_options: Mapping[str, str] | None = None,
+    library: Path | None = None,
 ) -> Any:
     """Open any graph with this module's options: an `onnxruntime.InferenceSession`.
 
@@ -79,11 +80,12 @@ def open_graph(
         device: One of `DEVICES`.
         data_directory: Where the external data of a graph given as bytes lies; a file's lies beside it.
         provider_options: Of the device's provider.
+        library: Of operators that the graph needs and ONNX Runtime lacks.
 
     Raises:
         OptionInvalid: Unknown device.
         RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
-        RuntimeFailed: ONNX Runtime refused the graph.
+        RuntimeFailed: ONNX Runtime refused the graph, or the library.
     """
     where = find_device(device)
     onnxruntime = import_onnxruntime()
@@ -98,6 +100,8 @@ def open_graph(
     options.enable_mem_pattern = False
     if not where.is_host:
         options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
+    if library is not None:
+        _register(options, library)
     what = str(model) if isinstance(model, Path) else f"a graph of {len(model)} bytes"
     try:
         source, data_directory = _readable_source(model, data_directory)
@@ -117,6 +121,13 @@ def open_graph(
     _check_placement(graph, where, device, f"{what} with onnxruntime {onnxruntime.__version__}")
     logger.debug("opened %s with onnxruntime %s on %s, %d threads", what, onnxruntime.__version__, device, threads)
     return graph
+
+
+def _register(options: Any, library: Path) -> None:
+    try:
+        options.register_custom_ops_library(str(library))
+    except Exception as error:
+        raise RuntimeFailed(f"{library}: its operators cannot be registered ({error}). Build it again.") from error
 
 
 @cache

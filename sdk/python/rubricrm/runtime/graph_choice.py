@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rubricrm.errors import GraphUnusable, OptionInvalid, RuntimeMissing
-from rubricrm.runtime.manifest import DEVICES, FLOAT_TYPES, KV_TYPES, STANDARD_LAYOUT, TARGETS, GraphFacts
+from rubricrm.runtime.kernels import Kernels
+from rubricrm.runtime.manifest import DEVICES, FLOAT_TYPES, KV_TYPES, LAYOUTS, TARGETS, GraphFacts
 
 # The newest versions of operator domains whose operators were run.
-DOMAINS = {"ai.onnx": 24, "com.microsoft": 1}
+DOMAINS = {"ai.onnx": 24, "com.microsoft": 1, "rubricrm": 1}
 # Ways to append to the KV cache, by target.
-KV_UPDATES = {"cpu": ("shared", "concatenate"), "cuda": ("shared",), "tensorrt": ("scatter",)}
+KV_UPDATES = {"cpu": ("slots", "shared", "concatenate"), "cuda": ("shared",), "tensorrt": ("scatter",)}
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,11 @@ class GraphChoice:
 
 
 def choose_graph(
-    graphs: Sequence[GraphFacts], device: str | None, device_problem: Callable[[str], str | None], where: str
+    graphs: Sequence[GraphFacts],
+    device: str | None,
+    device_problem: Callable[[str], str | None],
+    where: str,
+    kernels: Kernels,
 ) -> GraphChoice:
     """Return the first graph that can be run, and where.
 
@@ -32,6 +37,7 @@ def choose_graph(
         device: One of `DEVICES`; None takes the device that each graph was exported for.
         device_problem: Returns why a device cannot be used here, None where nothing is known to be missing.
         where: The bundle's path, for messages.
+        kernels: This project's library, which some graphs need.
 
     Raises:
         GraphUnusable: There is no graph, or none whose words this version knows; each is named with its reason.
@@ -43,11 +49,13 @@ def choose_graph(
             f"{where}: has no graph: it is a prompt directory, for use with a server. Give a bundle made by `rubricrm "
             "export onnx` to run it here."
         )
-    unknown = [unknown_words(graph) for graph in graphs]
+    unknown = [unknown_words(graph, kernels) for graph in graphs]
     known = [graph for graph, reason in zip(graphs, unknown, strict=True) if reason is None]
     if not known:
         reasons = "; ".join(f"{graph.file}: {reason}" for graph, reason in zip(graphs, unknown, strict=True))
-        raise GraphUnusable(f"{where}: no graph can be run by this version ({reasons}). Upgrade rubricrm.")
+        raise GraphUnusable(
+            f"{where}: no graph can be run here ({reasons}). Upgrade rubricrm, or export the checkpoint again."
+        )
     targets = DEVICES[device] if device is not None else TARGETS
     fitting = [graph for graph in known if graph.target in targets]
     if device is not None:  # what was made for the device comes before what it runs for checking
@@ -68,15 +76,15 @@ def choose_graph(
     raise RuntimeMissing("; ".join(f"device {name} cannot be used: {problem}" for name, problem in problems.items()))
 
 
-def unknown_words(graph: GraphFacts) -> str | None:
-    """Return why this version cannot run a graph, whatever the machine; None where it can."""
+def unknown_words(graph: GraphFacts, kernels: Kernels) -> str | None:
+    """Return why this installation cannot run a graph, whatever the device; None where it can."""
     if graph.target not in TARGETS:
         return f"target {graph.target!r} is none of {', '.join(TARGETS)}"
     allowed = {
         "compute_type": FLOAT_TYPES,
         "kv_type": KV_TYPES[graph.target],
         "kv_update": KV_UPDATES[graph.target],
-        "layout": (STANDARD_LAYOUT,),
+        "layout": LAYOUTS,
     }
     for name, words in allowed.items():
         word = getattr(graph, name)
@@ -86,6 +94,8 @@ def unknown_words(graph: GraphFacts) -> str | None:
         if DOMAINS.get(domain, 0) < version:
             has = f"up to {DOMAINS[domain]}" if domain in DOMAINS else "none"
             return f"it needs version {version} of the operators of {domain}, this version knows {has}"
-    if graph.requires.library is not None:
-        return f"it needs our kernels' library {graph.requires.library}, which this version has not"
+    wanted = graph.requires.library
+    if wanted is not None and wanted != kernels.operators:
+        found = f"not used: {kernels.problem}" if kernels.problem else f"of version {kernels.operators}"
+        return f"it needs version {wanted} of this project's kernels, and the library is {found}"
     return None

@@ -34,11 +34,12 @@ DEVICES = {
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt",),
 }
-# How new keys and values join the past ones: appended by the attention kernel in a buffer that both share, written into
-# a buffer of fixed length, or joined into a new tensor.
-KV_UPDATES = ("shared", "scatter", "concatenate")
-# How the bytes of a graph's data file are arranged. Kernels that want weights packed bring layouts of their own.
-STANDARD_LAYOUT = "standard"
+# How new keys and values join the past ones: written in place by this project's kernels, appended by the runtime's in a
+# buffer that past and present share, written into a buffer of fixed length, or joined into a new tensor.
+KV_UPDATES = ("slots", "shared", "scatter", "concatenate")
+# How the bytes of a graph's data file are arranged: as ONNX Runtime's operators read them, or as this project's do.
+STANDARD_LAYOUT, PACKED_LAYOUT = "standard", "packed"
+LAYOUTS = (STANDARD_LAYOUT, PACKED_LAYOUT)
 # How weights are stored, and in which type a checkpoint's matrices are when nothing is quantized.
 WEIGHTS = ("fp32", "fp16", "bf16", "int8", "int4", "fp8")
 FLOAT_WEIGHTS = WEIGHTS[:3]

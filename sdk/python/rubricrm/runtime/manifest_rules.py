@@ -51,6 +51,7 @@ def check(manifest: Manifest, where: str) -> None:
         rules.require(SHA256.fullmatch(entry.sha256) is not None, f"files.{name}.sha256", entry.sha256, "64 hex digits")
     for key, name in _named_files(manifest):
         rules.require(name in manifest.files, key, name, 'a name listed in "files"')
+    _check_data_files(rules, manifest)
     for index, graph in enumerate(manifest.graphs):
         _check_required(rules, f"graphs[{index}].requires", graph)
     num_tokens, limit = manifest.tokenizer.num_tokens, manifest.model.vocab_size
@@ -88,6 +89,13 @@ def _check_required(rules: _Rules, key: str, graph: GraphFacts) -> None:
         rules.require(version > 0, f"{key}.domains.{domain}", version, "a positive number")
 
 
+def _check_data_files(rules: _Rules, manifest: Manifest) -> None:
+    """The data of one graph at least are there: those of others are derived from them."""
+    named = [graph.data_file for graph in manifest.graphs if graph.data_file is not None]
+    are_there = not named or any(name in manifest.files for name in named)
+    rules.require(are_there, "graphs[].data_file", named, 'the data file of at least one graph listed in "files"')
+
+
 def _check_prompt(rules: _Rules, key: str, prompt: PromptFacts, manifest: Manifest) -> None:
     rules.require(bool(prompt.fields), f"{key}.fields", dict(prompt.fields), "at least one field")
     for name, placeholder in prompt.fields.items():
@@ -116,7 +124,7 @@ def _named_files(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield each key that names a file of the bundle, and the name."""
     named: list[tuple[str, str | None]] = [("tokenizer.file", manifest.tokenizer.file)]
     for index, graph in enumerate(manifest.graphs):
-        named += [(f"graphs[{index}].file", graph.file), (f"graphs[{index}].data_file", graph.data_file)]
+        named.append((f"graphs[{index}].file", graph.file))
     for name, prompt in manifest.prompts.items():
         named += [(f"prompts.{name}.prefix.files.{kv}", file) for kv, file in prompt.prefix.files.items()]
         named += [(f"prompts.{name}.grammar", prompt.grammar), (f"prompts.{name}.phrases", prompt.phrases)]

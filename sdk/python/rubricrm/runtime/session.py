@@ -6,13 +6,17 @@ import os
 import platform
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import ModelClosed, OptionInvalid, OutputInvalid, RuntimeFailed
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.concatenated_cache import NAMES, ConcatenatedCache
+from rubricrm.runtime.derived_data import data_directory
 from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
-from rubricrm.runtime.graph_choice import choose_graph
+from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
+from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.kv_cache import DeviceBuffer, HostBuffer, KVCache
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.providers import Device, find_device, provider_options
@@ -41,6 +45,33 @@ class Slot:
         self.device_logits: Any = None
 
 
+@dataclass(frozen=True)
+class GraphVariant:
+    """Contents in place of one of a bundle's graph files; its external data are those of that graph."""
+
+    file: str
+    contents: bytes
+
+
+def choose(bundle: Bundle, device: str | None = None, *, file: str | None = None) -> GraphChoice:
+    """Return the best graph of a bundle that can be run here, and where.
+
+    Args:
+        bundle: The bundle.
+        device: Where to run; None takes the best graph whose device is here.
+        file: The file of the only graph that is wanted.
+
+    Raises:
+        GraphUnusable: The bundle has no graph that this installation can run.
+        OptionInvalid: Unknown device, or one that the bundle was not exported for.
+        RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
+    """
+    if device is not None:
+        find_device(device)
+    graphs = [graph for graph in bundle.manifest.graphs if file in (None, graph.file)]
+    return choose_graph(graphs, device, device_problem, str(bundle.path), find_kernels())
+
+
 class Session:
     """An open graph. `run` is safe from several threads; each call advances one slot.
 
@@ -49,6 +80,7 @@ class Session:
         threads: Threads of one run.
         max_rows: Most tokens of one run.
         facts: What the manifest says of the graph that was chosen.
+        kernels: This project's library, where the graph needs it.
         cache_key: Names all that keys and values, or engines, of this graph depend on beside the bundle.
     """
 
@@ -59,16 +91,18 @@ class Session:
         device: str | None = None,
         threads: int | None = None,
         max_rows: int = 256,
-        graph: bytes | None = None,
+        variant: GraphVariant | None = None,
     ) -> None:
-        """Open the graph (0.05 s for the demo model, seconds for a 4B one: weights are repacked for the CPU).
+        """Open the graph.
+
+        It takes milliseconds where packed weights are mapped; ONNX Runtime repacks those of a 4B model in seconds.
 
         Args:
             bundle: The bundle to open.
             device: Where to run; None takes the best graph whose device is here.
             threads: Threads of one run; None takes the cores that this process may really use.
             max_rows: Most tokens of one run.
-            graph: A variant of the bundle's graph to open in its place; its external data are the bundle's files.
+            variant: A variant of one of the bundle's graphs, to open in its place.
 
         Raises:
             GraphUnusable: The bundle has no graph that this version can run.
@@ -76,9 +110,7 @@ class Session:
             RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
-        if device is not None:
-            find_device(device)
-        choice = choose_graph(bundle.manifest.graphs, device, device_problem, str(bundle.path))
+        choice = choose(bundle, device, file=None if variant is None else variant.file)
         self.facts = choice.graph
         self.device = choice.device
         self._device = find_device(self.device)
@@ -94,12 +126,21 @@ class Session:
         self.cache_key = (
             f"{self.device}-{self.facts.file}-{self.facts.kv_type}-onnxruntime-{version}-{platform.machine()}"
         )
-        self._graph: Any = open_graph(
-            bundle.file(self.facts.file) if graph is None else graph,
+        self.kernels = find_kernels() if self.facts.requires.library is not None else None
+        with data_directory(bundle, self.facts) as directory:
+            self._graph: Any = self._open(variant, directory)
+
+    def _open(self, variant: GraphVariant | None, directory: Path) -> Any:
+        path = self._bundle.file(self.facts.file)
+        is_beside = variant is None and directory == self._bundle.path
+        graph = path if is_beside else path.read_bytes() if variant is None else variant.contents
+        return open_graph(
+            graph,
             threads=self.threads,
             device=self.device,
-            data_directory=None if graph is None else bundle.path,
-            provider_options=provider_options(self.device, bundle, max_rows, self.cache_key),
+            data_directory=None if is_beside else directory,
+            provider_options=provider_options(self.device, self._bundle, self.max_rows, self.cache_key),
+            library=None if self.kernels is None else self.kernels.library,
         )
 
     def new_slot(self, num_positions: int) -> Slot:
@@ -221,12 +262,15 @@ class Session:
         make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
         cache = KVCache(model, self.facts.kv_type, num_positions, make_buffer)
         shape = (1, model.num_kv_heads, cache.capacity, model.head_dim)
-        where = (self._device.memory, 0, _ELEMENT_TYPES[self.facts.kv_type], shape)
+        where = (self._device.memory, 0, _ELEMENT_TYPES[self.facts.kv_type])
+        if self.facts.kv_update == "slots":
+            binding.bind_input("kv_cache", *where, (model.num_layers, 2, *shape), cache.buffer.address(0, 0))
+            return cache
         for layer in range(model.num_layers):
             for half, name in enumerate(NAMES):
                 address = cache.buffer.address(layer, half)
-                binding.bind_input(f"past_key_values.{layer}.{name}", *where, address)
-                binding.bind_output(f"present.{layer}.{name}", *where, address)
+                binding.bind_input(f"past_key_values.{layer}.{name}", *where, shape, address)
+                binding.bind_output(f"present.{layer}.{name}", *where, shape, address)
         return cache
 
     def _run_concatenating(self, graph: Any, binding: Any, cache: ConcatenatedCache) -> None:
@@ -243,7 +287,8 @@ class Session:
         """Bind memory for the logits: an array where the device is the host, else a value that stays on the device."""
         import numpy as np
 
-        shape = (1, rows, self._bundle.manifest.model.vocab_size)
+        batch = () if self.facts.kv_update == "slots" else (1,)
+        shape = (*batch, rows, self._bundle.manifest.model.vocab_size)
         if self._device.is_host:
             logits: NDArray[np.float32] = np.empty(shape, np.float32)
             element_type = _ELEMENT_TYPES["float32"]
@@ -256,8 +301,8 @@ class Session:
 
     def _read_logits(self, logits: Any) -> NDArray[np.float32]:
         # `numpy` copies from a device, but returns the value's own memory where that is the host's.
-        found: NDArray[np.float32] = logits[0] if self._device.is_host else logits.numpy()[0].copy()
-        return found
+        found: NDArray[np.float32] = logits if self._device.is_host else logits.numpy().copy()
+        return found.reshape(-1, found.shape[-1])
 
     def _usable_graph(self) -> Any:
         # The threads of the runtime do not survive a fork: a run would wait for them for ever.

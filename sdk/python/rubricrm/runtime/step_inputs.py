@@ -114,7 +114,34 @@ class ConcatenateInputs:
         return count
 
 
-STEP_INPUTS: Mapping[str, type[SharedInputs | ScatterInputs | ConcatenateInputs]] = {
+class SlotsInputs:
+    """Of this project's kernels: every token names its slot and position. Here there is one slot."""
+
+    def __init__(self, capacity: int, max_rows: int) -> None:
+        import numpy as np
+
+        self._token_ids: Integers = np.zeros(max_rows, np.int64)
+        self._slots: Integers = np.zeros(max_rows, np.int64)
+        self._places: Integers = np.arange(max(capacity, max_rows), dtype=np.int64)
+
+    def of(self, token_ids: Sequence[int], length: int, rows: int) -> Mapping[str, Integers]:
+        """As `StepInputs`."""
+        count = len(token_ids)
+        self._token_ids[:count] = token_ids
+        return {
+            "input_ids": self._token_ids[:count],
+            "slots": self._slots[:count],
+            "positions": self._places[length : length + count],
+            "logit_rows": self._places[count - rows : count],
+        }
+
+    def num_rows(self, count: int, rows: int) -> int:  # noqa: ARG002
+        """As `StepInputs`."""
+        return rows
+
+
+STEP_INPUTS: Mapping[str, type[SlotsInputs | SharedInputs | ScatterInputs | ConcatenateInputs]] = {
+    "slots": SlotsInputs,
     "shared": SharedInputs,
     "scatter": ScatterInputs,
     "concatenate": ConcatenateInputs,

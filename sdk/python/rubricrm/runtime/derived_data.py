@@ -1,0 +1,81 @@
+"""A graph's data where the bundle has them in another layout only: derived once on a machine, and kept in its cache."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rubricrm.errors import RuntimeFailed
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.byte_size import byte_text
+from rubricrm.runtime.cache_directory import cache_reason, own_directory, warn_without_cache
+from rubricrm.runtime.data_layout import derive_data
+from rubricrm.runtime.graph_tensors import read_tensors
+from rubricrm.runtime.manifest import GraphFacts, Manifest
+
+logger = logging.getLogger(__name__)
+
+
+def has_data(manifest: Manifest, graph: GraphFacts) -> bool:
+    """Whether the bundle itself holds a graph's data."""
+    return graph.data_file is None or graph.data_file in manifest.files
+
+
+@contextmanager
+def data_directory(bundle: Bundle, graph: GraphFacts) -> Iterator[Path]:
+    """Yield the directory in which a graph's data file lies while it is opened; what is open stays usable after it.
+
+    The first opening on a machine writes the file into the cache directory (2 GB: 2 to 4 s). Where there is no cache it
+    is written into a temporary directory at each opening, with a warning.
+
+    Raises:
+        BundleInvalid: The bundle's data are damaged, or of another model than the graph.
+        RuntimeFailed: The file cannot be written.
+    """
+    if has_data(bundle.manifest, graph):
+        yield bundle.path
+        return
+    kept = _kept_data(bundle, graph)
+    if kept is not None:
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="rubricrm-") as directory:
+        _derive(bundle, graph, Path(directory))
+        yield Path(directory)
+
+
+def _kept_data(bundle: Bundle, graph: GraphFacts) -> Path | None:
+    """Return the directory of this machine's cache that holds the data, made if it is missing; None: no cache."""
+    try:
+        directory = own_directory(bundle.manifest_sha256, f"data-{graph.layout}")
+    except OSError as error:
+        warn_without_cache(error)
+        return None
+    path = directory / str(graph.data_file)
+    expected = max((t.offset + t.num_bytes for t in read_tensors(bundle.file(graph.file)) if t.location), default=0)
+    if path.is_file() and path.stat().st_size == expected:
+        return directory
+    try:
+        _derive(bundle, graph, directory)
+    except RuntimeFailed as error:
+        logger.warning("data in the layout %s could not be kept (%s)", graph.layout, error)
+        return None
+    return directory
+
+
+def _derive(bundle: Bundle, graph: GraphFacts, directory: Path) -> None:
+    output = directory / str(graph.data_file)
+    source = next(other for other in bundle.manifest.graphs if other.data_file and has_data(bundle.manifest, other))
+    logger.info("%s: arranging the weights in the layout %s", bundle.path, graph.layout)
+    try:
+        derive_data(bundle.file(graph.file), bundle.file(source.file), output)
+    except OSError as error:
+        free = shutil.disk_usage(directory).free
+        raise RuntimeFailed(
+            f"{bundle.path}: {output} cannot be written ({cache_reason(error)}; {byte_text(free)} are free). Make "
+            "room, or convert the bundle once: `rubricrm convert`."
+        ) from error
