@@ -59,7 +59,7 @@ def derived(path: Path) -> bytes:
 
 
 def kept(cache: Path) -> list[Path]:
-    return sorted(path for path in cache.rglob("*") if path.is_file())
+    return sorted((path for path in cache.rglob("*") if path.is_file()), key=lambda path: path.name)
 
 
 # ---- what is derived, and when ----

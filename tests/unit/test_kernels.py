@@ -46,6 +46,11 @@ def forget() -> Iterator[None]:
     module._find.cache_clear()
 
 
+@pytest.fixture
+def any_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUBRICRM_KERNELS", raising=False)
+
+
 def report(*arguments: object, **variables: str) -> tuple[list[list[object]], str]:
     """What a new process finds, and its warnings: the library reads its variable once in a process."""
     command = [sys.executable, "-c", REPORT, *map(str, arguments)]
@@ -106,6 +111,7 @@ def test_a_set_that_is_none_is_warned_of(packed_bundle: Path, wrong: str) -> Non
     assert warnings == f"{found[1]}. ONNX Runtime's own kernels run\n"
 
 
+@pytest.mark.usefixtures("any_set")
 def test_a_machine_without_the_library_is_told_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +123,7 @@ def test_a_machine_without_the_library_is_told_how_to_get_it(
     assert caplog.records == []  # the installation has said so
 
 
+@pytest.mark.usefixtures("any_set")
 @pytest.mark.parametrize(
     ("contents", "reason"),
     [
@@ -145,6 +152,7 @@ def test_a_library_that_was_named_and_cannot_be_used_is_warned_of_once(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.usefixtures("any_set")
 def test_a_library_of_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUBRICRM_KERNELS_LIBRARY", FOREIGN_LIBRARY)
     found = find_kernels()
