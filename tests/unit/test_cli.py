@@ -14,6 +14,7 @@ import rubricrm
 from click.testing import CliRunner, Result
 from rubricrm import RubricModel, RubricResult, parse
 from rubricrm.cli import cli
+from rubricrm.runtime.kernels import Kernels
 from rubricrm.text_file import decode_text
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
@@ -504,6 +505,22 @@ def test_doctor_says_of_each_device_on_a_line_whether_it_is_ready() -> None:
     assert all(devices.values())
 
 
+def test_doctor_says_which_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Kernels(Path("/here/library.so"), "1", "avx2")
+    for kernels, text in (
+        (found, "rubricrm avx2, operators 1 (/here/library.so)"),
+        (Kernels(problem="RUBRICRM_KERNELS is off"), "onnxruntime's own: RUBRICRM_KERNELS is off"),
+    ):
+        monkeypatch.setattr("rubricrm.doctor.find_kernels", lambda kernels=kernels: kernels)
+        assert f"kernels       {text}" in invoke("doctor").stdout.splitlines()
+        result = invoke("doctor", "--json")
+        assert result.exit_code == 0
+        printed = json.loads(result.stdout)["kernels"]
+        assert list(printed) == ["library", "operators", "instruction_set", "problem"]
+        assert printed["instruction_set"] == kernels.instruction_set
+        assert printed["problem"] == kernels.problem
+
+
 def test_doctor_names_two_packages_that_hide_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}
     monkeypatch.setattr("rubricrm.runtime.installation.installed_version", found.get)
@@ -577,6 +594,7 @@ def test_the_version_is_printed() -> None:
         ("generate",),
         ("parse",),
         ("inspect",),
+        ("convert",),
         ("doctor",),
         ("eval",),
         ("export",),
@@ -604,6 +622,7 @@ def test_all_commands_are_listed() -> None:
         "bench",
         "build",
         "certify",
+        "convert",
         "doctor",
         "eval",
         "export",
