@@ -20,6 +20,7 @@ from rubricrm.runtime.graph_choice import running_kernels
 from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.prefix import open_prefix
 from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.read_ahead import reading_ahead
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
 
@@ -51,11 +52,12 @@ class RubricModel:
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
         self.bundle = bundle
-        self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-        self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
         session = Session(bundle, device=device, threads=threads)
-        token_ids = self._prompt.fixed_prefix()
-        prefix = open_prefix(bundle, session, token_ids) if token_ids else None
+        with reading_ahead(session.mapped_file):
+            self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
+            self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
+            token_ids = self._prompt.fixed_prefix()
+            prefix = open_prefix(bundle, session, token_ids) if token_ids else None
         self._engine = Engine(session, bundle.manifest, prefix)
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length

@@ -8,16 +8,16 @@ import os
 def utf8_path(path: str | os.PathLike[str]) -> str | None:
     """Return the path as a library takes it that makes UTF-8 of a str; None where its bytes are no UTF-8."""
     try:
-        return _bytes(path).decode("utf-8")
+        return path_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
         return None
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:
     r"""Return the path, or a text with one in it, as text that UTF-8 can hold: a byte that is no UTF-8 becomes \xff."""
-    return _bytes(path).decode("utf-8", errors="backslashreplace")
+    return path_bytes(path).decode("utf-8", errors="backslashreplace")
 
 
-def _bytes(path: str | os.PathLike[str]) -> bytes:
-    # As os.fsencode, which refuses a letter that is not ASCII where the locale is C.
+def path_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a path: as os.fsencode, which refuses a letter that is not ASCII where the locale is C."""
     return os.fspath(path).encode("utf-8", errors="surrogateescape")

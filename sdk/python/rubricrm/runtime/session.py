@@ -19,6 +19,7 @@ from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
 from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.kv_cache import DeviceBuffer, HostBuffer, KVCache
 from rubricrm.runtime.machine import usable_cores
+from rubricrm.runtime.manifest import PACKED_LAYOUT
 from rubricrm.runtime.providers import Device, find_device, provider_options
 from rubricrm.runtime.step_inputs import STEP_INPUTS, StepInputs
 
@@ -81,6 +82,7 @@ class Session:
         max_rows: Most tokens of one run.
         facts: What the manifest says of the graph that was chosen.
         kernels: This project's library, where the graph needs it.
+        mapped_file: The data file, where its weights are used in place; None: ONNX Runtime has copied them.
         cache_key: Names all that keys and values, or engines, of this graph depend on beside the bundle.
     """
 
@@ -129,6 +131,7 @@ class Session:
         self.kernels = find_kernels() if self.facts.requires.library is not None else None
         with data_directory(bundle, self.facts) as directory:
             self._graph: Any = self._open(variant, directory)
+            self.mapped_file = directory / str(self.facts.data_file) if self.facts.layout == PACKED_LAYOUT else None
 
     def _open(self, variant: GraphVariant | None, directory: Path) -> Any:
         path = self._bundle.file(self.facts.file)
