@@ -116,7 +116,11 @@ def _floats(array: Any) -> Any:
 
 
 class LlamaModel:
-    """A context, emptied before each run; the state of a prompt is saved and restored whole, as its server does."""
+    """A context, emptied before each run; the state of a prompt is saved and restored whole, as its server does.
+
+    Attributes:
+        runs: The instructions and features that it was built with.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
         import llama_cpp
@@ -132,6 +136,7 @@ class LlamaModel:
             flash_attn=True,
             verbose=False,
         )
+        self.runs = llama_cpp.llama_print_system_info().decode().strip(" |")
         self._kept: list[int] = []
         self._state: Any = None
 
