@@ -1,8 +1,9 @@
 """OpenVINO GenAI's LLMPipeline on the CPU, with its defaults: prefix caching, keys and values in INT8, latency hint.
 
 `int4-128` are converted by optimum-intel, as its documentation recommends: INT4 in groups of 128, embedding and head
-too. `q4_0` and `q4_k_m` are the GGUF files that llama.cpp runs. `-dq128` quantizes activations in groups of 128 instead
-of 32 (DYNAMIC_QUANTIZATION_GROUP_SIZE), `-sym` stores weights without zero points.
+too; `-sym` stores no zero points. `q4_0` and `q4_k_m` are the GGUF files that llama.cpp runs. `-dq128` quantizes
+activations in groups of 128 instead of 32 (DYNAMIC_QUANTIZATION_GROUP_SIZE). Where products run in BF16 on AMX they are
+not quantized at all, whatever the groups are; `-f32` asks for float32, with which they are (INFERENCE_PRECISION_HINT).
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ REQUIREMENTS = (
     "torch==2.13.0",
 )
 _GROUPS_OF_128 = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128}
-VARIANTS: dict[str, dict[str, int]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "int4-128": {},
     "int4-128-dq128": _GROUPS_OF_128,
+    "int4-128-f32-dq128": _GROUPS_OF_128 | {"INFERENCE_PRECISION_HINT": "f32"},
     "int4-128-sym-dq128": _GROUPS_OF_128,
     "q4_0": {},
     "q4_0-dq128": _GROUPS_OF_128,
@@ -35,6 +37,7 @@ VARIANTS: dict[str, dict[str, int]] = {
 }
 MODEL_OF = {
     "int4-128-dq128": "openvino_llm:int4-128",
+    "int4-128-f32-dq128": "openvino_llm:int4-128",
     "q4_0": "llama_cpp_python:q4_0",
     "q4_0-dq128": "llama_cpp_python:q4_0",
     "q4_k_m": "llama_cpp_python:q4_k_m",
@@ -58,15 +61,20 @@ def prepare(checkpoint: Path, directory: Path, variant: str) -> None:
 
 
 class OpenVinoModel:
-    """A pipeline; tokens are counted as they come."""
+    """A pipeline; tokens are counted as they come.
 
-    def __init__(self, path: Path, threads: int, properties: dict[str, int]) -> None:
+    Attributes:
+        runs: The numbers that products run in, which depend on the processor.
+    """
+
+    def __init__(self, path: Path, threads: int, properties: dict[str, Any]) -> None:
         import numpy as np
         import openvino as ov
         import openvino_genai as genai
 
         self._numpy, self._ov, self._genai = np, ov, genai
         self._pipeline = genai.LLMPipeline(str(path), "CPU", INFERENCE_NUM_THREADS=threads, **properties)
+        self.runs = _what_runs(ov.Core(), properties)
 
     def keep(self, ids: Sequence[int]) -> None:
         """See `protocol`: it finds what it has seen by itself, and cannot be told to forget it."""
@@ -96,6 +104,13 @@ class OpenVinoModel:
         inputs = genai.TokenizedInputs(self._ov.Tensor(given), self._ov.Tensor(self._numpy.ones_like(given)))
         self._pipeline.generate(inputs, config, Counter())
         return moments, tokens
+
+
+def _what_runs(core: Any, properties: dict[str, Any]) -> str:
+    """Tell the pipeline's properties: it has no function that does."""
+    core.set_property("CPU", properties)
+    precision = core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
+    return f"in {precision}, groups of {core.get_property('CPU', 'DYNAMIC_QUANTIZATION_GROUP_SIZE')}"
 
 
 def open_model(directory: Path, variant: str, threads: int) -> OpenVinoModel:
