@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +79,7 @@ def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[s
     if variant not in facts.VARIANTS:
         raise SystemExit(f"{system} has the variants {', '.join(facts.VARIANTS)}, got {variant!r}")
     place = work / commit if any("{root}" in requirement for requirement in facts.REQUIREMENTS) else work
-    python = environments.get(system) or _install(system, facts.REQUIREMENTS, place)
+    python = environments.get(system) or _install(system, facts, place)
     if (converted := model_of(name)) != name:
         directory = make_contender(converted, checkpoint, work, environments, commit).directory
     else:
@@ -112,24 +113,25 @@ def _load(system: str) -> Any:
     return module
 
 
-def _install(system: str, requirements: tuple[str, ...], place: Path) -> Path:
+def _install(system: str, facts: Any, place: Path) -> Path:
     environment = place / "environments" / system
     python, done = environment / "bin" / "python", environment / "installed"
     if not done.is_file():
         log = place / f"install-{system}.log"
         _run([sys.executable, "-m", "venv", str(environment)], log)
-        words = [requirement.format(root=ROOT) for requirement in requirements]
-        _run([str(python), "-m", "pip", "install", "--quiet", *words], log)
+        words = [requirement.format(root=ROOT) for requirement in facts.REQUIREMENTS]
+        _run([str(python), "-m", "pip", "install", "--quiet", *words], log, getattr(facts, "BUILD", {}))
         done.touch()
     return python
 
 
-def _run(words: list[str], log: Path) -> None:
+def _run(words: list[str], log: Path, variables: Mapping[str, str] = MappingProxyType({})) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | variables
     with log.open("w") as stream:
-        code = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        raise SystemFailedError(_failure(code, log))
+        done = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode:
+        raise SystemFailedError(_failure(done.returncode, log))
 
 
 def _failure(code: int, log: Path) -> str:

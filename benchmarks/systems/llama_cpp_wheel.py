@@ -8,6 +8,7 @@ less what the server says of the other tokens.
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ class LlamaServer:
         parameters.cache_ram_mib = 0  # copies of older prompts, which nothing here asks for
         parameters.verbosity = 0
         self._server = xllamacpp.Server(parameters)
-        self.runs = str(xllamacpp.get_system_info()).strip(" |")
+        self.runs = ", ".join(re.findall(r"(\w+) = 1", xllamacpp.get_system_info()))
         self._kept: list[int] = []
 
     def keep(self, ids: Sequence[int]) -> None:

@@ -6,7 +6,8 @@ A system is a file beside this one with REQUIREMENTS (pins), VARIANTS (names of 
     open_model(directory, variant, threads)      return an object with run(ids, new_tokens) -> list of times
 
 MODEL_OF names, for variants that convert nothing themselves, the contender whose converted model they run:
-`{"q4_0": "llama_cpp_python:q4_0"}`. A system whose variants all do so needs no `prepare`.
+`{"q4_0": "llama_cpp_python:q4_0"}`. A system whose variants all do so needs no `prepare`. BUILD holds environment
+variables for the installation of the pins, such as flags of a compiler.
 
 `run` feeds the ids as they are, generates exactly `new_tokens` tokens greedily, end tokens or not, and returns the
 moments of the tokens (seconds, `time.perf_counter`), at least of the first and of the last, and the tokens.

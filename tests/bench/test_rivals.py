@@ -273,6 +273,27 @@ def test_every_system_states_its_pins_without_its_packages(
     assert contender.model_of("ours:int4-128-off") == "ours:int4-128"
 
 
+def test_a_system_is_installed_with_what_its_build_needs(
+    rivals: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (folder / "slow.py").open("a") as file:
+        file.write('BUILD = {"CXXFLAGS": "-O3"}\n')
+    contender, ran = sys.modules["contender"], []
+    monkeypatch.setattr(contender, "_prepare", lambda *_: None)
+
+    def run(words: list[str], log: Path, variables: Any = None) -> None:
+        (tmp_path / "work" / "environments" / "slow").mkdir(parents=True, exist_ok=True)
+        ran.append((words[1:4], log.name, variables))
+
+    monkeypatch.setattr(contender, "_run", run)
+    for _ in range(2):
+        rivals.make_contender("slow:a", tmp_path, tmp_path / "work", {}, COMMIT)
+    assert ran == [
+        (["-m", "venv", str(tmp_path / "work" / "environments" / "slow")], "install-slow.log", None),
+        (["-m", "pip", "install"], "install-slow.log", {"CXXFLAGS": "-O3"}),
+    ]
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository with one commit that changes the SDK."""
