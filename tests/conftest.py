@@ -257,8 +257,15 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny bundle, to damage."""
-    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    """A copy of the tiny bundle with model.onnx alone, to damage."""
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    manifest = path / "rubricrm.json"
+    document = json.loads(manifest.read_text("utf-8"))
+    document["graphs"] = [graph for graph in document["graphs"] if graph["kv_update"] != "slots"]
+    del document["files"]["model.step.onnx"]
+    (path / "model.step.onnx").unlink()
+    manifest.write_text(json.dumps(document), "utf-8")
+    return path
 
 
 @pytest.fixture

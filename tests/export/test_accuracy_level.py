@@ -1,5 +1,6 @@
 """Which products round their activations: all where little is lost, else all but the noisiest, as few as needed."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import GraphVariant
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.measure import accuracy_level
@@ -18,6 +20,7 @@ from rubricrm_export.measure.logit_source import BundleLogits
 from rubricrm_export.measure.quality import measure
 from rubricrm_export.onnx_bundle import quality_gate
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
+from standard_bundle import standard_only
 
 MakeCheckpoint = Callable[..., Path]
 Tensors = dict[str, np.ndarray]
@@ -50,6 +53,11 @@ def tolerate(monkeypatch: pytest.MonkeyPatch, kl: float) -> None:
     monkeypatch.setattr(accuracy_level, "_SHARE", 0.0)
 
 
+def standard(checkpoint: Path, **options: Any) -> Bundle:
+    """Export, and return the bundle as it is while it is measured."""
+    return standard_only(export(checkpoint, **options).path)
+
+
 def choose(bundle: Bundle, checkpoint: Path, kl: float = 0.0, report: Callable[[int, int], None] | None = None) -> int:
     with Checkpoint.open(checkpoint) as opened:
         return choose_accuracy_levels(bundle, opened, TEXT, kl, threads=1, on_progress=report or (lambda *_: None))
@@ -78,7 +86,7 @@ def quality_as_exported(bundle: Bundle, checkpoint: Path) -> float:
 
 
 def test_default_tolerance_changes_nothing(make_checkpoint: MakeCheckpoint) -> None:
-    bundle = export(make_checkpoint())
+    bundle = standard(make_checkpoint())
     assert {*levels(bundle).values()} == {4}
     before, steps = (bundle.path / "model.onnx").read_bytes(), []
     assert choose(bundle, bundle.path.parent / "checkpoint", report=lambda *step: steps.append(step)) == 0
@@ -88,7 +96,7 @@ def test_default_tolerance_changes_nothing(make_checkpoint: MakeCheckpoint) -> N
 
 
 def test_share_of_the_loss_is_tolerated(massive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = export(massive)
+    bundle = standard(massive)
     tolerate(monkeypatch, 0.0)
     monkeypatch.setattr(accuracy_level, "_SHARE", 0.5)
     assert choose(bundle, massive, kl=3 * loss(bundle, [])) == 0
@@ -98,7 +106,7 @@ def test_share_of_the_loss_is_tolerated(massive: Path, monkeypatch: pytest.Monke
 
 def test_bundle_without_such_products(massive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tolerate(monkeypatch, 0.0)
-    bundle = export(massive, weights="fp32", block_size=None)
+    bundle = standard(massive, weights="fp32", block_size=None)
     assert choose(bundle, massive) == 0
 
 
@@ -114,7 +122,7 @@ def loss(bundle: Bundle, names: list[str]) -> float:
             for attribute in node.attribute:
                 if attribute.name == "accuracy_level":
                     attribute.i = 1 if node.name in chosen else 4
-        return BundleLogits(bundle, TEXT, threads=1, graph=graph.SerializeToString())
+        return BundleLogits(bundle, TEXT, threads=1, variant=GraphVariant("model.onnx", graph.SerializeToString()))
 
     return measure(logits([*levels(bundle)]), logits(names), TEXT, bundle.manifest.tokenizer.num_tokens).kl
 
@@ -125,7 +133,7 @@ def test_massive_activations_are_found_first(
 ) -> None:
     checkpoint = make_checkpoint(dtype="F32", change=partial(make_massive, channel=channel))
     tolerate(monkeypatch, 1e9)
-    bundle = export(checkpoint)
+    bundle = standard(checkpoint)
     whole, without_it = loss(bundle, []), loss(bundle, [NOISIEST])
     assert without_it < whole / 2
     tolerate(monkeypatch, (whole + without_it) / 2)
@@ -137,7 +145,7 @@ def test_massive_activations_are_found_first(
 
 
 def test_as_few_as_needed(massive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = export(massive)
+    bundle = standard(massive)
     tolerance = loss(bundle, [NOISIEST]) / 2
     tolerate(monkeypatch, tolerance)
     count = choose(bundle, massive)
@@ -155,7 +163,7 @@ def test_as_few_as_needed(massive: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_tolerance_makes_all_exact(massive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = export(massive)
+    bundle = standard(massive)
     tolerate(monkeypatch, -1.0)  # not even no loss at all
     assert choose(bundle, massive) == len(levels(bundle))
     assert {*levels(bundle).values()} == {1}
@@ -168,7 +176,7 @@ def test_inputs_that_are_zero(make_checkpoint: MakeCheckpoint, monkeypatch: pyte
 
     checkpoint = make_checkpoint(dtype="F32", change=silence)
     tolerate(monkeypatch, 1e9)
-    bundle = export(checkpoint)
+    bundle = standard(checkpoint)
     tolerate(monkeypatch, loss(bundle, []) / 2)
     choose(bundle, checkpoint)
     assert NOISIEST in exact(bundle)
@@ -186,14 +194,15 @@ def test_exported_bundle_is_whole_and_was_measured_as_it_is(massive: Path, monke
         return evaluate(job, *arguments)
 
     monkeypatch.setattr(quality_gate, "evaluate", recorded)
-    tolerate(monkeypatch, loss(rounded, []) / 3)
+    tolerate(monkeypatch, loss(standard_only(shutil.copytree(rounded.path, rounded.path.parent / "standard")), []) / 3)
     bundle = Bundle.open(export(massive).path, verify=True)
     assert NOISIEST in exact(bundle)
     assert measured == [[], exact(bundle)]
     quality = bundle.manifest.quality
     assert quality is not None
-    assert quality["kl"] == quality_as_exported(bundle, massive)
+    assert quality["kl"] == quality_as_exported(standard_only(bundle.path), massive)
     assert rounded.manifest.quality is not None
     assert quality["kl"] != rounded.manifest.quality["kl"]
     assert bundle.manifest.files["model.onnx"] != rounded.manifest.files["model.onnx"]
-    assert bundle.manifest.files["model.onnx.data"] == rounded.manifest.files["model.onnx.data"]
+    assert bundle.manifest.files["model.step.onnx"] != rounded.manifest.files["model.step.onnx"]
+    assert bundle.manifest.files["model.step.onnx.data"] == rounded.manifest.files["model.step.onnx.data"]

@@ -23,7 +23,14 @@ from safetensors import safe_open
 
 MakeCheckpoint = Callable[..., Path]
 
-FILES = ["genai_config.json", "model.onnx", "model.onnx.data", "prefix.rubric.float32.safetensors", "tokenizer.json"]
+FILES = [
+    "genai_config.json",
+    "model.onnx",
+    "model.onnx.data",
+    "model.step.onnx",
+    "prefix.rubric.float32.safetensors",
+    "tokenizer.json",
+]
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -56,7 +63,7 @@ def test_manifest_of_a_tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> None:
         "vocab_size": 272,
         "context_length": 2048,
     }
-    assert dataclasses.asdict(manifest.graph) == {
+    shared = {
         "file": "model.onnx",
         "data_file": "model.onnx.data",
         "layout": "standard",
@@ -67,6 +74,9 @@ def test_manifest_of_a_tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> None:
         "requires": {"domains": {"ai.onnx": 23, "com.microsoft": 1}, "library": None},
         "extensions": {},
     }
+    required = {"domains": {"ai.onnx": 23, "com.microsoft": 1, "rubricrm": 1}, "library": "1"}
+    step = shared | {"file": "model.step.onnx", "kv_update": "slots", "requires": required}
+    assert [dataclasses.asdict(graph) for graph in manifest.graphs] == [step, shared]
     assert dataclasses.asdict(manifest.quantization) == {
         "weights": "fp16",
         "activations": "none",

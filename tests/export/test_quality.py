@@ -16,7 +16,7 @@ from rubricrm.errors import BundleInvalid, OptionInvalid
 from rubricrm.generation.result import RubricResult
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.session import Session, Slot
+from rubricrm.runtime.session import GraphVariant, Session, Slot
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import CheckpointInvalid, QualityTooLow
@@ -279,7 +279,7 @@ def test_another_graph_on_the_same_weights(tiny_bundle: Path) -> None:
         for attribute in node.attribute:
             if attribute.name == "epsilon":
                 attribute.f = 1.0
-    changed = all_rows(BundleLogits(bundle, text, graph=model.SerializeToString()))
+    changed = all_rows(BundleLogits(bundle, text, variant=GraphVariant("model.onnx", model.SerializeToString())))
     assert np.abs(changed - all_rows(BundleLogits(bundle, text))).max() > 0.01
 
 

@@ -192,11 +192,11 @@ def test_a_narrow_cache_alone_is_a_quantization() -> None:
 @pytest.mark.parametrize(
     ("target", "options", "grid"),
     [
-        ("cpu", {"weights": "int4"}, IntegerGrid(4, 128, symmetric=False)),
-        ("cpu", {"weights": "int4", "block_size": "32"}, IntegerGrid(4, 32, symmetric=False)),
-        ("cpu", {"weights": "int4", "symmetric": True}, IntegerGrid(4, 128, symmetric=True)),
-        ("cpu", {"weights": "int4", "symmetric": False}, IntegerGrid(4, 128, symmetric=False)),
-        ("cpu", {"weights": "int8", "block_size": "64"}, IntegerGrid(8, 64, symmetric=True)),
+        ("cpu", {"weights": "int4"}, IntegerGrid(4, 128, symmetric=False, scale_type=np.float16)),
+        ("cpu", {"weights": "int4", "block_size": "32"}, IntegerGrid(4, 32, symmetric=False, scale_type=np.float16)),
+        ("cpu", {"weights": "int4", "symmetric": True}, IntegerGrid(4, 128, symmetric=True, scale_type=np.float16)),
+        ("cpu", {"weights": "int4", "symmetric": False}, IntegerGrid(4, 128, symmetric=False, scale_type=np.float16)),
+        ("cpu", {"weights": "int8", "block_size": "64"}, IntegerGrid(8, 64, symmetric=True, scale_type=np.float16)),
         ("cpu", {"weights": "int8", "block_size": "channel"}, IntegerGrid(8, None, symmetric=True)),
         ("cpu", {"weights": "int8", "activations": "int8"}, IntegerGrid(8, None, symmetric=True)),
         ("cpu", {"weights": "fp8"}, Fp8Grid(128)),
@@ -221,21 +221,25 @@ def test_scales_on_a_gpu_have_the_activations_type(float_weights: str, kept: Any
 def test_head_grid(weights: str, head: str | None) -> None:
     scheme = Scheme.of("cpu", "bf16", weights=weights, head=head)
     stored = head or {"int4": "int4", "int8": "int8", "fp8": "model"}[weights]
-    grids = {"model": None, "int8": IntegerGrid(8, 32, symmetric=True), "int4": IntegerGrid(4, 32, symmetric=False)}
+    grids = {
+        "model": None,
+        "int8": IntegerGrid(8, 32, symmetric=True, scale_type=np.float16),
+        "int4": IntegerGrid(4, 32, symmetric=False, scale_type=np.float16),
+    }
     assert scheme.head_grid == grids[stored]
 
 
 @pytest.mark.parametrize(("weights", "symmetric"), [("int4", True), ("int4", False), ("int8", None), ("fp8", None)])
 def test_an_int4_head_has_zero_points_unless_the_layers_have_none(weights: str, symmetric: bool | None) -> None:
     scheme = Scheme.of("cpu", "bf16", weights=weights, head="int4", symmetric=symmetric)
-    assert scheme.head_grid == IntegerGrid(4, 32, symmetric=bool(symmetric))
+    assert scheme.head_grid == IntegerGrid(4, 32, symmetric=bool(symmetric), scale_type=np.float16)
 
 
 @pytest.mark.parametrize("size", HEAD_BLOCK_SIZES)
 @pytest.mark.parametrize(("weights", "bits"), [("int8", 8), ("int4", 4)])
 def test_blocks_of_the_head(weights: str, bits: int, size: str) -> None:
     scheme = Scheme.of("cpu", "bf16", weights=weights, head_block_size=size)
-    assert scheme.head_grid == IntegerGrid(bits, int(size), symmetric=bits == 8)
+    assert scheme.head_grid == IntegerGrid(bits, int(size), symmetric=bits == 8, scale_type=np.float16)
     assert scheme.grid == Scheme.of("cpu", "bf16", weights=weights).grid
 
 
@@ -296,7 +300,7 @@ def test_every_format_of_a_reader_has_a_scheme(row: Format) -> None:
         assert scheme.kv == {"int8": "int8-tensor"}.get(kv, kv)
         if row.methods:
             assert (scheme.weights, scheme.activations) == (row.weights, row.form.activations)
-            assert scheme.grid == grids[row.weights]  # with scales in float32
+            assert scheme.grid == grids[row.weights]
         else:
             assert scheme.weights == "bf16"
 

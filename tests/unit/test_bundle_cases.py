@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from rubricrm.errors import RubricrmError
 from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
+from rubricrm.runtime.kernels import Kernels
 from rubricrm.runtime.manifest import Manifest
 from rubricrm.runtime.manifest_reader import read_manifest
 
@@ -40,9 +41,18 @@ def test_case(name: str) -> None:
     def problem(device: str) -> str | None:
         return "it is not here" if device in missing else None
 
+    provided = case.get("kernels")
+    kernels = Kernels(operators=provided, problem=None if provided else "it is not here")
+
     def read_and_choose() -> tuple[Manifest, GraphChoice]:
         manifest = read_manifest(json.dumps(document), "bundle/rubricrm.json")
-        return manifest, choose_graph(manifest.graphs, case.get("device"), problem, "bundle")
+        return manifest, choose_graph(
+            manifest.graphs,
+            case.get("device"),
+            problem,
+            "bundle",
+            kernels,
+        )
 
     if "error" in expected:
         with pytest.raises(RubricrmError) as caught:
@@ -57,7 +67,7 @@ def test_case(name: str) -> None:
 
 # What a schema cannot say: that a name is listed, or how often a placeholder stands in a text.
 BEYOND_THE_SCHEMA = {
-    "invalid_data_file_is_not_listed",
+    "invalid_no_data_file_is_listed",
     "invalid_field_is_missing_in_the_template",
     "invalid_fields_overlap",
     "invalid_graph_file_is_not_listed",

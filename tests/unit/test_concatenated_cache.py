@@ -14,7 +14,7 @@ from rubricrm.errors import RuntimeFailed
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.concatenated_cache import ConcatenatedCache
 from rubricrm.runtime.manifest import ModelFacts
-from rubricrm.runtime.session import Session
+from rubricrm.runtime.session import GraphVariant, Session
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 
@@ -109,7 +109,9 @@ def joining(bundle_copy: Path, edit_manifest: EditManifest) -> Iterator[Session]
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     edit_manifest(lambda document: document["graphs"][0].update(kv_update="concatenate"))
-    session = Session(Bundle.open(bundle_copy), threads=1, graph=model.SerializeToString())
+    session = Session(
+        Bundle.open(bundle_copy), threads=1, variant=GraphVariant("model.onnx", model.SerializeToString())
+    )
     yield session
     session.close()
 

@@ -21,7 +21,7 @@ from rubricrm.runtime.graph import RECORD_ASSIGNMENT, open_graph, runtime_facts
 from rubricrm.runtime.kv_cache import STORAGE_TYPES, KVCache
 from rubricrm.runtime.manifest import ModelFacts
 from rubricrm.runtime.providers import misplaced_operators
-from rubricrm.runtime.session import _ELEMENT_TYPES, Session, Slot
+from rubricrm.runtime.session import _ELEMENT_TYPES, GraphVariant, Session, Slot
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
@@ -31,7 +31,10 @@ TOKEN_IDS = [5 + (7 * n) % 250 for n in range(70)]
 
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle: Path) -> Bundle:
-    return Bundle.open(tiny_bundle)
+    """The tiny bundle with model.onnx alone."""
+    bundle = Bundle.open(tiny_bundle)
+    graphs = tuple(graph for graph in bundle.manifest.graphs if graph.kv_update == "shared")
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graphs=graphs))
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +179,7 @@ def test_a_manifest_that_contradicts_the_graph_is_a_typed_error(
 
 def test_a_graph_may_be_given_as_bytes(bundle: Bundle, session: Session) -> None:
     expected = session.run(session.new_slot(100), TOKEN_IDS)
-    variant = Session(bundle, threads=1, graph=bundle.file("model.onnx").read_bytes())
+    variant = Session(bundle, threads=1, variant=GraphVariant("model.onnx", bundle.file("model.onnx").read_bytes()))
     assert (variant.run(variant.new_slot(100), TOKEN_IDS) == expected).all()
     variant.close()
 
@@ -184,7 +187,7 @@ def test_a_graph_may_be_given_as_bytes(bundle: Bundle, session: Session) -> None
 def test_a_graph_of_bytes_that_is_none_is_an_error_with_its_size(bundle: Bundle) -> None:
     for graph in (b"", b"this is no graph"):
         with pytest.raises(RuntimeFailed, match=f"opening a graph of {len(graph)} bytes with onnxruntime .*: .*"):
-            Session(bundle, threads=1, graph=graph)
+            Session(bundle, threads=1, variant=GraphVariant("model.onnx", graph))
 
 
 def test_any_graph_can_be_opened(bundle: Bundle, tmp_path: Path) -> None:
@@ -213,7 +216,9 @@ def test_an_int8_cache_holds_rounded_keys_and_values(
     scale = np.full(size, np.abs(positions).max() / 127, np.float32)
     facts = dataclasses.replace(bundle.manifest.graph, kv_type="int8")
     narrow = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, graphs=(facts,)))
-    rounded = Session(narrow, threads=1, graph=int8_graph(bundle.file("model.onnx"), scale))
+    rounded = Session(
+        narrow, threads=1, variant=GraphVariant("model.onnx", int8_graph(bundle.file("model.onnx"), scale))
+    )
     slot = rounded.new_slot(100)
     logits = rounded.run(slot, TOKEN_IDS, 30)
     stored = slot.cache.positions(len(TOKEN_IDS))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from rubricrm.runtime.manifest import KV_UPDATES
-from rubricrm.runtime.step_inputs import STEP_INPUTS, ConcatenateInputs, ScatterInputs, SharedInputs
+from rubricrm.runtime.step_inputs import STEP_INPUTS, ConcatenateInputs, ScatterInputs, SharedInputs, SlotsInputs
 
 
 def as_lists(inputs: object) -> dict[str, list[object]]:
@@ -14,6 +14,17 @@ def as_lists(inputs: object) -> dict[str, list[object]]:
 
 def test_there_is_a_class_for_each_way() -> None:
     assert tuple(STEP_INPUTS) == KV_UPDATES
+
+
+def test_slots() -> None:
+    inputs = SlotsInputs(capacity=8, max_rows=4)
+    assert as_lists(inputs.of([7, 8, 9], length=5, rows=2)) == {
+        "input_ids": [7, 8, 9],
+        "slots": [0, 0, 0],
+        "positions": [5, 6, 7],
+        "logit_rows": [1, 2],
+    }
+    assert inputs.num_rows(3, 2) == 2
 
 
 def test_shared() -> None:
@@ -54,4 +65,5 @@ def test_nothing_of_an_earlier_run_is_left(update: str) -> None:
 
 @pytest.mark.parametrize("update", KV_UPDATES)
 def test_a_buffer_may_be_shorter_than_the_most_tokens_of_a_run(update: str) -> None:
-    assert as_lists(STEP_INPUTS[update](3, 4).of([1, 2, 3], 0, 3))["input_ids"] == [[1, 2, 3]]
+    ids = as_lists(STEP_INPUTS[update](3, 4).of([1, 2, 3], 0, 3))["input_ids"]
+    assert ids == ([1, 2, 3] if update == "slots" else [[1, 2, 3]])

@@ -15,6 +15,7 @@ from rubricrm_export.graph.rounded_weights import MatrixSource
 from rubricrm_export.quantize.grid import IntegerGrid
 from rubricrm_export.quantize.scheme import Scheme
 
+BLOCK_OPERATOR = "MatMulNBits"
 _QDQ_TYPES = {"int4": ir.DataType.INT4, "int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 
 
@@ -42,7 +43,7 @@ def _qdq(scheme: Scheme, weights: MatrixSource) -> MatrixStorage:
 
 
 STORAGES: Mapping[str, Callable[[Scheme, MatrixSource], MatrixStorage]] = {
-    "MatMulNBits": _blocks,
+    BLOCK_OPERATOR: _blocks,
     "MatMulIntegerToFloat": _integers,
     "MatMulBlockQuantizedFp8Weight": _fp8,
     "DequantizeLinear + FusedMatMul": _dequantized,

@@ -24,11 +24,11 @@ from rubricrm_export.graph.decoder_form import DecoderForm
 from rubricrm_export.graph.float_storage import FloatStorage
 from rubricrm_export.graph.kv_storage import KVScales, KVStorage
 from rubricrm_export.graph.onnxruntime_form import OnnxRuntimeForm
-from rubricrm_export.graph.packed_storage import DerivedTensor, PackedStorage
+from rubricrm_export.graph.packed_storage import PackedStorage
 from rubricrm_export.graph.rounded_weights import WeightSource
 from rubricrm_export.graph.standard_form import StandardForm
 from rubricrm_export.graph.step_form import StepForm
-from rubricrm_export.graph.storage_table import head_storage, projection_storage
+from rubricrm_export.graph.storage_table import BLOCK_OPERATOR, head_storage, projection_storage
 from rubricrm_export.quantize.scheme import Scheme
 
 GRAPH_FILE = "model.onnx"
@@ -146,7 +146,7 @@ def write_step_graph(
     kv: KVStorage,
     directory: Path,
     on_progress: Callable[[int, int], None],
-) -> str:
+) -> None:
     """Write the graph of steps beside model.onnx; where weights are packed, their data in place of the standard ones.
 
     Products have exact inputs where they have them in model.onnx.
@@ -159,23 +159,23 @@ def write_step_graph(
         directory: Where model.onnx and its data lie.
         on_progress: Gets the bytes packed so far, and their number.
 
-    Returns:
-        The name of the step graph's data file.
-
     Raises:
         ExportFailed: The graph does not pass the ONNX checker.
     """
     path, other = directory / STEP_GRAPH_FILE, directory / GRAPH_FILE
     model = author_step_graph(checkpoint, scheme, weights, kv, exact_products(other))
-    if not any(isinstance(value.const_value, DerivedTensor) for value in model.graph.initializers.values()):
+    if is_packed(scheme):
+        save_references(model, path, STEP_DATA_FILE)
+        derive_data(path, other, directory / STEP_DATA_FILE, on_progress)
+        (directory / DATA_FILE).unlink()
+    else:
         save_shared(model, path, other)
-        _check(directory, STEP_GRAPH_FILE)
-        return DATA_FILE
-    save_references(model, path, STEP_DATA_FILE)
-    derive_data(path, other, directory / STEP_DATA_FILE, on_progress)
-    (directory / DATA_FILE).unlink()
     _check(directory, STEP_GRAPH_FILE)
-    return STEP_DATA_FILE
+
+
+def is_packed(scheme: Scheme) -> bool:
+    """Whether a scheme of the target `cpu` has weights that the packed layout arranges: those in blocks."""
+    return scheme.operator == BLOCK_OPERATOR or scheme.head_grid is not None
 
 
 def exact_products(graph: Path) -> set[str]:

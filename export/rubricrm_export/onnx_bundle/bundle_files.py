@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
-from rubricrm.runtime.bundle import Bundle, describe_file
+from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, describe_file
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import RUBRIC, Manifest
 from rubricrm.runtime.prefix import compute_prefix, prefix_file
@@ -25,10 +25,10 @@ from rubricrm_export.checkpoint.files import TOKENIZER, TOKENIZER_CONFIG, read_t
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
-from rubricrm_export.graph.writer import GRAPH_FILE, STEP_GRAPH_FILE, write_graph, write_step_graph
+from rubricrm_export.graph.writer import GRAPH_FILE, write_graph, write_step_graph
 from rubricrm_export.onnx_bundle.genai_config import genai_config
 from rubricrm_export.onnx_bundle.options import OnnxExport
-from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates, make_plan, step_graph_facts
+from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates, make_plan
 from rubricrm_export.system.progress_bar import Progress
 from rubricrm_export.system.published_directory import (
     check_space,
@@ -50,7 +50,7 @@ def write_bundle_files(
     directory: Path,
     on_progress: Callable[[int, int], None],
 ) -> Bundle:
-    """Write a bundle without its prefix, and without the hashes of the checkpoint, which a copy can do without.
+    """Write a bundle with model.onnx alone: without its prefix, and without the checkpoint's hashes.
 
     Args:
         plan: Its manifest and scheme.
@@ -69,7 +69,8 @@ def write_bundle_files(
     write_graph(checkpoint, plan.scheme, weights, kv, directory, report)
     report(plan.weight_bytes)
     write_companions(checkpoint.path, chat_template, plan.manifest, directory)
-    return write_manifest(directory, replace(plan.manifest, files=describe_files(directory)))
+    measured = replace(plan.manifest, graphs=plan.manifest.graphs[-1:])
+    return write_manifest(directory, replace(measured, files=describe_files(directory)))
 
 
 def add_step_graph(
@@ -82,14 +83,12 @@ def add_step_graph(
 ) -> Bundle:
     """Add the graph of steps as the best one, once model.onnx is what it will be."""
     manifest, directory = bundle.manifest, bundle.path
-    data_file = write_step_graph(checkpoint, plan.scheme, weights, kv, directory, on_progress)
-    # Hashes of what did not change are known: only the new files are read again.
-    present = {path.name for path in directory.iterdir()}
+    write_step_graph(checkpoint, plan.scheme, weights, kv, directory, on_progress)
+    # Hashes of what did not change are known: only the new files are read.
+    present = {path.name for path in directory.iterdir()} - {MANIFEST_NAME}
     files = {name: facts for name, facts in manifest.files.items() if name in present}
-    files |= {name: describe_file(directory / name) for name in {STEP_GRAPH_FILE, data_file} - files.keys()}
-    shared = manifest.graph
-    graphs = (step_graph_facts(shared, data_file), shared)
-    return write_manifest(directory, replace(manifest, graphs=graphs, files=files))
+    files |= {name: describe_file(directory / name) for name in present - files.keys()}
+    return write_manifest(directory, replace(manifest, graphs=plan.manifest.graphs, files=files))
 
 
 def write_companions(checkpoint: Path, chat_template: Path | None, manifest: Manifest, directory: Path) -> None:
@@ -99,7 +98,7 @@ def write_companions(checkpoint: Path, chat_template: Path | None, manifest: Man
         TOKENIZER: (checkpoint / TOKENIZER).read_bytes(),
         TOKENIZER_CONFIG: (json.dumps(tokenizer_config, ensure_ascii=False, indent=2) + "\n").encode(),
     }
-    if manifest.graph.kv_update == "shared":  # it runs no other graph of ours
+    if any(graph.kv_update == "shared" for graph in manifest.graphs):  # it runs no other graph of ours
         files[GENAI_CONFIG_FILE] = genai_config(manifest).encode()
     write_files(directory, files)
 

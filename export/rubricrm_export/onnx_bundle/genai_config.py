@@ -6,6 +6,8 @@ import json
 
 from rubricrm.runtime.manifest import Manifest
 
+from rubricrm_export.graph.writer import GRAPH_FILE
+
 # onnxruntime-genai allocates keys and values for the whole of it: 1.2 GB for a 4B model, 12 GB for its full context.
 MAX_LENGTH = 4096
 
@@ -24,7 +26,7 @@ def genai_config(manifest: Manifest) -> str:
             "eos_token_id": list(manifest.prompt.stop_ids),
             "pad_token_id": manifest.prompt.stop_ids[0],
             "decoder": {
-                "filename": manifest.graph.file,
+                "filename": GRAPH_FILE,
                 "head_size": model.head_dim,
                 "hidden_size": model.hidden_size,
                 "num_attention_heads": model.num_heads,

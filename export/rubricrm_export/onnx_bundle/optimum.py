@@ -162,7 +162,7 @@ def _write_graph(
     source = SourceFacts(resolved.repo, resolved.commit, checkpoint_digests(resolved.path, files))
     manifest = make_manifest(
         model,
-        graph_facts("cpu", "concatenate", "float32", "float32", _domains(graph)),
+        (graph_facts("cpu", "concatenate", "float32", "float32", _domains(graph)),),
         QuantizationFacts("fp32", "none", "none"),
         tokenizer,
         *read_prompts(resolved.path, config, generation_config, job, tokenizer),

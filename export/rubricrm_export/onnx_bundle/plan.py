@@ -54,6 +54,7 @@ from rubricrm_export.graph.writer import (
     STEP_GRAPH_FILE,
     TYPE_NAMES,
     computed_type,
+    is_packed,
     kv_type,
 )
 from rubricrm_export.onnx_bundle.options import OnnxExport
@@ -120,7 +121,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
     scheme = job.scheme(_CHECKPOINT_WEIGHTS[checkpoint.tensor(EMBEDDING).dtype])
     _require_divisible(scheme, checkpoint)
     chat, prompt = read_prompts(checkpoint.path, checkpoint.config, checkpoint.generation_config, job, tokenizer)
-    graph = _graph_facts(scheme)
+    graphs = _graphs(scheme)
     model = ModelFacts(
         name=model_name(resolved),
         architecture=architecture.name,
@@ -137,7 +138,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
     )
     quantization = QuantizationFacts(scheme.weights, scheme.activations, scheme.method)
     provenance = ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), tool_versions(), job.command)
-    manifest = make_manifest(model, graph, quantization, tokenizer, chat, prompt, provenance)
+    manifest = make_manifest(model, graphs, quantization, tokenizer, chat, prompt, provenance)
     return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
 
 
@@ -148,7 +149,7 @@ def model_name(resolved: ResolvedCheckpoint) -> str:
 
 def make_manifest(
     model: ModelFacts,
-    graph: GraphFacts,
+    graphs: tuple[GraphFacts, ...],
     quantization: QuantizationFacts,
     tokenizer: Tokenizer,
     chat: ChatFacts,
@@ -163,7 +164,7 @@ def make_manifest(
     num_fixed = _num_fixed(prompt, chat, tokenizer, model.context_length)
     return Manifest(
         model=model,
-        graphs=(graph,),
+        graphs=graphs,
         quantization=quantization,
         tokenizer=TokenizerFacts(TOKENIZER, tokenizer.num_tokens),
         chat=chat,
@@ -205,13 +206,17 @@ def _graph_facts(scheme: Scheme) -> GraphFacts:
     return graph_facts(scheme.target, kv_update, compute_type, kv, DOMAINS[kv_update])
 
 
-def step_graph_facts(shared: GraphFacts, data_file: str) -> GraphFacts:
-    """Return what a manifest says of the graph of steps beside a graph of the target `cpu`."""
-    layout = PACKED_LAYOUT if data_file == STEP_DATA_FILE else STANDARD_LAYOUT
+def _graphs(scheme: Scheme) -> tuple[GraphFacts, ...]:
+    """Return what a manifest says of the graphs, the best one first; the last one is what an export measures."""
+    shared = _graph_facts(scheme)
+    if scheme.target != "cpu":
+        return (shared,)
+    data_file, layout = (STEP_DATA_FILE, PACKED_LAYOUT) if is_packed(scheme) else (DATA_FILE, STANDARD_LAYOUT)
     required = RequiredFacts(DOMAINS["slots"], library=str(DOMAINS["slots"][KERNELS]))
-    return replace(
+    step = replace(
         shared, file=STEP_GRAPH_FILE, data_file=data_file, layout=layout, kv_update="slots", requires=required
     )
+    return step, shared
 
 
 def graph_facts(target: str, kv_update: str, compute_type: str, kv: str, domains: Mapping[str, int]) -> GraphFacts:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rubricrm.errors import BundleInvalid
-from rubricrm.runtime.graph_tensors import FLOAT16, FLOAT32, UINT8, StoredTensor, read_tensors
+from rubricrm.runtime.graph_tensors import FLOAT16, FLOAT32, UINT8, GraphTensor, read_tensors
 from rubricrm.runtime.whole_file import rename_whole
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Derivation:
                     f"{tensor.offset + tensor.num_bytes}: truncated or replaced. Copy or export the bundle again."
                 )
 
-    def bytes_of(self, wanted: StoredTensor) -> NDArray[Any]:
+    def bytes_of(self, wanted: GraphTensor) -> NDArray[Any]:
         """Return the bytes of a tensor of the other graph, [num_bytes] uint8.
 
         Raises:
@@ -100,7 +100,7 @@ class Derivation:
         flat: NDArray[Any] = np.ascontiguousarray(made).reshape(-1).view(np.uint8)
         return flat
 
-    def _converted(self, wanted: StoredTensor) -> NDArray[Any] | None:
+    def _converted(self, wanted: GraphTensor) -> NDArray[Any] | None:
         """Return a tensor in its other layout; None where no tensor of this graph is its source."""
         for ending, other, convert in _CONVERSIONS:
             if wanted.name.endswith(ending):
@@ -109,7 +109,7 @@ class Derivation:
                     return convert(self._read(found), wanted.shape)
         return None
 
-    def _read(self, tensor: StoredTensor) -> NDArray[Any]:
+    def _read(self, tensor: GraphTensor) -> NDArray[Any]:
         import numpy as np
 
         types = {UINT8: np.uint8, FLOAT16: np.float16, FLOAT32: np.float32}
@@ -129,11 +129,11 @@ class Derivation:
         return self._files[location]
 
 
-def _external(tensors: Any) -> Mapping[str, StoredTensor]:
+def _external(tensors: Any) -> Mapping[str, GraphTensor]:
     return {tensor.name: tensor for tensor in tensors if tensor.location is not None}
 
 
-def _append(file: IO[bytes], tensor: StoredTensor, contents: NDArray[Any] | None, graph: Path) -> None:
+def _append(file: IO[bytes], tensor: GraphTensor, contents: NDArray[Any] | None, graph: Path) -> None:
     """Write a tensor at its place; None: it is a view of bytes that are written already."""
     if contents is None:
         if tensor.offset + tensor.num_bytes > file.tell():
@@ -155,7 +155,7 @@ _TYPES = {
 _RANKS = {CODES: 3, SCALES: 2, ZERO_POINTS: 2, ROWS: 2, PACKED: 4, PACKED_SCALES: 3, PACKED_ZERO_POINTS: 3}
 
 
-def _fits(tensor: StoredTensor, ending: str) -> bool:
+def _fits(tensor: GraphTensor, ending: str) -> bool:
     return tensor.element_type == _TYPES[ending] and len(tensor.shape) == _RANKS[ending]
 
 

@@ -26,7 +26,7 @@ _MOST_BYTES = 1 << 50
 
 
 @dataclass(frozen=True)
-class StoredTensor:
+class GraphTensor:
     """An initializer. `location` is the name of its data file; None: its bytes are inside the graph's own file.
 
     Attributes:
@@ -46,7 +46,7 @@ class StoredTensor:
     num_bytes: int = 0
 
 
-def read_tensors(path: Path) -> tuple[StoredTensor, ...]:
+def read_tensors(path: Path) -> tuple[GraphTensor, ...]:
     """Read the initializers of a graph's file, in their order (0.1 s for 36 layers).
 
     Raises:
@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> tuple[StoredTensor, ...]:
         raise BundleInvalid(f"{path}: is not an ONNX graph ({error}). Copy or export the bundle again.") from error
 
 
-def _tensor(data: mmap.mmap, start: int, end: int) -> StoredTensor:
+def _tensor(data: mmap.mmap, start: int, end: int) -> GraphTensor:
     shape: list[int] = []
     element_type, name, is_external = 0, "", False
     entries: dict[str, str] = {}
@@ -85,11 +85,11 @@ def _tensor(data: mmap.mmap, start: int, end: int) -> StoredTensor:
             entry = {key: data[slice(*span)].decode() for key, span in _fields(data, *value) if isinstance(span, tuple)}
             entries[entry.get(_KEY, "")] = entry.get(_VALUE, "")
     if not is_external:
-        return StoredTensor(name, element_type, tuple(shape))
-    return _external(StoredTensor(name, element_type, tuple(shape)), entries)
+        return GraphTensor(name, element_type, tuple(shape))
+    return _external(GraphTensor(name, element_type, tuple(shape)), entries)
 
 
-def _external(tensor: StoredTensor, entries: Mapping[str, str]) -> StoredTensor:
+def _external(tensor: GraphTensor, entries: Mapping[str, str]) -> GraphTensor:
     """Add where the bytes of a tensor lie, with the length that its type and shape give."""
     num_bytes = _SIZES.get(tensor.element_type, 0)
     for size in tensor.shape:
@@ -103,7 +103,7 @@ def _external(tensor: StoredTensor, entries: Mapping[str, str]) -> StoredTensor:
             f"{tensor.name} of type {tensor.element_type} and shape {list(tensor.shape)} has {length} bytes from "
             f"{offset} in {location!r}, expected {num_bytes} in a named file"
         )
-    return StoredTensor(tensor.name, tensor.element_type, tensor.shape, location, offset, num_bytes)
+    return GraphTensor(tensor.name, tensor.element_type, tensor.shape, location, offset, num_bytes)
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int | tuple[int, int]]]:
