@@ -18,8 +18,11 @@ import onnx
 import pytest
 from hypothesis import settings
 from rubricrm.runtime import cache_directory, graph
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.conversion import convert_bundle
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import save_file
+from short_texts import CALIBRATION
 
 # How long an example takes is the machine's business: it must not decide a test.
 settings.register_profile("without-deadline", deadline=None)
@@ -245,6 +248,34 @@ def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
         return write_checkpoint(tmp_path / name, architecture, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model in INT4, with two graphs and its data in the packed layout; for reading only."""
+    directory = tmp_path_factory.mktemp("packed")
+    checkpoint = write_checkpoint(directory / "checkpoint")
+    job = OnnxExport(str(checkpoint), directory / "bundle", weights="int4", rubrics=False, max_kl="none")
+    return export_onnx(job).path
+
+
+@pytest.fixture(scope="session")
+def standard_bundle(packed_bundle: Path) -> Path:
+    """The same bundle with its data in the standard layout; for reading only."""
+    output = packed_bundle.with_name("standard")
+    return convert_bundle(Bundle.open(packed_bundle), "standard", output).path
+
+
+@pytest.fixture(scope="session")
+def narrow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model in INT8 in blocks of 32, with a KV cache of INT8; for reading only."""
+    directory = tmp_path_factory.mktemp("narrow")
+    checkpoint = write_checkpoint(directory / "checkpoint")
+    (directory / "calibration.txt").write_text(CALIBRATION)
+    options: dict[str, Any] = {"weights": "int8", "block_size": "32", "kv": "int8", "max_kl": "none"}
+    calibration = str(directory / "calibration.txt")
+    job = OnnxExport(str(checkpoint), directory / "bundle", calibration=calibration, rubrics=False, **options)
+    return export_onnx(job).path
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ class PromptTemplateInvalid(RubricrmError):
 
 
 class ExportFailed(RubricrmError):
-    """The bundle could not be written; nothing was left at the output."""
+    """The bundle could not be made; nothing was left at the output."""
 
     code = "EXPORT_FAILED"
     exit_code = 1
@@ -38,10 +38,3 @@ class QualityTooLow(RubricrmError):
 
     code = "QUALITY_TOO_LOW"
     exit_code = 1
-
-
-class OutputExists(RubricrmError):
-    """What an export would write exists already."""
-
-    code = "OUTPUT_EXISTS"
-    exit_code = 2

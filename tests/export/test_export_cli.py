@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
+from rubricrm.runtime import published_directory
 from rubricrm.runtime.bundle import Bundle
-from rubricrm_export.system import published_directory
 from safetensors.numpy import load_file, save_file
 
 MakeCheckpoint = Callable[..., Path]
@@ -347,7 +347,7 @@ def test_number_beyond_fp16(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> 
 def test_full_disk(make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published_directory, "_SPARE_BYTES", 1 << 60)
     result = run(make_checkpoint(), tmp_path / "bundle")
-    assert_refused(result, 1, "EXPORT_FAILED", "GB free", "Free some space")
+    assert_refused(result, 1, "WRITE_FAILED", "GB free", "Free some space")
     assert names(tmp_path) == ["checkpoint"]
 
 
@@ -361,7 +361,7 @@ def test_disk_that_fills_up(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> 
     command = [sys.executable, "-c", script, "export", "onnx", str(make_checkpoint()), "-o", str(tmp_path / "bundle")]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 1, finished.stderr
-    assert finished.stderr.startswith("Error: EXPORT_FAILED: ")
+    assert finished.stderr.startswith("Error: WRITE_FAILED: ")
     assert len(finished.stderr.splitlines()) == 1
     assert names(tmp_path) == ["checkpoint"]
 
@@ -369,7 +369,7 @@ def test_disk_that_fills_up(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> 
 def test_target_below_a_file(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     result = run(make_checkpoint(), tmp_path / "file" / "bundle")
-    assert_refused(result, 1, "EXPORT_FAILED", "cannot be written")
+    assert_refused(result, 1, "WRITE_FAILED", "cannot be written")
 
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])

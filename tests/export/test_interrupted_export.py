@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, OutputExists
 from rubricrm.runtime.bundle import Bundle
 from rubricrm_export.calibrate.resume import ResumeDirectory
-from rubricrm_export.errors import ExportFailed, OutputExists
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.measure import evaluation, rubric_agreement
 from rubricrm_export.onnx_bundle import calibration_run
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx

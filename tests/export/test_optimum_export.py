@@ -12,9 +12,9 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, OutputExists
 from rubricrm_export.cli import export
-from rubricrm_export.errors import CheckpointInvalid, ExportFailed, OutputExists
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 from rubricrm_export.onnx_bundle.optimum import REQUIREMENTS, OptimumExport, export_optimum
 
 MakeCheckpoint = Callable[..., Path]

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, OutputExists
 from rubricrm_export.calibrate import resume as resume_module
 from rubricrm_export.calibrate.layer_result import LayerResult
 from rubricrm_export.calibrate.resume import ResumeDirectory
 from rubricrm_export.calibrate.token_text import TokenText
-from rubricrm_export.errors import ExportFailed, OutputExists
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.quantize.matrix import QuantizedMatrix
 from safetensors.numpy import save_file
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from decoder_reference import Decoder, read_directory, read_legacy, read_unified
 from numpy.typing import NDArray
-from rubricrm.errors import BundleInvalid, OptionInvalid
+from rubricrm.errors import BundleInvalid, OptionInvalid, OutputExists
 from rubricrm.rubric.rubric import parse
 from rubricrm_export.calibrate.calibrated_weights import _LayerCalibration
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
-from rubricrm_export.errors import CheckpointInvalid, ExportFailed, OutputExists
+from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 from rubricrm_export.measure.logit_source import CheckpointLogits
 from rubricrm_export.onnx_bundle import memory
 from rubricrm_export.tensorrt.commands import RUBRIC_REGEX

@@ -14,6 +14,7 @@ import rubricrm
 from click.testing import CliRunner, Result
 from rubricrm import RubricModel, RubricResult, parse
 from rubricrm.cli import cli
+from rubricrm.runtime.kernels import Kernels
 from rubricrm.text_file import decode_text
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
@@ -483,14 +484,14 @@ def test_inspect_without_a_bundle_is_bad_input(tmp_path: Path, name: str) -> Non
 
 # ---- doctor ----
 
-FACTS = ["rubricrm", "python", "platform", "runtime", "packages", "usable_cores", "memory_bytes", "cache"]
+FACTS = ["rubricrm", "python", "platform", "runtime", "kernels", "packages", "usable_cores", "memory_bytes", "cache"]
 
 
 def test_doctor_shows_what_there_is() -> None:
     result = invoke("doctor")
     assert result.exit_code == 0
     rows = [line[:14].strip() for line in result.stdout.splitlines()]
-    names = ["rubricrm", "python", "platform", "onnxruntime", *["device"] * 4, *["packages"] * 3]
+    names = ["rubricrm", "python", "platform", "onnxruntime", "kernels", *["device"] * 4, *["packages"] * 3]
     names += ["usable cores", "memory", "cache"]
     assert [row for row in rows if row != "problem"] == [*names, "result"]
     assert "rubrics can be generated" in result.stdout
@@ -502,6 +503,22 @@ def test_doctor_says_of_each_device_on_a_line_whether_it_is_ready() -> None:
     assert list(devices) == ["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
     assert devices["cpu"] == "ready"
     assert all(devices.values())
+
+
+def test_doctor_says_which_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Kernels(Path("/here/library.so"), "1", "avx2")
+    for kernels, text in (
+        (found, "rubricrm avx2, operators 1 (/here/library.so)"),
+        (Kernels(problem="RUBRICRM_KERNELS is off"), "onnxruntime's own: RUBRICRM_KERNELS is off"),
+    ):
+        monkeypatch.setattr("rubricrm.doctor.find_kernels", lambda kernels=kernels: kernels)
+        assert f"kernels       {text}" in invoke("doctor").stdout.splitlines()
+        result = invoke("doctor", "--json")
+        assert result.exit_code == 0
+        printed = json.loads(result.stdout)["kernels"]
+        assert list(printed) == ["library", "operators", "instruction_set", "problem"]
+        assert printed["instruction_set"] == kernels.instruction_set
+        assert printed["problem"] == kernels.problem
 
 
 def test_doctor_names_two_packages_that_hide_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -577,6 +594,7 @@ def test_the_version_is_printed() -> None:
         ("generate",),
         ("parse",),
         ("inspect",),
+        ("convert",),
         ("doctor",),
         ("eval",),
         ("export",),
@@ -604,6 +622,7 @@ def test_all_commands_are_listed() -> None:
         "bench",
         "build",
         "certify",
+        "convert",
         "doctor",
         "eval",
         "export",

@@ -51,10 +51,11 @@ def test_a_result_says_what_was_asked_written_and_spent(tiny_model: RubricModel)
     assert result.usage.prompt_tokens > result.usage.cached_prompt_tokens
     assert result.rubric == parse(result.text, truncated=True)
     assert result.logprobs is None
-    assert result.model == {
+    assert {**result.model, "kernels": None} == {
         "name": "checkpoint",
         "weights": "bf16",
         "device": "cpu",
+        "kernels": None,
         "manifest_sha256": tiny_model.bundle.manifest_sha256,
     }
 
@@ -70,7 +71,7 @@ def test_the_dictionary_of_a_result_has_exactly_the_documented_keys(tiny_model: 
     assert list(result["rubric"]) == ["schema_version", "criteria", "issues"]
     assert list(result["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
     assert list(result["timings_ms"]) == ["tokenize", "prefill", "first_token", "decode", "total"]
-    assert list(result["model"]) == ["name", "weights", "device", "manifest_sha256"]
+    assert list(result["model"]) == ["name", "weights", "device", "kernels", "manifest_sha256"]
     assert json.loads(json.dumps(result)) == result
 
 

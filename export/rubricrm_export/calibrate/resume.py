@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, OutputExists
 from rubricrm.runtime.whole_file import write_whole
 from safetensors import SafetensorError
 
 from rubricrm_export.calibrate.layer_result import LayerResult, load_tensors, save_tensors
 from rubricrm_export.calibrate.token_text import TokenText
-from rubricrm_export.errors import ExportFailed, OutputExists
+from rubricrm_export.errors import ExportFailed
 
 Float = NDArray[np.float32]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, OutputExists
 from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 from rubricrm.runtime.whole_file import write_whole
 
-from rubricrm_export.errors import OutputExists, QualityTooLow
+from rubricrm_export.errors import QualityTooLow
 from rubricrm_export.system.progress_bar import no_progress, progress_bar
 
 if TYPE_CHECKING:

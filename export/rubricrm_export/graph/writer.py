@@ -175,7 +175,8 @@ def write_step_graph(
 
 def is_packed(scheme: Scheme) -> bool:
     """Whether a scheme of the target `cpu` has weights that the packed layout arranges: those in blocks."""
-    return scheme.operator == BLOCK_OPERATOR or scheme.head_grid is not None
+    are_blocks = scheme.weights not in FLOAT_WEIGHTS and scheme.operator == BLOCK_OPERATOR
+    return are_blocks or scheme.head_grid is not None
 
 
 def exact_products(graph: Path) -> set[str]:

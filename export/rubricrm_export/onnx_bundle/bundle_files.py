@@ -16,6 +16,13 @@ from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import RUBRIC, Manifest
 from rubricrm.runtime.prefix import compute_prefix, prefix_file
 from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.published_directory import (
+    check_space,
+    describe_files,
+    scratch_directory,
+    write_files,
+    write_manifest,
+)
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
 
@@ -30,13 +37,6 @@ from rubricrm_export.onnx_bundle.genai_config import genai_config
 from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates, make_plan
 from rubricrm_export.system.progress_bar import Progress
-from rubricrm_export.system.published_directory import (
-    check_space,
-    describe_files,
-    scratch_directory,
-    write_files,
-    write_manifest,
-)
 
 GENAI_CONFIG_FILE = "genai_config.json"
 

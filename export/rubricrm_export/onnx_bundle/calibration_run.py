@@ -14,6 +14,7 @@ from rubricrm.errors import OptionInvalid, RubricrmError
 from rubricrm.runtime.bundle import file_sha256
 from rubricrm.runtime.cache_directory import own_directory, warn_without_cache
 from rubricrm.runtime.machine import usable_cores
+from rubricrm.runtime.published_directory import remove_leftovers
 from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm.runtime.whole_file import write_whole
 
@@ -27,7 +28,6 @@ from rubricrm_export.checkpoint.files import TOKENIZER
 from rubricrm_export.onnx_bundle.bundle_files import copy_of
 from rubricrm_export.onnx_bundle.plan import ExportPlan, Templates
 from rubricrm_export.system.progress_bar import Progress
-from rubricrm_export.system.published_directory import remove_leftovers
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,13 @@ from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle, describe_file
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import Manifest
+from rubricrm.runtime.published_directory import (
+    check_output,
+    check_space,
+    scratch_directory,
+    whole_directory,
+    write_manifest,
+)
 
 from rubricrm_export.calibrate.calibrated_weights import CalibratedWeights
 from rubricrm_export.checkpoint.checkpoint import Checkpoint, checkpoint_digests
@@ -28,13 +35,6 @@ from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan, make_twin
 from rubricrm_export.onnx_bundle.quality_gate import measure_export
 from rubricrm_export.system.progress_bar import Progress, no_progress
-from rubricrm_export.system.published_directory import (
-    check_output,
-    check_space,
-    scratch_directory,
-    whole_directory,
-    write_manifest,
-)
 
 __all__ = ["OnnxExport", "Progress", "export_onnx", "plan_onnx", "verdict_on"]
 

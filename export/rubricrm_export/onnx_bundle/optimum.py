@@ -21,6 +21,14 @@ from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
 from rubricrm.runtime.path_text import printable_path
+from rubricrm.runtime.published_directory import (
+    check_output,
+    check_space,
+    describe_files,
+    scratch_directory,
+    whole_directory,
+    write_manifest,
+)
 from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
@@ -51,14 +59,6 @@ from rubricrm_export.onnx_bundle.plan import (
 )
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.system.progress_bar import Progress, no_progress
-from rubricrm_export.system.published_directory import (
-    check_output,
-    check_space,
-    describe_files,
-    scratch_directory,
-    whole_directory,
-    write_manifest,
-)
 from rubricrm_export.system.tool import own_program, program_of, run_tool
 
 _PROGRAM = "optimum-cli"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, OutputExists
+from rubricrm.runtime.published_directory import whole_directory
 
-from rubricrm_export.errors import ExportFailed, OutputExists
-from rubricrm_export.system.published_directory import whole_directory
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.system.tool import own_program, program_of, run_tool
 from rubricrm_export.tensorrt.commands import VERSIONS, llm_build
 from rubricrm_export.tensorrt.directory import TensorRTDirectory

@@ -9,12 +9,12 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rubricrm.errors import DependencyMissing, OptionInvalid
+from rubricrm.errors import DependencyMissing, OptionInvalid, OutputExists
 from rubricrm.runtime.byte_size import byte_text
+from rubricrm.runtime.published_directory import whole_directory
 
-from rubricrm_export.errors import ExportFailed, OutputExists
+from rubricrm_export.errors import ExportFailed
 from rubricrm_export.system.gpu import Gpu, find_gpu
-from rubricrm_export.system.published_directory import whole_directory
 from rubricrm_export.system.tool import run_tool
 from rubricrm_export.tensorrt.commands import reader_install_command, trtllm_build
 from rubricrm_export.tensorrt.devices import FP8_CAPABILITY

@@ -13,6 +13,7 @@ from typing import Any
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import REQUEST_FIELD
+from rubricrm.runtime.published_directory import check_space, whole_directory
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
 from rubricrm_export.checkpoint.files import (
@@ -23,7 +24,6 @@ from rubricrm_export.checkpoint.files import (
     read_tokenizer_config,
 )
 from rubricrm_export.system.progress_bar import Progress, no_progress
-from rubricrm_export.system.published_directory import check_space, whole_directory
 from rubricrm_export.tensorrt import commands
 from rubricrm_export.tensorrt.config_files import hf_quant_config, llm_config, unified_config
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory

@@ -15,7 +15,7 @@ import click
 from rubricrm._version import __version__
 from rubricrm.errors import RequestInvalid, RubricrmError
 from rubricrm.runtime.byte_size import byte_text
-from rubricrm.runtime.manifest import DEVICES
+from rubricrm.runtime.manifest import DEVICES, LAYOUTS
 from rubricrm.text_file import decode_text, without_file_ends
 
 if TYPE_CHECKING:
@@ -194,9 +194,39 @@ def inspect(bundle: Path, verify: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="How the weights are arranged.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
+@click.option("--force", is_flag=True, help="Replace an older bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def convert(bundle: Path, layout: str, output: Path, force: bool, as_json: bool) -> None:
+    """Write a copy of BUNDLE with its weights in another layout.
+
+    `packed` is what this project's kernels read in place, `standard` what ONNX Runtime's own and other runtimes read.
+    """
+    from rubricrm.runtime.bundle import Bundle
+    from rubricrm.runtime.conversion import convert_bundle
+
+    opened = Bundle.open(bundle)
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=1, label="Converting", file=sys.stderr, hidden=hidden) as progress:
+
+        def report(done: int, total: int) -> None:
+            progress.length = total
+            progress.update(done - progress.pos)
+
+        made = convert_bundle(opened, layout, output, force=force, on_progress=report)
+    facts = {"bundle": str(made.path), "layout": layout, "num_bytes": made.num_bytes}
+    if as_json:
+        click.echo(json.dumps({**facts, "manifest_sha256": made.manifest_sha256}, ensure_ascii=False, indent=2))
+    else:
+        click.echo(f"{facts['bundle']}: {layout}, {byte_text(made.num_bytes)}")
+
+
+@cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(as_json: bool) -> None:
-    """Show versions, providers, cores and memory; what is missing, and how to get it."""
+    """Show versions, kernels, devices, cores and memory; what is missing, and how to get it."""
     from rubricrm.doctor import examine
 
     checkup = examine()

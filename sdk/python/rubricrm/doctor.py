@@ -1,10 +1,10 @@
-"""What this installation can do here: versions, devices, cores, memory, and what is missing."""
+"""What this installation can do here: versions, kernels, devices, cores, memory, and what is missing."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rubricrm._version import __version__
@@ -18,6 +18,7 @@ from rubricrm.runtime.installation import (
     is_gpu_package_installed,
     runtime_conflict,
 )
+from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.machine import total_memory_bytes, usable_cores
 
 # What each part needs, by distribution name; the part's name is that of the extra.
@@ -54,6 +55,7 @@ class Checkup:
         yield f"{'python':{_WIDTH}} {self.facts['python']}"
         yield f"{'platform':{_WIDTH}} {self.facts['platform']}"
         yield f"{'onnxruntime':{_WIDTH}} {runtime.get('onnxruntime', 'missing')}"
+        yield f"{'kernels':{_WIDTH}} {_kernels_text(self.facts['kernels'])}"
         for name, found in runtime.get("devices", {}).items():
             yield f"{'device':{_WIDTH}} {name:{_WIDTH}} {found}"
         for part, packages in self.facts["packages"].items():
@@ -91,12 +93,25 @@ def examine() -> Checkup:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "runtime": runtime,
+        "kernels": _kernel_facts(),
         "packages": packages,
         "usable_cores": usable_cores(),
         "memory_bytes": total_memory_bytes(),
         "cache": _cache_name(),
     }
     return Checkup(facts, tuple(problems), bool(runtime) and all(packages["base"].values()))
+
+
+def _kernel_facts() -> dict[str, str | None]:
+    """Return what this project's library of kernels is, or why it is not used: then ONNX Runtime's own run."""
+    facts = asdict(find_kernels())
+    return {name: None if value is None else str(value) for name, value in facts.items()}
+
+
+def _kernels_text(facts: Mapping[str, str | None]) -> str:
+    if facts["problem"] is not None:
+        return f"onnxruntime's own: {facts['problem']}"
+    return f"rubricrm {facts['instruction_set']}, operators {facts['operators']} ({facts['library']})"
 
 
 def _cache_name() -> str | None:

@@ -132,6 +132,20 @@ class ModelClosed(RubricrmError):
     exit_code = 1
 
 
+class OutputExists(RubricrmError):
+    """What a command would write exists already."""
+
+    code = "OUTPUT_EXISTS"
+    exit_code = 2
+
+
+class WriteFailed(RubricrmError):
+    """What a command writes could not be written; nothing was left at the output."""
+
+    code = "WRITE_FAILED"
+    exit_code = 1
+
+
 class DependencyMissing(RubricrmError):
     """An optional dependency is needed for what was asked."""
 

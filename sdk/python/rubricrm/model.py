@@ -16,6 +16,8 @@ from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.result import RubricResult, TextResult
 from rubricrm.generation.rubric_stream import RubricStream
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.graph_choice import running_kernels
+from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.prefix import open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
@@ -61,6 +63,7 @@ class RubricModel:
             "name": bundle.manifest.model.name,
             "weights": bundle.manifest.quantization.weights,
             "device": session.device,
+            "kernels": running_kernels(session.facts, bundle.manifest.graphs, find_kernels()),
             "manifest_sha256": bundle.manifest_sha256,
         }
 

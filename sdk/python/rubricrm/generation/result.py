@@ -127,7 +127,7 @@ class RubricResult:
         timings_ms: Milliseconds.
         seed: The seed that was used; with it the same call gives the same text.
         logprobs: One entry per token where they were asked for, else None.
-        model: Name, weights, device and manifest hash of the model that wrote it.
+        model: Name, weights, device, kernels and manifest hash of the model that wrote it.
     """
 
     request: str

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rubricrm.errors import RuntimeFailed
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.cache_directory import cache_reason, own_directory, warn_without_cache
 from rubricrm.runtime.data_layout import derive_data
 from rubricrm.runtime.graph_tensors import read_tensors
+from rubricrm.runtime.hidden_directory import hidden_directory, remove_abandoned
 from rubricrm.runtime.manifest import GraphFacts, Manifest
+from rubricrm.runtime.whole_file import rename_whole
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def data_directory(bundle: Bundle, graph: GraphFacts) -> Iterator[Path]:
 
     Raises:
         BundleInvalid: The bundle's data are damaged, or of another model than the graph.
-        RuntimeFailed: The file cannot be written.
+        RuntimeFailed: The file cannot be written anywhere.
     """
     if has_data(bundle.manifest, graph):
         yield bundle.path
@@ -43,9 +43,16 @@ def data_directory(bundle: Bundle, graph: GraphFacts) -> Iterator[Path]:
     if kept is not None:
         yield kept
         return
-    with tempfile.TemporaryDirectory(prefix="rubricrm-") as directory:
-        _derive(bundle, graph, Path(directory))
-        yield Path(directory)
+    with ExitStack() as stack:
+        try:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rubricrm-")))
+            write_derived_data(bundle, graph, directory)
+        except OSError as error:
+            raise RuntimeFailed(
+                f"{bundle.path}: its weights cannot be arranged in the layout {graph.layout} ({cache_reason(error)}). "
+                "Make room on the disk of the cache directory, or convert the bundle once: `rubricrm convert`."
+            ) from error
+        yield directory
 
 
 def _kept_data(bundle: Bundle, graph: GraphFacts) -> Path | None:
@@ -59,23 +66,22 @@ def _kept_data(bundle: Bundle, graph: GraphFacts) -> Path | None:
     expected = max((t.offset + t.num_bytes for t in read_tensors(bundle.file(graph.file)) if t.location), default=0)
     if path.is_file() and path.stat().st_size == expected:
         return directory
+    remove_abandoned(path)
     try:
-        _derive(bundle, graph, directory)
-    except RuntimeFailed as error:
-        logger.warning("data in the layout %s could not be kept (%s)", graph.layout, error)
+        with hidden_directory(path) as writing:
+            write_derived_data(bundle, graph, writing)
+            rename_whole(writing / path.name, path)
+    except OSError as error:
+        logger.warning("data in the layout %s could not be kept (%s)", graph.layout, cache_reason(error))
         return None
     return directory
 
 
-def _derive(bundle: Bundle, graph: GraphFacts, directory: Path) -> None:
-    output = directory / str(graph.data_file)
+def write_derived_data(
+    bundle: Bundle, graph: GraphFacts, directory: Path, on_progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write a graph's data file into a directory, from the data of another graph; as `derive_data`."""
     source = next(other for other in bundle.manifest.graphs if other.data_file and has_data(bundle.manifest, other))
     logger.info("%s: arranging the weights in the layout %s", bundle.path, graph.layout)
-    try:
-        derive_data(bundle.file(graph.file), bundle.file(source.file), output)
-    except OSError as error:
-        free = shutil.disk_usage(directory).free
-        raise RuntimeFailed(
-            f"{bundle.path}: {output} cannot be written ({cache_reason(error)}; {byte_text(free)} are free). Make "
-            "room, or convert the bundle once: `rubricrm convert`."
-        ) from error
+    output = directory / str(graph.data_file)
+    derive_data(bundle.file(graph.file), bundle.file(source.file), output, on_progress)

@@ -125,7 +125,7 @@ def open_graph(
 
 def _register(options: Any, library: Path) -> None:
     try:
-        options.register_custom_ops_library(str(library))
+        options.register_custom_ops_library(utf8_path(library))
     except Exception as error:
         raise RuntimeFailed(f"{library}: its operators cannot be registered ({error}). Build it again.") from error
 

@@ -76,6 +76,21 @@ def choose_graph(
     raise RuntimeMissing("; ".join(f"device {name} cannot be used: {problem}" for name, problem in problems.items()))
 
 
+def running_kernels(graph: GraphFacts, graphs: Sequence[GraphFacts], kernels: Kernels) -> str:
+    """Return which kernels run a graph: "rubricrm avx2", say, or "onnxruntime" and why not this project's.
+
+    Args:
+        graph: The one that was chosen.
+        graphs: All of its bundle.
+        kernels: This project's library.
+    """
+    if graph.requires.library is not None:
+        return f"rubricrm {kernels.instruction_set}"
+    ours = [other for other in graphs if other.requires.library is not None]
+    reasons = [reason for other in ours if (reason := unknown_words(other, kernels)) is not None]
+    return f"onnxruntime ({reasons[0] if reasons else 'the graph has no operators of rubricrm'})"
+
+
 def unknown_words(graph: GraphFacts, kernels: Kernels) -> str | None:
     """Return why this installation cannot run a graph, whatever the device; None where it can."""
     if graph.target not in TARGETS:

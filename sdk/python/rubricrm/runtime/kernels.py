@@ -1,17 +1,22 @@
 """This project's library of CPU kernels: where it is, whether it can be used here, and which instructions it runs.
 
 `RUBRICRM_KERNELS` names an instruction set in place of the processor's best, or `off`: then ONNX Runtime's own kernels
-run. `RUBRICRM_KERNELS_LIBRARY` names another library file.
+run. `RUBRICRM_KERNELS_LIBRARY` names another library file. The library reads its variable once in a process.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-DOMAIN = "rubricrm"
+from rubricrm.runtime.installation import install_command
+from rubricrm.runtime.path_text import utf8_path
+
+logger = logging.getLogger(__name__)
+
 OFF = "off"
 SET_VARIABLE = "RUBRICRM_KERNELS"
 _LIBRARY_VARIABLE = "RUBRICRM_KERNELS_LIBRARY"
@@ -37,7 +42,10 @@ class Kernels:
 
 
 def find_kernels() -> Kernels:
-    """Return the library that this process uses. It is loaded at the first call (1 ms); nothing is run."""
+    """Return the library that this process uses. It is loaded at the first call (1 ms); nothing is run.
+
+    Where a variable asks for what cannot be had, ONNX Runtime's kernels run, with one warning.
+    """
     return _find(os.environ.get(_LIBRARY_VARIABLE), os.environ.get(SET_VARIABLE))
 
 
@@ -45,10 +53,19 @@ def find_kernels() -> Kernels:
 def _find(chosen: str | None, instruction_set: str | None) -> Kernels:
     if instruction_set == OFF:
         return Kernels(problem=f"{SET_VARIABLE} is {OFF}")
-    path = Path(chosen) if chosen else _installed_library()
-    if path is None or not path.is_file():
-        missing = f"{path} is missing" if chosen else "it was not built, which takes a C++ compiler"
-        return Kernels(problem=f"{missing}: install rubricrm again where there is one (`pip install '.[cpu]'`)")
+    found = _look(Path(chosen) if chosen else None)
+    if found.problem is not None and (chosen or instruction_set):
+        logger.warning("%s. ONNX Runtime's own kernels run", found.problem)
+    return found
+
+
+def _look(chosen: Path | None) -> Kernels:
+    path = chosen or _installed_library()
+    if path is None:
+        remedy = f"install rubricrm again where there is one ({install_command('cpu')})"
+        return Kernels(problem=f"it was not built, which takes a C++ compiler: {remedy}")
+    if not path.is_file():
+        return Kernels(problem=f"{_LIBRARY_VARIABLE} names {path}, where there is no file: name another, or none")
     return _load(path.absolute())
 
 
@@ -63,6 +80,8 @@ def _installed_library() -> Path | None:
 def _load(path: Path) -> Kernels:
     import ctypes
 
+    if utf8_path(path) is None:
+        return Kernels(problem=f"{path} is no UTF-8, as ONNX Runtime wants it: install rubricrm under another path")
     try:
         library = ctypes.CDLL(str(path))
         functions = [getattr(library, name) for name in _FUNCTIONS]

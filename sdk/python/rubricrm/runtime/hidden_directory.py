@@ -102,8 +102,8 @@ def _remove_if_abandoned(directory: Path) -> None:
             shutil.rmtree(directory, ignore_errors=True)
         elif state is _Lock.UNKNOWN:
             logger.warning(
-                "%s: an export left it or is writing in it; the file system has no locks to tell. Remove it if no "
-                "export is running",
+                "%s: a process left it or is writing in it; the file system has no locks to tell. Remove it if no "
+                "process writes there",
                 directory,
             )
     finally:

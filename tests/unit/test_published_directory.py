@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rubricrm.errors import RubricrmError
+from rubricrm.errors import OutputExists, RubricrmError, WriteFailed
+from rubricrm.runtime import published_directory
 from rubricrm.runtime.bundle import Bundle
-from rubricrm_export.errors import CheckpointUnsupported, ExportFailed, OutputExists
-from rubricrm_export.graph.streamed_tensor import StreamedTensor
-from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
-from rubricrm_export.system import published_directory
-from rubricrm_export.system.published_directory import (
+from rubricrm.runtime.published_directory import (
     check_output,
     check_space,
     describe_files,
     scratch_directory,
     whole_directory,
 )
+from rubricrm_export.errors import CheckpointUnsupported
+from rubricrm_export.graph.streamed_tensor import StreamedTensor
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
 
 MakeCheckpoint = Callable[..., Path]
 DiskUsage = namedtuple("DiskUsage", "total used free")
@@ -140,7 +140,7 @@ def test_disk_that_is_too_small(
 ) -> None:
     checkpoint = make_checkpoint()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(10**9, 10**9, 1000))
-    with pytest.raises(ExportFailed, match=r"the disk has 1.00 KB free, the bundle needs 3\d\.\d MB\. Free some"):
+    with pytest.raises(WriteFailed, match=r"the disk has 1.00 KB free, the bundle needs 3\d\.\d MB\. Free some"):
         export(checkpoint, tmp_path / "bundle")
     assert names(tmp_path) == ["checkpoint"]
 
@@ -148,14 +148,14 @@ def test_disk_that_is_too_small(
 def test_space_is_counted_with_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(0, 0, 100 << 20))
     check_space(tmp_path / "bundle", 60 << 20)
-    with pytest.raises(ExportFailed, match="has 105 MB free, the bundle needs 137 MB"):
+    with pytest.raises(WriteFailed, match="has 105 MB free, the bundle needs 137 MB"):
         check_space(tmp_path / "bundle", 99 << 20)
 
 
 FAILURES = [
-    pytest.param(OSError(errno.ENOSPC, "No space left on device"), ExportFailed, "the disk is full", id="disk full"),
-    pytest.param(OSError(errno.EDQUOT, "Quota exceeded"), ExportFailed, "the disk is full", id="quota"),
-    pytest.param(OSError(errno.EIO, "Input/output error"), ExportFailed, "cannot be written .*Input/output", id="I/O"),
+    pytest.param(OSError(errno.ENOSPC, "No space left on device"), WriteFailed, "the disk is full", id="disk full"),
+    pytest.param(OSError(errno.EDQUOT, "Quota exceeded"), WriteFailed, "the disk is full", id="quota"),
+    pytest.param(OSError(errno.EIO, "Input/output error"), WriteFailed, "cannot be written .*Input/output", id="I/O"),
     pytest.param(KeyboardInterrupt(), KeyboardInterrupt, "^", id="Ctrl-C"),
     pytest.param(MemoryError(), MemoryError, "^", id="memory"),
 ]
@@ -216,7 +216,7 @@ def test_failed_renames_restore_the_old_bundle(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", rename_once_failing)
-    with pytest.raises((ExportFailed, KeyboardInterrupt)):
+    with pytest.raises((WriteFailed, KeyboardInterrupt)):
         export(checkpoint, bundle_copy, force=True)
     assert contents(bundle_copy) == old
     assert names(bundle_copy.parent) == ["bundle", "checkpoint"]
@@ -262,7 +262,7 @@ def test_disk_that_fails_when_it_is_waited_for_publishes_nothing(
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     monkeypatch.setattr(published_directory, "sync", fail)
-    with pytest.raises(ExportFailed, match="bundle: cannot be written .Input/output error"):
+    with pytest.raises(WriteFailed, match="bundle: cannot be written .Input/output error"):
         export(checkpoint, bundle_copy, force=True)
     assert contents(bundle_copy) == old
 
@@ -280,7 +280,7 @@ def test_refused_weight_leaves_nothing(make_checkpoint: MakeCheckpoint, tmp_path
 def test_target_that_cannot_be_made(make_checkpoint: MakeCheckpoint, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("mine")
     checkpoint = make_checkpoint()
-    with pytest.raises(ExportFailed, match="cannot be written"):
+    with pytest.raises(WriteFailed, match="cannot be written"):
         export(checkpoint, tmp_path / name)
     assert names(tmp_path) == ["checkpoint", "file"]
 
@@ -297,7 +297,7 @@ def test_parent_without_rights(
         mkdir(path, *arguments, **options)
 
     monkeypatch.setattr(os, "mkdir", refused)
-    with pytest.raises(ExportFailed, match=r"cannot be written .*Permission denied.* Check the path and its rights"):
+    with pytest.raises(WriteFailed, match=r"cannot be written .*Permission denied.* Check the path and its rights"):
         export(checkpoint, tmp_path / "bundle")
     assert names(tmp_path) == ["checkpoint"]
 
@@ -345,7 +345,7 @@ KILLED = """
 import signal, sys
 from pathlib import Path
 from rubricrm_export.onnx_bundle import bundle_files, export
-from rubricrm_export.system import published_directory
+from rubricrm.runtime import published_directory
 from rubricrm_export.graph.streamed_tensor import StreamedTensor
 
 def wait_in(owner, name, after):
@@ -396,7 +396,7 @@ def test_killed_export_leaves_a_whole_bundle_and_one_sibling(
 # --- what errors name
 
 
-@pytest.mark.parametrize("kind", [ExportFailed, CheckpointUnsupported])
+@pytest.mark.parametrize("kind", [WriteFailed, CheckpointUnsupported])
 def test_errors_name_the_path_that_was_asked_for(tmp_path: Path, kind: type[RubricrmError]) -> None:
     """The directory under its hidden name is gone when the error is read."""
     with (
@@ -410,15 +410,15 @@ def test_errors_name_the_path_that_was_asked_for(tmp_path: Path, kind: type[Rubr
 
 def test_errors_of_scratch_files_name_the_path_that_was_asked_for(tmp_path: Path) -> None:
     with (
-        pytest.raises(ExportFailed, match=f"^EXPORT_FAILED: {tmp_path / 'bundle'}: bad$"),
+        pytest.raises(WriteFailed, match=f"^WRITE_FAILED: {tmp_path / 'bundle'}: bad$"),
         scratch_directory(tmp_path / "bundle", "copy") as directory,
     ):
-        raise ExportFailed(f"{directory}: bad")
+        raise WriteFailed(f"{directory}: bad")
 
 
 def test_errors_of_the_system_name_no_hidden_path(tmp_path: Path) -> None:
     with (
-        pytest.raises(ExportFailed, match=f"{tmp_path / 'bundle'}: cannot be written") as caught,
+        pytest.raises(WriteFailed, match=f"{tmp_path / 'bundle'}: cannot be written") as caught,
         whole_directory(tmp_path / "bundle", force=False) as directory,
     ):
         (directory / "missing" / "model.onnx").write_text("")

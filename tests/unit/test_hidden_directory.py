@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from rubricrm_export.system import hidden_directory as module
-from rubricrm_export.system.hidden_directory import hidden_directory, remove_abandoned, replaced_place
+from rubricrm.runtime import hidden_directory as module
+from rubricrm.runtime.hidden_directory import hidden_directory, remove_abandoned, replaced_place
 
 NAME = ".bundle.writing-abc_1234"
 MAKER = """
 import signal, sys
 from pathlib import Path
-from rubricrm_export.system.hidden_directory import hidden_directory
+from rubricrm.runtime.hidden_directory import hidden_directory
 with hidden_directory(Path(sys.argv[1])) as directory:
     (directory / "half").touch()
     print(directory, flush=True)
@@ -174,7 +174,7 @@ def test_file_system_without_locks_removes_nothing_and_says_so(
     assert not mine.exists()
     assert (directory / "half").exists()
     (warning,) = caplog.messages
-    assert f"{directory}: an export left it or is writing in it" in warning
+    assert f"{directory}: a process left it or is writing in it" in warning
 
 
 def test_parent_in_which_nothing_can_be_made(tmp_path: Path) -> None:

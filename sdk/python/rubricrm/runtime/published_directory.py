@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rubricrm.errors import RubricrmError
+from rubricrm.errors import OutputExists, RubricrmError, WriteFailed
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, describe_file
 from rubricrm.runtime.byte_size import byte_text
+from rubricrm.runtime.hidden_directory import hidden_directory, remove_abandoned, replaced_place
 from rubricrm.runtime.manifest import FileFacts, Manifest
 from rubricrm.runtime.whole_file import sync
-
-from rubricrm_export.errors import ExportFailed, OutputExists
-from rubricrm_export.system.hidden_directory import hidden_directory, remove_abandoned, replaced_place
 
 # Graph, tokenizer and manifest beside the weights, generously.
 _SPARE_BYTES = 32 << 20
@@ -36,12 +34,12 @@ def check_output(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -> N
 
     Raises:
         OutputExists: It exists and `force` is not given; or it is not a bundle, which is never replaced.
-        ExportFailed: It cannot be looked at: a name too long, a directory without rights.
+        WriteFailed: It cannot be looked at: a name too long, a directory without rights.
     """
     try:
         exists, is_own = output.exists(), (output / marker).is_file()
     except OSError as error:
-        raise ExportFailed(f"{output}: cannot be written ({error.strerror}). Choose another path.") from error
+        raise WriteFailed(f"{output}: cannot be written ({error.strerror}). Choose another path.") from error
     if output.is_symlink():
         raise OutputExists(f"{output}: is a link, which is never replaced. Pass the path that it leads to.")
     if not exists:
@@ -57,19 +55,19 @@ def check_output(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -> N
 
 
 def check_space(output: Path, num_bytes: int) -> None:
-    """Refuse an export that the disk cannot hold. The output's parent is made if it is missing.
+    """Refuse an output that the disk cannot hold. The output's parent is made if it is missing.
 
     Raises:
-        ExportFailed: Too little space, or the parent cannot be made.
+        WriteFailed: Too little space, or the parent cannot be made.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(output.parent).free
     except OSError as error:
-        raise ExportFailed(f"{output.parent}: cannot be written ({error.strerror}). Choose another path.") from error
+        raise WriteFailed(f"{output.parent}: cannot be written ({error.strerror}). Choose another path.") from error
     needed = num_bytes + _SPARE_BYTES
     if free < needed:
-        raise ExportFailed(
+        raise WriteFailed(
             f"{output.parent}: the disk has {byte_text(free)} free, the bundle needs {byte_text(needed)}. Free some "
             "space or choose another disk."
         )
@@ -79,13 +77,13 @@ def check_space(output: Path, num_bytes: int) -> None:
 def whole_directory(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -> Iterator[Path]:
     """Yield an empty directory; it becomes `output` if the block ends well, and vanishes if it does not.
 
-    It lies in a hidden sibling of `output`. What a killed export left beside the output is removed first. A kill
+    It lies in a hidden sibling of `output`. What a killed process left beside the output is removed first. A kill
     leaves the old bundle or none, and at most one hidden sibling. Everything is on the disk before the output gets its
     name, so that a crash of the machine leaves a whole one too.
 
     Raises:
         OutputExists: As `check_output`: somebody wrote there while the block ran.
-        ExportFailed: The disk is full or the directory cannot be written.
+        WriteFailed: The disk is full or the directory cannot be written.
     """
     output = output.resolve()  # a path that ends in .. has no name that a sibling could be called after
     with _hidden_path(output, "output") as directory:
@@ -101,10 +99,10 @@ def whole_directory(output: Path, *, force: bool, marker: str = MANIFEST_NAME) -
 
 @contextmanager
 def scratch_directory(output: Path, name: str) -> Iterator[Path]:
-    """Yield a path beside `output` for what is needed while it is made; removed afterwards, or by the next export.
+    """Yield a path beside `output` for what is needed while it is made; removed afterwards, or by the next run.
 
     Raises:
-        ExportFailed: The disk is full or the directory cannot be written.
+        WriteFailed: The disk is full or the directory cannot be written.
     """
     with _hidden_path(output.resolve(), name) as directory:
         yield directory
@@ -124,11 +122,11 @@ def _hidden_path(output: Path, name: str) -> Iterator[Path]:
             _name_output(error, directory, output)
         raise
     except OSError as error:
-        raise _export_failed(output, error) from error
+        raise _write_failed(output, error) from error
 
 
 def remove_leftovers(output: Path) -> None:
-    """Remove what killed exports left half-written beside the output."""
+    """Remove what killed processes left half-written beside the output."""
     remove_abandoned(output.resolve())
 
 
@@ -192,11 +190,11 @@ def _sync_all(directory: Path) -> None:
                 sync(path)
 
 
-def _export_failed(output: Path, error: OSError) -> ExportFailed:
+def _write_failed(output: Path, error: OSError) -> WriteFailed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ExportFailed(f"{output}: the disk is full; nothing was left. Free some space or choose another disk.")
+        return WriteFailed(f"{output}: the disk is full; nothing was left. Free some space or choose another disk.")
     reason = error.strerror or str(error)
-    return ExportFailed(f"{output}: cannot be written ({reason}); nothing was left. Check the path and its rights.")
+    return WriteFailed(f"{output}: cannot be written ({reason}); nothing was left. Check the path and its rights.")
 
 
 def _name_output(error: RubricrmError, directory: Path, output: Path) -> None:
