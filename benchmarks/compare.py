@@ -4,10 +4,11 @@
     compare.py OLD NEW [--bundle BUNDLE] [--openings 12] [--pairs 4] [--new-tokens 64] [--json]
 
 OLD and NEW are bundles; or checkouts or commits of this repository, which then run one bundle, or each its own demo
-model. Each side answers in a process of its own; requests go to both in turns, A B then B A, so that what else the
-machine does meets both. After some pairs both processes are opened again: two of the same code differ for as long as
-they live. The verdict is of the median of the ratios pair by pair, with a 95 % interval by resampling openings and
-their pairs: "slower" or "faster" where all of the interval is beyond 3 %, else "no difference".
+model, on kernels that are built from each. Each side answers in a process of its own; requests go to both in turns, A B
+then B A, so that what else the machine does meets both. After some pairs both processes are opened again: two of the
+same code differ for as long as they live. The verdict is of the median of the ratios pair by pair, with a 95 % interval
+by resampling openings and their pairs: "slower" or "faster" where all of the interval is beyond 3 %, else "no
+difference".
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from rubricrm.runtime.kernels import find_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 SDK = Path("sdk") / "python"
@@ -70,8 +73,9 @@ def judge(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Ver
 class Side:
     """One side: a process that answers when it is told to."""
 
-    def __init__(self, code: Path, bundle: Path, new_tokens: int) -> None:
-        environment = os.environ | {"PYTHONPATH": str(code / SDK)}
+    def __init__(self, code: Path, bundle: Path, kernels: Path | None, new_tokens: int) -> None:
+        chosen = {"RUBRICRM_KERNELS": "off"} if kernels is None else {"RUBRICRM_KERNELS_LIBRARY": str(kernels)}
+        environment = os.environ | {"PYTHONPATH": str(code / SDK)} | chosen
         self._process = subprocess.Popen(
             [sys.executable, str(WORKER), str(bundle), str(new_tokens)],
             env=environment,
@@ -95,8 +99,10 @@ class Side:
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
 
 @contextmanager
@@ -119,13 +125,31 @@ def resolved(name: str, bundle: Path | None) -> Iterator[tuple[Path, Path]]:
                 subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(checkout)], check=False)
 
 
-def one_opening(chosen: Sequence[tuple[Path, Path]], pairs: int, new_tokens: int) -> tuple[list[Times], list[Times]]:
+def kernels_of(code: Path, folder: Path) -> Path | None:
+    """Return the library of a checkout: what is in use here, or what is built in a folder; None: it has none."""
+    if code == ROOT:
+        return find_kernels().library
+    if not (code / "CMakeLists.txt").is_file():
+        return None  # a commit from before there were kernels
+    places = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
+    if (cmake := shutil.which("cmake", path=os.pathsep.join(places))) is None:
+        raise SystemExit(f"{code}: its kernels cannot be built without cmake: pip install cmake")
+    built = folder / "build"
+    for words in (["-S", str(code), "-B", str(built)], ["--build", str(built), "--target", "rubricrm_kernels"]):
+        if subprocess.run([cmake, *words], stdout=subprocess.DEVNULL, check=False).returncode:
+            raise SystemExit(f"{code}: its kernels cannot be built; the message stands above")
+    return built / "librubricrm_kernels.so"
+
+
+def one_opening(
+    chosen: Sequence[tuple[Path, Path, Path | None]], pairs: int, new_tokens: int
+) -> tuple[list[Times], list[Times]]:
     """Open both sides and let them answer in turns; return the times of each."""
     found: tuple[list[Times], list[Times]] = ([], [])
     with ExitStack() as stack:
         sides = []
-        for code, bundle in chosen:
-            sides.append(Side(code, bundle, new_tokens))
+        for code, bundle, kernels in chosen:
+            sides.append(Side(code, bundle, kernels, new_tokens))
             stack.callback(sides[-1].close)
         for side in sides:
             side.ask(0)  # the first request of a process is not counted
@@ -150,8 +174,11 @@ def main() -> None:
     if options.openings < 2 or options.pairs < 2 or options.new_tokens < 2:
         parser.error("at least 2 openings with 2 pairs of 2 new tokens are needed")
     with ExitStack() as stack:
-        names = (options.old, options.new)
-        chosen = [stack.enter_context(resolved(name, options.bundle and options.bundle.resolve())) for name in names]
+        chosen = []
+        for name in (options.old, options.new):
+            code, bundle = stack.enter_context(resolved(name, options.bundle and options.bundle.resolve()))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rubricrm-kernels-")))
+            chosen.append((code, bundle, kernels_of(code, folder)))
         found = [one_opening(chosen, options.pairs, options.new_tokens) for _ in range(options.openings)]
     verdicts = {
         key: judge(*([[times[key] for times in opening[place]] for opening in found] for place in (0, 1)))

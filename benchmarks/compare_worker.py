@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.machinery import PathFinder
 
-from rubricrm import RubricModel
+# What PYTHONPATH names comes before an editable installation, which has a finder of its own.
+sys.meta_path.insert(0, PathFinder)
+
+from rubricrm import RubricModel  # noqa: E402
 
 REQUESTS = (
     "Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.",

@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +35,7 @@ class Contender:
         python: Interpreter of its environment.
         directory: What it made of the checkpoint.
         requirements: What its environment holds.
-        settings: How it is run, in words.
+        settings: How its system is run, in words.
     """
 
     name: str
@@ -50,16 +51,25 @@ class Contender:
 
 
 def known_contenders() -> list[str]:
-    """Return every system with each of its settings. OpenVINO reads what llama.cpp made, and comes after it."""
+    """Return every system with each of its settings."""
     return [f"{system}:{variant}" for system in _systems() for variant in _load(system).VARIANTS]
+
+
+def model_of(name: str) -> str:
+    """Return the contender whose converted model a contender runs: mostly its own."""
+    system, _, variant = name.partition(":")
+    found: str = getattr(_load(system), "MODEL_OF", {}).get(variant, name)
+    return found
 
 
 def _systems() -> list[str]:
     return sorted(path.stem for path in SYSTEMS.glob("*.py") if path.stem != "protocol")
 
 
-def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[str, Path]) -> Contender:
+def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[str, Path], commit: str) -> Contender:
     """Install a system and convert the checkpoint, unless that was done.
+
+    What holds this repository's code is made again for each commit, in a folder of that name.
 
     Raises:
         SystemFailedError: One of the two failed.
@@ -68,20 +78,29 @@ def make_contender(name: str, checkpoint: Path, work: Path, environments: dict[s
     facts = _load(system)
     if variant not in facts.VARIANTS:
         raise SystemExit(f"{system} has the variants {', '.join(facts.VARIANTS)}, got {variant!r}")
-    python = environments.get(system) or _install(system, facts.REQUIREMENTS, work)
-    directory = work / "models" / f"{system}-{variant}"
-    if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        making = directory.with_name(f"{directory.name}.making")
-        shutil.rmtree(making, ignore_errors=True)  # of a run that was interrupted
-        words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, making, variant]
-        try:
-            _run([str(word) for word in words], work / f"prepare-{system}-{variant}.log")
-        except SystemFailedError:
-            shutil.rmtree(making, ignore_errors=True)  # it may be as large as the checkpoint
-            raise
-        making.rename(directory)
+    place = work / commit if any("{root}" in requirement for requirement in facts.REQUIREMENTS) else work
+    python = environments.get(system) or _install(system, facts, place)
+    if (converted := model_of(name)) != name:
+        directory = make_contender(converted, checkpoint, work, environments, commit).directory
+    else:
+        directory = place / "models" / f"{system}-{variant}"
+        _prepare(system, variant, python, checkpoint, directory)
     return Contender(name, python, directory, facts.REQUIREMENTS, " ".join(facts.__doc__.split()))
+
+
+def _prepare(system: str, variant: str, python: Path, checkpoint: Path, directory: Path) -> None:
+    if directory.exists():
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    making = directory.with_name(f"{directory.name}.making")
+    shutil.rmtree(making, ignore_errors=True)  # of a run that was interrupted
+    words = [python, SYSTEMS / f"{system}.py", "prepare", checkpoint, making, variant]
+    try:
+        _run([str(word) for word in words], directory.with_name(f"{directory.name}.log"))
+    except SystemFailedError:
+        shutil.rmtree(making, ignore_errors=True)  # it may be as large as the checkpoint
+        raise
+    making.rename(directory)
 
 
 def _load(system: str) -> Any:
@@ -94,24 +113,25 @@ def _load(system: str) -> Any:
     return module
 
 
-def _install(system: str, requirements: tuple[str, ...], work: Path) -> Path:
-    environment = work / "environments" / system
+def _install(system: str, facts: Any, place: Path) -> Path:
+    environment = place / "environments" / system
     python, done = environment / "bin" / "python", environment / "installed"
     if not done.is_file():
-        log = work / f"install-{system}.log"
+        log = place / f"install-{system}.log"
         _run([sys.executable, "-m", "venv", str(environment)], log)
-        words = [requirement.format(root=ROOT) for requirement in requirements]
-        _run([str(python), "-m", "pip", "install", "--quiet", *words], log)
+        words = [requirement.format(root=ROOT) for requirement in facts.REQUIREMENTS]
+        _run([str(python), "-m", "pip", "install", "--quiet", *words], log, getattr(facts, "BUILD", {}))
         done.touch()
     return python
 
 
-def _run(words: list[str], log: Path) -> None:
+def _run(words: list[str], log: Path, variables: Mapping[str, str] = MappingProxyType({})) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | variables
     with log.open("w") as stream:
-        code = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        raise SystemFailedError(_failure(code, log))
+        done = subprocess.run(words, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode:
+        raise SystemFailedError(_failure(done.returncode, log))
 
 
 def _failure(code: int, log: Path) -> str:
@@ -129,22 +149,29 @@ def _end_of(log: Path) -> str:
 
 
 class Server:
-    """A contender's process: it opens the model, then answers."""
+    """A contender's process: it opens the model, then answers.
+
+    Attributes:
+        load_ms: How long it took to open the model.
+        runs: Which code it chose here, in words; None: it does not say.
+    """
 
     def __init__(self, contender: Contender, threads: int, work: Path) -> None:
         system, _, variant = contender.name.partition(":")
         words = [contender.python, SYSTEMS / f"{system}.py", "serve", contender.directory, variant, str(threads)]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-        self._log = work / f"serve-{contender.directory.name}.log"
+        self._log = work / f"serve-{contender.name.replace(':', '-')}.log"
         with self._log.open("w") as stream:
             self._process = subprocess.Popen(
                 words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
             )
         try:
-            self.load_ms: float = self._read()["load_ms"]
+            opened = self._read()
         except SystemFailedError:
             self.close()
             raise
+        self.load_ms: float = opened["load_ms"]
+        self.runs: str | None = opened["runs"]
 
     def ask(self, ids: Sequence[int], new_tokens: int, kept: int = 0) -> dict[str, Any]:
         """Let it generate; the state of the first `kept` ids is made before the time starts.

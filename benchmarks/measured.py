@@ -3,9 +3,9 @@
 
     measured.py
 
-`results/rivals-4b.json` is of rivals.py, `results/bench-*.json` of `rubricrm bench --json`, and
-`results/quantization-*.json` of quantization_table.py. A test holds that the documents show what this script would
-write.
+`results/rivals-4b/COMMIT.json` are of rivals.py, `results/bench-*.json` of `rubricrm bench --json`, and
+`results/quantization-*.json` of quantization_table.py. The tables of rivals are of the newest commit; one line per
+commit shows how ours went on. A test holds that the documents show what this script would write.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 _SHAPE = "390/200"
 _RIVALS_HEADER = "| system | GB | first token, times ours | per token, times ours |\n| --- | --- | --- | --- |"
+_COMMITS_HEADER = (
+    "| measured | commit | processor | ours | first token ms | ms per token | fastest rival's first token, times ours "
+    "| fastest rival's token, times ours |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
 _BENCH_HEADER = (
     "| result | GB | cold opening ms | warm opening ms | peak GB | prompt/new | first token ms | ms per token | "
     "times the floor | of the product |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -34,10 +39,12 @@ _BENCH_HEADER = (
 
 def tables() -> Iterator[tuple[Path, str, str]]:
     """Yield each table: its document, its mark and its text."""
-    rivals = json.loads((RESULTS / "rivals-4b.json").read_text("utf-8"))
+    commits = read_commits(RESULTS / "rivals-4b")
+    rivals = commits[-1]
     reports = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("bench-*.json"))}
     yield ROOT / "README.md", "rivals", rivals_in_short(rivals)
     yield ROOT / "docs" / "BENCHMARKING.md", "rivals-4b", table(rivals)
+    yield ROOT / "docs" / "BENCHMARKING.md", "rivals-4b-commits", commit_table(commits)
     yield ROOT / "docs" / "BENCHMARKING.md", "bench", bench_table(reports)
     yield from _loss_tables()
 
@@ -53,6 +60,41 @@ def _loss_tables() -> Iterator[tuple[Path, str, str]]:
         yield ROOT / "docs" / "QUANTIZATION_TABLES.md", name, loss_table(rows)
 
 
+def read_commits(folder: Path) -> list[dict[str, Any]]:
+    """Read what rivals.py kept under a name, the oldest commit first; one without a row to show is left out."""
+    kept = [json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")]
+    shown = [found for found in kept if any(_is_measured(facts) for facts in found["contenders"].values())]
+    return sorted(shown, key=lambda found: found["began"])
+
+
+def _is_measured(facts: Mapping[str, Any]) -> bool:
+    return "rival" in facts["shapes"].get(_SHAPE, {})
+
+
+def commit_table(commits: Sequence[Mapping[str, Any]]) -> str:
+    """Return one line per commit: our times at one shape, and the fastest rival's as multiples of them."""
+    return "\n".join([_COMMITS_HEADER, *(_commit_line(found) for found in commits)])
+
+
+def _commit_line(found: Mapping[str, Any]) -> str:
+    first, token = (our_median(found, key) for key in TIMES)
+    cells = [found["began"][:10], f"`{found['commit']}`", found["machine"]["cpu"], found["ours"].replace(":", " ")]
+    cells += [f"{first:,.0f}", f"{token:.1f}", *(_best_rival(found, key) for key in TIMES)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _best_rival(found: Mapping[str, Any], key: str) -> str:
+    """Name the ranked rival that takes the fewest times ours; another variant of ours is none."""
+    own = found["contenders"][found["ours"]]
+    system = found["ours"].partition(":")[0]
+    times = [
+        (median(ratios(facts["shapes"][_SHAPE], key)), name.replace(":", " "))
+        for name, facts in found["contenders"].items()
+        if name.partition(":")[0] != system and _is_measured(facts) and is_ranked(own, facts)
+    ]
+    return "none" if not times else "{1}: {0:.2f}".format(*min(times))
+
+
 def rivals_in_short(found: Mapping[str, Any]) -> str:
     """Return our times at one shape in a sentence, and a table of how many times that each system takes."""
     own = found["contenders"][found["ours"]]
@@ -60,11 +102,10 @@ def rivals_in_short(found: Mapping[str, Any]) -> str:
     ours = f"Ours takes {first:,.0f} ms to the first token and {token:,.0f} ms per token after it."
     lines = [ours, "", _RIVALS_HEADER, _line(found["ours"], own, ["1", "1"])]
     for name, facts in sorted(found["contenders"].items()):
-        row = facts["shapes"].get(_SHAPE, {})
-        if name == found["ours"] or "rival" not in row:
+        if name == found["ours"] or not _is_measured(facts):
             continue
         ranked = is_ranked(own, facts)
-        times = [f"{median(ratios(row, key)):.2f}" if ranked else "not ranked" for key in TIMES]
+        times = [f"{median(ratios(facts['shapes'][_SHAPE], key)):.2f}" if ranked else "not ranked" for key in TIMES]
         lines.append(_line(name, facts, times))
     return "\n".join(lines)
 

@@ -14,8 +14,9 @@ kept from before, 90 others and 200 new tokens.
 Before it is timed, each side names the first token after 24 prompts; the referee, the checkpoint in its own floats,
 says whether that is among the best thousandth of all tokens: a side that names too few of them computes another model,
 and is not ranked. A system that cannot be installed, converted or run has its error. Everything is kept in
-results/rivals-NAME.json contender by contender; a shape that is there is not measured again. measured.py writes the
-table into the documents.
+results/rivals-NAME/COMMIT.json contender by contender; a shape that is there is not measured again. COMMIT is the last
+one that changed what is measured, and ours is installed and exported again for each. measured.py writes the tables into
+the documents.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contender import Contender, Server, SystemFailedError, known_contenders, make_contender
+from contender import Contender, Server, SystemFailedError, known_contenders, make_contender, model_of
+from measured_commit import measured_commit
 from rivals_table import table
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.whole_file import write_whole
 from rubricrm_bench.machine_facts import machine_facts
 from rubricrm_bench.rival_rows import TIMES
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 # Threads of a runtime spin for a while after their work: the side that has just answered would slow the other down.
 PAUSE_S = 0.5
 _FIRST_ID = 100  # below and at the end of a vocabulary are bytes and control tokens
@@ -94,16 +98,17 @@ def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
 class Comparison:
     """All that was measured, and the file that keeps it."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
+    def __init__(self, options: argparse.Namespace, commit: str) -> None:
+        self._options, self._commit = options, commit
         self._paths = {system: Path(python) for system, python in options.environment}
         self._num_ids: int = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
-        self._path = RESULTS / f"rivals-{options.name}.json"
+        self._path = RESULTS / f"rivals-{options.name}" / f"{commit}.json"
         self.found: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
         basis = {key: getattr(options, key) for key in ("ours", "referee", "threads", "openings", "rounds")}
         if self.found and {key: self.found.get(key) for key in basis} != basis:
             raise SystemExit(f"{self._path}: was measured with other options. Pass those, or another --name.")
-        self.found |= {**basis, "checkpoint": options.checkpoint.name, "machine": machine_facts()}
+        self.found |= {**basis, "checkpoint": options.checkpoint.name, "machine": machine_facts(), "commit": commit}
+        self.found.setdefault("began", datetime.now(UTC).isoformat(timespec="seconds"))
         self.found.setdefault("contenders", {})
 
     def run(self) -> None:
@@ -123,9 +128,12 @@ class Comparison:
         shapes = self.found["contenders"].get(name, {}).get("shapes", {})
         return [shape for shape in self._options.shapes if "error" in shapes.get(shape, {"error": None})]
 
+    def _contender(self, name: str) -> Contender:
+        return make_contender(name, self._options.checkpoint, self._options.work, self._paths, self._commit)
+
     def _make(self, name: str) -> Contender | None:
         try:
-            return make_contender(name, self._options.checkpoint, self._options.work, self._paths)
+            return self._contender(name)
         except SystemFailedError as error:
             self._facts(name)["error"] = str(error)
             self._keep()
@@ -140,7 +148,7 @@ class Comparison:
         """Find the best tokens of the checkpoint's own floats, with nothing else open."""
         if "best" in self.found:
             return
-        contender = make_contender(self._options.referee, self._options.checkpoint, self._options.work, self._paths)
+        contender = self._contender(self._options.referee)
         with contextlib.closing(Server(contender, self._options.threads, self._options.work)) as referee:
             count = max(1, self._num_ids // 1000)
             self.found["best"] = [referee.best(prompt, count) for prompt in checked_prompts(self._num_ids)]
@@ -155,6 +163,7 @@ class Comparison:
             "error": None,
             "requirements": list(contender.requirements),
             "settings": contender.settings,
+            "runs": server.runs,
             "num_bytes": contender.num_bytes,
             "load_ms": server.load_ms,
             "agreement": sum(token in best for token, best in pairs) / _NUM_CHECKED,
@@ -198,8 +207,15 @@ class Comparison:
             yield {side: sides[side] for side in contenders}
 
     def _keep(self) -> None:
-        self._path.parent.mkdir(exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._path, json.dumps(self.found, indent=2) + "\n")
+
+
+def default_systems(ours: str) -> list[str]:
+    """Return all others, and what else runs the bundle of `ours`: without our kernels, or with other instructions."""
+    own = ours.partition(":")[0]
+    others = [name for name in known_contenders() if name != ours]
+    return [name for name in others if name.partition(":")[0] != own or model_of(name) == ours]
 
 
 def main() -> None:
@@ -210,17 +226,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--ours", default="ours:int4-128")
     parser.add_argument("--referee", default="transformers_bf16:bf16")
-    parser.add_argument("--systems", type=lambda text: text.split(","), help="default: all but our own")
+    parser.add_argument("--systems", type=lambda text: text.split(","), help="default: all but our other exports")
     parser.add_argument("--shapes", type=lambda text: text.split(","), default=["390/200", "64/64", "300+90/200"])
     parser.add_argument("--openings", type=int, default=2, help="of both processes")
     parser.add_argument("--rounds", type=int, default=2, help="counted pairs of each opening")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--environment", action="append", default=[], type=lambda text: text.split("=", 1))
     options = parser.parse_args()
-    if options.systems is None:
-        own = options.ours.partition(":")[0]
-        options.systems = [name for name in known_contenders() if name.partition(":")[0] != own]
-    comparison = Comparison(options)
+    options.systems = options.systems or default_systems(options.ours)
+    comparison = Comparison(options, measured_commit(ROOT))
     try:
         comparison.run()
     except KeyboardInterrupt:

@@ -25,14 +25,24 @@ def table(found: Mapping[str, Any]) -> str:
         rows = {name: facts["shapes"].get(shape, {}) for name, facts in contenders.items()}
         failed |= {f"{name} {shape}": row["error"] for name, row in rows.items() if "error" in row}
     parts += ["\n".join(f"- {name} failed: {error}" for name, error in failed.items())] if failed else []
-    settings = {name.partition(":")[0]: facts for name, facts in found["contenders"].items() if "settings" in facts}
-    parts.append("\n".join(_how(system, facts) for system, facts in sorted(settings.items())))
+    settings: dict[str, dict[str, Any]] = {}
+    for name, facts in found["contenders"].items():
+        if "settings" in facts:
+            system, _, variant = name.partition(":")
+            settings.setdefault(system, {})[variant] = facts
+    parts.append("\n".join(_how(system, variants) for system, variants in sorted(settings.items())))
     return "\n\n".join(parts)
 
 
-def _how(system: str, facts: Mapping[str, Any]) -> str:
+def _how(system: str, variants: Mapping[str, Any]) -> str:
+    facts = next(iter(variants.values()))
     pins = ", ".join(pin.format(root="rubricrm") for pin in facts["requirements"] if not pin.startswith("-"))
-    return f"- {system}: {facts['settings']} (`{pins}`)"
+    runs: dict[str, list[str]] = {}
+    for variant, of_variant in variants.items():
+        if of_variant["runs"]:
+            runs.setdefault(of_variant["runs"], []).append(variant)
+    here = "; ".join(f"{' and '.join(names)} ran {what}" for what, names in runs.items())
+    return f"- {system}: {facts['settings']} (`{pins}`)" + (f" Here {here}." if here else "")
 
 
 def _table_of(shape: str, own_name: str, own: Mapping[str, Any], contenders: Mapping[str, Any]) -> str:

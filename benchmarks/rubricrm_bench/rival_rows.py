@@ -43,7 +43,7 @@ def read_rivals(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OptionInvalid(
             f"{path}: cannot be read as results of benchmarks/rivals.py ({type(error).__name__}: {error}). "
-            "Pass one of benchmarks/results/rivals-*.json."
+            "Pass one of benchmarks/results/rivals-*/*.json."
         ) from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import mmap
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from protocol import main
 
 # Built with CMAKE_ARGS=-DGGML_NATIVE=ON, which is its default.
 REQUIREMENTS = ("llama-cpp-python==0.3.34", "gguf>=0.10", "numpy>=2")
+# GCC 12 says of AMX's ldtilecfg that it reads 8 of 64 bytes. It then drops the stores to the others, and the first
+# product crashes (ggml-org/llama.cpp#20824 looks like it).
+BUILD = {"CXXFLAGS": "-fno-tree-dse -fno-dse"}
 VARIANTS = {"q4_0": 2, "q4_k_m": 15}  # llama_ftype
 _CONTEXT = 1024
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
@@ -116,7 +120,11 @@ def _floats(array: Any) -> Any:
 
 
 class LlamaModel:
-    """A context, emptied before each run; the state of a prompt is saved and restored whole, as its server does."""
+    """A context, emptied before each run; the state of a prompt is saved and restored whole, as its server does.
+
+    Attributes:
+        runs: The instructions and features that it was built with.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
         import llama_cpp
@@ -132,6 +140,7 @@ class LlamaModel:
             flash_attn=True,
             verbose=False,
         )
+        self.runs = ", ".join(re.findall(r"(\w+) = 1", llama_cpp.llama_print_system_info().decode()))
         self._kept: list[int] = []
         self._state: Any = None
 

@@ -5,12 +5,20 @@ A system is a file beside this one with REQUIREMENTS (pins), VARIANTS (names of 
     prepare(checkpoint, directory, variant)      convert the checkpoint, once
     open_model(directory, variant, threads)      return an object with run(ids, new_tokens) -> list of times
 
+MODEL_OF names, for variants that convert nothing themselves, the contender whose converted model they run:
+`{"q4_0": "llama_cpp_python:q4_0"}`. A system whose variants all do so needs no `prepare`. BUILD holds environment
+variables for the installation of the pins, such as flags of a compiler.
+
 `run` feeds the ids as they are, generates exactly `new_tokens` tokens greedily, end tokens or not, and returns the
-moment of each token (seconds, `time.perf_counter`) and the tokens. A model that can keep the state of a prompt has
-`keep(ids)` too: it computes the state, or forgets it for no ids; a later `run` restores it, in the fastest way that the
-system has. One that others are compared with has `best(ids, count)`: the likeliest next tokens. The file ends with
-`main(...)`: run as a program it prepares, or answers lines of JSON on standard input with lines of JSON on standard
-output.
+moments of the tokens (seconds, `time.perf_counter`), at least of the first and of the last, and the tokens.
+
+A model that can keep the state of a prompt has `keep(ids)` too: it computes the state, or forgets it for no ids; a
+later `run` restores it, in the fastest way that the system has. One that others are compared with has
+`best(ids, count)`: the likeliest next tokens. One that chooses its code by the processor has `runs`: which code that is
+here, in words.
+
+The file ends with `main(...)`: run as a program it prepares, or answers lines of JSON on standard input with lines of
+JSON on standard output.
 """
 
 from __future__ import annotations
@@ -28,14 +36,15 @@ class Model(Protocol):
     """An open model."""
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
-        """Return the moment of each new token, and the tokens."""
+        """Return the moments of the new tokens, at least of the first and of the last, and the tokens."""
         ...
 
 
-def main(prepare: Callable[[Path, Path, str], None], open_model: Callable[[Path, str, int], Model]) -> None:
+def main(prepare: Callable[[Path, Path, str], None] | None, open_model: Callable[[Path, str, int], Model]) -> None:
     """Do what the command line says: `prepare CHECKPOINT DIRECTORY VARIANT` or `serve DIRECTORY VARIANT THREADS`."""
     command, *words = sys.argv[1:]
     if command == "prepare":
+        assert prepare is not None
         prepare(Path(words[0]), Path(words[1]), words[2])
         return
     directory, variant, threads = Path(words[0]), words[1], int(words[2])
@@ -43,7 +52,8 @@ def main(prepare: Callable[[Path, Path, str], None], open_model: Callable[[Path,
     os.dup2(2, 1)  # what libraries print must not come between the answers
     started = time.perf_counter()
     model = open_model(directory, variant, threads)
-    _answer(answers, {"load_ms": 1000 * (time.perf_counter() - started)})
+    loaded = 1000 * (time.perf_counter() - started)
+    _answer(answers, {"load_ms": loaded, "runs": getattr(model, "runs", None)})
     for line in sys.stdin:
         asked = json.loads(line)
         if "best" in asked:

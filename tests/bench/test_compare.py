@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from rubricrm.runtime.kernels import find_kernels
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "compare.py"
 
@@ -60,6 +61,36 @@ def test_both_sides_run(tiny_bundle: Path) -> None:
     found = json.loads(done.stdout)
     assert set(found) == {"first_token_ms", "token_ms", "whole_ms"}
     assert all(0 < verdict["low"] <= verdict["ratio"] <= verdict["high"] for verdict in found.values())
+
+
+def test_a_side_runs_its_own_code(compare: ModuleType, tmp_path: Path) -> None:
+    package = tmp_path / "sdk" / "python" / "rubricrm"
+    package.mkdir(parents=True)
+    # It says which kernels it was given by the first token's time.
+    (package / "__init__.py").write_text(
+        "import contextlib, os\n"
+        "from types import SimpleNamespace as Made\n"
+        "class RubricModel:\n"
+        "    open = classmethod(lambda cls, bundle: contextlib.nullcontext(cls()))\n"
+        "    def generate(self, request, max_new_tokens):\n"
+        "        first = len(os.environ.get('RUBRICRM_KERNELS_LIBRARY', ''))\n"
+        "        times, usage = Made(first_token=first, total=first + 8), Made(completion_tokens=max_new_tokens)\n"
+        "        return Made(timings_ms=times, usage=usage)\n"
+    )
+    for kernels, first in ((Path("lib.so"), 6), (None, 0)):
+        side = compare.Side(tmp_path, tmp_path, kernels, 5)
+        assert side.ask(0) == {"first_token_ms": first, "token_ms": 2, "whole_ms": first + 8}
+        side.close()
+
+
+def test_kernels_are_those_of_the_checkout(compare: ModuleType, tmp_path: Path) -> None:
+    assert compare.kernels_of(compare.ROOT, tmp_path) == find_kernels().library
+    old = tmp_path / "old"
+    old.mkdir()
+    assert compare.kernels_of(old, tmp_path) is None
+    (old / "CMakeLists.txt").write_text("no such command\n")
+    with pytest.raises(SystemExit, match="its kernels cannot be built"):
+        compare.kernels_of(old, tmp_path)
 
 
 def test_what_is_neither_bundle_nor_commit() -> None:
