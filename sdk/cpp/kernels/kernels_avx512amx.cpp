@@ -49,6 +49,8 @@ void configure(int rows, int depth) {
   config.set(ROWS1, rows, depth);
   config.set(WEIGHTS0, depth / 4, 4 * kLanes);
   config.set(WEIGHTS1, depth / 4, 4 * kLanes);
+  // gcc 12 believes that the instruction reads 8 bytes, and may drop the stores to the others.
+  asm volatile("" : : "m"(config));
   _tile_loadconfig(&config);
 }
 
