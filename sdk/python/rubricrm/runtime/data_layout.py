@@ -170,11 +170,14 @@ def _tiles(rows: NDArray[Any], num_tiles: int) -> NDArray[Any]:
 
 
 def pack_codes(codes: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """Return codes [N, blocks, bytes] as [tiles, groups, 64, 4]; None where the shape is another."""
+    """Return codes [N, blocks, bytes] as [tiles, groups, 64], four bytes as one number; None: the shape is another."""
+    import numpy as np
+
     groups = codes.shape[1] * codes.shape[2] // _GROUP
     if shape != (-(-codes.shape[0] // _TILE), groups, _TILE, _GROUP):
         return None
-    return _tiles(codes.reshape(codes.shape[0], groups, _GROUP), shape[0]).transpose(0, 2, 1, 3)
+    # Four bytes that stay together are one number: numpy moves it several times as fast as the bytes.
+    return _tiles(codes.reshape(codes.shape[0], -1).view(np.uint32), shape[0]).transpose(0, 2, 1)
 
 
 def unpack_codes(packed: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
@@ -183,8 +186,8 @@ def unpack_codes(packed: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] |
 
     if -(-shape[0] // _TILE) != packed.shape[0] or np.prod(shape[1:]) != packed.shape[1] * _GROUP:
         return None
-    rows = packed.transpose(0, 2, 1, 3).reshape(packed.shape[0] * _TILE, -1)
-    return rows[: shape[0]].reshape(shape)
+    rows = packed.view(np.uint32)[..., 0].transpose(0, 2, 1).reshape(packed.shape[0] * _TILE, -1)
+    return np.ascontiguousarray(rows[: shape[0]]).view(np.uint8).reshape(shape)
 
 
 def pack_scales(scales: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
