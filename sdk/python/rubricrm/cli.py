@@ -338,7 +338,8 @@ def _graph_text(graph: GraphFacts) -> str:
 
     problem = unknown_words(graph, find_kernels())
     skipped = "" if problem is None else f" (skipped: {problem})"
-    return f"{graph.file} for {graph.target}, computes in {graph.compute_type}, KV cache {graph.kv_type}{skipped}"
+    types = f"computes in {graph.compute_type}, KV cache {graph.kv_type}, weights {graph.layout}"
+    return f"{graph.file} for {graph.target}, {types}{skipped}"
 
 
 def _flat(value: Any) -> str:
