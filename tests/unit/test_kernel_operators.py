@@ -60,13 +60,15 @@ class Matrix:
             narrow = zeros[:, :blocks] if bits == 8 else zeros[:, 0::2] | zeros[:, 1::2] << 4
             self.constants["zero_points"] = np.ascontiguousarray(narrow)
         tiles = -(-rows // 64)
+        shape = tiles, blocks * block * bits // 32, 64, 4
         made = {
-            "packed": pack_codes(self.constants["codes"], (tiles, blocks * block * bits // 32, 64, 4)),
+            "packed": pack_codes(self.constants["codes"], shape),
             "packed_scales": pack_scales(scales, (tiles, blocks, 64)),
         }
         if zero_points:
             made["packed_zero_points"] = pack_zero_points(self.constants["zero_points"], (tiles, blocks, 64))
         self.constants |= {name: np.ascontiguousarray(array) for name, array in made.items()}
+        self.constants["packed"] = self.constants["packed"].view(np.uint8).reshape(shape)
         values = codes.astype(np.float32).reshape(rows, blocks, block)
         middle = zeros[:, :blocks, None].astype(np.float32) if zero_points else np.float32(1 << (bits - 1))
         self.floats: Array = ((values - middle) * scales[..., None]).reshape(rows, -1)[:, :width]
