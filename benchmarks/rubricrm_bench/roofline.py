@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.derived_data import has_data
 
 _PASSES = 5
 _MOST_BYTES = 2 << 30
@@ -78,8 +79,9 @@ def weight_bytes(bundle: Bundle) -> int:
     counted too: some percent too much. Floats that are computed with in a wider type than stored lie in memory in that.
     """
     facts = bundle.manifest
-    names = [facts.graph.file] + ([facts.graph.data_file] if facts.graph.data_file else [])
-    data = sum(facts.files[name].size for name in names)
+    # Whichever layout of the weights the bundle holds: both are read whole, and differ by a percent.
+    graph = next(graph for graph in facts.graphs if has_data(facts, graph))
+    data = sum(facts.files[name].size for name in (graph.file, graph.data_file) if name is not None)
     computed = _ELEMENT_BYTES[facts.graph.compute_type]
     tables = facts.model.context_length * facts.model.head_dim * computed
     stored = _FLOAT_BYTES.get(facts.quantization.weights, computed)
