@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rubricrm.errors import GraphUnusable, OptionInvalid, RuntimeMissing
 from rubricrm.runtime.kernels import Kernels
-from rubricrm.runtime.manifest import DEVICES, FLOAT_TYPES, KV_TYPES, LAYOUTS, TARGETS, GraphFacts
+from rubricrm.runtime.manifest import DEVICES, FLOAT_TYPES, KV_TYPES, LAYOUTS, STANDARD_LAYOUT, TARGETS, GraphFacts
 
 # The newest versions of operator domains whose operators were run.
 DOMAINS = {"ai.onnx": 24, "com.microsoft": 1, "rubricrm": 1}
@@ -99,7 +99,7 @@ def unknown_words(graph: GraphFacts, kernels: Kernels) -> str | None:
         "compute_type": FLOAT_TYPES,
         "kv_type": KV_TYPES[graph.target],
         "kv_update": KV_UPDATES[graph.target],
-        "layout": LAYOUTS,
+        "layout": LAYOUTS if graph.target == "cpu" else (STANDARD_LAYOUT,),
     }
     for name, words in allowed.items():
         word = getattr(graph, name)
