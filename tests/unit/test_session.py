@@ -94,6 +94,10 @@ def test_a_provider_that_onnx_runtime_left_out_is_missing(bundle: Bundle, monkey
         open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
 
 
+class GraphStandIn(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
 def assigned(provider: str, *operators: tuple[str, str]) -> SimpleNamespace:
     nodes = [SimpleNamespace(domain=domain, op_type=op_type) for domain, op_type in operators]
     return SimpleNamespace(ep_name=provider, get_nodes=lambda: nodes)
@@ -103,7 +107,7 @@ def assigned(provider: str, *operators: tuple[str, str]) -> SimpleNamespace:
 def test_heavy_operators_without_a_kernel_on_the_device_are_named(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, misplaced: tuple[str, ...]
 ) -> None:
-    graph = SimpleNamespace(
+    graph = GraphStandIn(
         get_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
         get_provider_graph_assignment_info=lambda: [
             assigned("CUDAExecutionProvider", ("", "MatMul"), ("com.microsoft", "MatMulNBits")),
@@ -451,6 +455,29 @@ def test_a_closed_session_says_so(bundle: Bundle) -> None:
     for use in (lambda: session.run(slot, [5]), lambda: session.new_slot(10)):
         with pytest.raises(ModelClosed, match="the model was closed. Open it again"):
             use()
+
+
+FORK = """
+import gc, os, sys, weakref
+from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.session import Session
+session = Session(Bundle.open(sys.argv[1]), threads=2)
+graph = weakref.ref(session._graph)
+child = os.fork()
+del session
+gc.collect()
+if child == 0:
+    sys.exit(graph() is None)
+assert graph() is None
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+def test_a_fork_never_destroys_a_graph_whose_threads_it_lacks(bundle: Bundle) -> None:
+    command = [sys.executable, "-c", FORK, str(bundle.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_several_sessions_share_nothing(bundle: Bundle) -> None:

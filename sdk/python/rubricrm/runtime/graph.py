@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,24 @@ logger = logging.getLogger(__name__)
 _LOG_ERRORS_ONLY = 3
 _DATA_DIRECTORY = "session.model_external_initializers_file_folder_path"
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+
+_opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _keep_in_fork() -> None:
+    """Let a fork never destroy its parent's graphs.
+
+    ONNX Runtime's threads are not there. Where one slept when the process was forked, destroying what it slept on
+    waits for it for ever: at the latest when the fork exits.
+    """
+    import ctypes
+
+    for graph in _opened:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_in_fork)
 
 
 def import_onnxruntime() -> Any:
@@ -119,6 +138,7 @@ def open_graph(
     except Exception as error:
         raise RuntimeFailed(f"opening {what} with onnxruntime {onnxruntime.__version__}: {error}") from error
     _check_placement(graph, where, device, f"{what} with onnxruntime {onnxruntime.__version__}")
+    _opened.add(graph)
     logger.debug("opened %s with onnxruntime %s on %s, %d threads", what, onnxruntime.__version__, device, threads)
     return graph
 
