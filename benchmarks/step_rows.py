@@ -37,7 +37,8 @@ class Side:
     """One graph of a bundle, open, with a sequence in it."""
 
     def __init__(self, bundle: Bundle, file: str, threads: int, ids: list[int]) -> None:
-        graphs = tuple(graph for graph in bundle.manifest.graphs if graph.file == file)
+        # The other graph stays: data in another layout are derived from its.
+        graphs = tuple(sorted(bundle.manifest.graphs, key=lambda graph: graph.file != file))
         manifest = dataclasses.replace(bundle.manifest, graphs=graphs)
         started = time.perf_counter()
         self.session = Session(dataclasses.replace(bundle, manifest=manifest), threads=threads, max_rows=512)
