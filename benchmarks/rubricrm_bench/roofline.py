@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.derived_data import has_data
 
 _PASSES = 5
 _MOST_BYTES = 2 << 30
@@ -80,7 +79,7 @@ def weight_bytes(bundle: Bundle) -> int:
     """
     facts = bundle.manifest
     # Whichever layout of the weights the bundle holds: both are read whole, and differ by a percent.
-    graph = next(graph for graph in facts.graphs if has_data(facts, graph))
+    graph = next(graph for graph in facts.graphs if facts.has_data(graph))
     data = sum(facts.files[name].size for name in (graph.file, graph.data_file) if name is not None)
     computed = _ELEMENT_BYTES[facts.graph.compute_type]
     tables = facts.model.context_length * facts.model.head_dim * computed

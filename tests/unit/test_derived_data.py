@@ -17,7 +17,7 @@ from rubricrm import RubricModel
 from rubricrm.errors import BundleInvalid, RuntimeFailed
 from rubricrm.runtime import derived_data as module
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.derived_data import data_directory, has_data
+from rubricrm.runtime.derived_data import data_directory
 from rubricrm.runtime.manifest import GraphFacts
 
 REQUEST = "Write a haiku."
@@ -46,7 +46,7 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lacking(bundle: Bundle) -> GraphFacts:
     """The graph whose data the bundle does not hold."""
-    (graph,) = (graph for graph in bundle.manifest.graphs if not has_data(bundle.manifest, graph))
+    (graph,) = (graph for graph in bundle.manifest.graphs if not bundle.manifest.has_data(graph))
     return graph
 
 

@@ -21,8 +21,6 @@ enum Input : size_t {
   kValueScale
 };
 
-constexpr int kMostHeadDim = 512;
-
 int64_t element_bytes(CacheType type) {
   return type == CacheType::kFloat32 ? 4 : type == CacheType::kFloat16 ? 2 : 1;
 }

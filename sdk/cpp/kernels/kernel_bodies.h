@@ -32,7 +32,6 @@ namespace rubricrm {
 namespace {
 
 constexpr int kChunk = 64;  // positions that one step of the softmax takes in
-constexpr int kMostBlock = 128;
 // Inputs below it count as zeros: 127 divided by them would be infinite.
 constexpr float kTiny = 1e-30f;
 
@@ -52,6 +51,13 @@ RUBRICRM_INLINE typename Set::V exponential(typename Set::V x) {
   }
   result = Set::fma(Set::mul(rest, rest), result, Set::add(rest, Set::splat(1.0f)));
   return Set::mul(result, Set::power_of_two(whole));
+}
+
+// Four codes of inputs as one number, which meet four codes of each output.
+RUBRICRM_INLINE int32_t four_codes(const int8_t* x) {
+  int32_t four;
+  memcpy(&four, x, sizeof(four));
+  return four;
 }
 
 // ---- products
@@ -200,8 +206,6 @@ void gate(const float* gate, float* up, int count) {
 }
 
 // ---- attention
-
-constexpr int kMostHeadDim = 512;
 
 // Normalizes and rotates one head in place; x is padded with zeros to whole vectors.
 template <class Set>

@@ -7,6 +7,8 @@
 
 namespace rubricrm {
 
+constexpr int kMostHeadDim = 512;
+
 enum class CacheType { kFloat32, kFloat16, kInt8 };
 
 // What is the same for all tokens of an attention. Strides count elements of the cache.

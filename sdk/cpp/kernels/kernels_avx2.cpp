@@ -120,11 +120,7 @@ struct Avx2Set {
   static constexpr int kManyRows = 4;
   static constexpr int vectors(int rows) { return rows == 1 ? 2 : 1; }
 
-  static RUBRICRM_INLINE __m256i four_inputs(const int8_t* x) {
-    int32_t four;
-    memcpy(&four, x, sizeof(four));
-    return _mm256_set1_epi32(four);
-  }
+  static RUBRICRM_INLINE __m256i four_inputs(const int8_t* x) { return _mm256_set1_epi32(four_codes(x)); }
 
   // Products of four groups of codes fit 16 bits: 8 x 2 x 15 x 127 = 30,480.
   template <int Bits, int Rows, int Vectors, bool IsStream>

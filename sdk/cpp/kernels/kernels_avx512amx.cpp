@@ -15,7 +15,6 @@ namespace {
 constexpr int kManyRows = 64;
 constexpr int kTileRows = 16;
 constexpr int kAllVectors = kTile / kLanes;
-constexpr int kMostBlock = 128;
 
 // What LDTILECFG reads (Intel's manual, volume 1, chapter 18).
 struct alignas(64) TileConfig {

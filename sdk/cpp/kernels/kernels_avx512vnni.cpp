@@ -87,11 +87,7 @@ struct Avx512Set {
   static constexpr int kManyRows = 6;
   static constexpr int vectors(int rows) { return rows <= 4 ? 4 : 2; }
 
-  static RUBRICRM_INLINE I four_inputs(const int8_t* x) {
-    int32_t four;
-    memcpy(&four, x, sizeof(four));
-    return _mm512_set1_epi32(four);
-  }
+  static RUBRICRM_INLINE I four_inputs(const int8_t* x) { return _mm512_set1_epi32(four_codes(x)); }
 
   template <int Bits, int Rows, int Vectors, bool IsStream>
   static RUBRICRM_INLINE void dot(I (&sums)[Rows][Vectors], const uint8_t* codes, const int8_t* x, int64_t stride,

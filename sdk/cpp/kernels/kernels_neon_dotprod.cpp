@@ -46,13 +46,6 @@ struct NeonDotprodSet : NeonSet {
       }
     }
   }
-
- private:
-  static RUBRICRM_INLINE int8x16_t four_inputs(const int8_t* x) {
-    int32_t four;
-    memcpy(&four, x, sizeof(four));
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-  }
 };
 
 bool is_supported() {

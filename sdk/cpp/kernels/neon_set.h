@@ -132,6 +132,10 @@ struct NeonSet {
     });
   }
 
+  static RUBRICRM_INLINE int8x16_t four_inputs(const int8_t* x) {
+    return vreinterpretq_s8_s32(vdupq_n_s32(four_codes(x)));
+  }
+
   static constexpr int kMostRows = 4;
   static constexpr int kManyRows = 4;
   static constexpr int vectors(int rows) { return rows <= 2 ? 2 : 1; }

@@ -1,14 +1,12 @@
 // The part of ONNX Runtime's C API that the kernels use, declared here: no package of the runtime ships its header.
 //
 // The API is a table of function pointers that only grows at its end, so that an entry's index never changes.
-// tests/cpp/onnxruntime_abi_test.cpp compares every index, signature and offset with the header of version 1.21; it
-// includes that header first and defines RUBRICRM_ONNXRUNTIME_HEADER.
+// tests/cpp/onnxruntime_abi_test.cpp compares every index, signature and offset with the header of version 1.21.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#ifndef RUBRICRM_ONNXRUNTIME_HEADER
 struct OrtApi;
 struct OrtCustomOpDomain;
 struct OrtKernelContext;
@@ -37,40 +35,6 @@ enum ONNXTensorElementDataType {
 
 enum OrtCustomOpInputOutputCharacteristic { INPUT_OUTPUT_REQUIRED = 0, INPUT_OUTPUT_OPTIONAL = 1 };
 enum OrtMemType { OrtMemTypeDefault = 0 };
-#endif
-
-namespace rubricrm {
-
-// Version of the API that is asked for: the first with every entry below is older, this one is what was tested.
-constexpr uint32_t kApiVersion = 21;
-
-// X(name, index, result, parameters)
-#define RUBRICRM_ONNXRUNTIME_ENTRIES(X)                                                                              \
-  X(CreateStatus, 0, OrtStatus*, (OrtErrorCode code, const char* message))                                           \
-  X(GetErrorMessage, 2, const char*, (const OrtStatus* status))                                                      \
-  X(CreateCustomOpDomain, 26, OrtStatus*, (const char* domain, OrtCustomOpDomain** out))                             \
-  X(CustomOpDomain_Add, 27, OrtStatus*, (OrtCustomOpDomain * domain, const OrtCustomOp* op))                         \
-  X(AddCustomOpDomain, 28, OrtStatus*, (OrtSessionOptions * options, OrtCustomOpDomain * domain))                    \
-  X(GetTensorMutableData, 51, OrtStatus*, (OrtValue * value, void** out))                                            \
-  X(GetTensorElementType, 60, OrtStatus*, (const OrtTensorTypeAndShapeInfo* info, ONNXTensorElementDataType* out))   \
-  X(GetDimensionsCount, 61, OrtStatus*, (const OrtTensorTypeAndShapeInfo* info, size_t* out))                        \
-  X(GetDimensions, 62, OrtStatus*, (const OrtTensorTypeAndShapeInfo* info, int64_t* dims, size_t count))             \
-  X(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue* value, OrtTensorTypeAndShapeInfo** out))                 \
-  X(KernelInfoGetAttribute_float, 85, OrtStatus*, (const OrtKernelInfo* info, const char* name, float* out))         \
-  X(KernelInfoGetAttribute_int64, 86, OrtStatus*, (const OrtKernelInfo* info, const char* name, int64_t* out))       \
-  X(KernelContext_GetInputCount, 88, OrtStatus*, (const OrtKernelContext* context, size_t* out))                     \
-  X(KernelContext_GetInput, 90, OrtStatus*, (const OrtKernelContext* context, size_t index, const OrtValue** out))   \
-  X(KernelContext_GetOutput, 91, OrtStatus*,                                                                         \
-    (OrtKernelContext * context, size_t index, const int64_t* dims, size_t count, OrtValue** out))                   \
-  X(ReleaseStatus, 93, void, (OrtStatus * status))                                                                   \
-  X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo * info))                                     \
-  X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*,                                                              \
-    (const OrtKernelInfo* info, size_t index, int* is_constant, const OrtValue** out))                               \
-  X(KernelContext_ParallelFor, 274, OrtStatus*,                                                                      \
-    (const OrtKernelContext* context, void (*fn)(void*, size_t), size_t total, size_t num_batch, void* user_data))
-
-#ifndef RUBRICRM_ONNXRUNTIME_HEADER
-}  // namespace rubricrm
 
 // What the runtime asks of an operator, in the order of version 21.
 struct OrtCustomOp {
@@ -103,7 +67,34 @@ struct OrtCustomOp {
 };
 
 namespace rubricrm {
-#endif
+
+// Version of the API that is asked for: the first with every entry below is older, this one is what was tested.
+constexpr uint32_t kApiVersion = 21;
+
+// X(name, index, result, parameters)
+#define RUBRICRM_ONNXRUNTIME_ENTRIES(X)                                                                              \
+  X(CreateStatus, 0, OrtStatus*, (OrtErrorCode code, const char* message))                                           \
+  X(GetErrorMessage, 2, const char*, (const OrtStatus* status))                                                      \
+  X(CreateCustomOpDomain, 26, OrtStatus*, (const char* domain, OrtCustomOpDomain** out))                             \
+  X(CustomOpDomain_Add, 27, OrtStatus*, (OrtCustomOpDomain * domain, const OrtCustomOp* op))                         \
+  X(AddCustomOpDomain, 28, OrtStatus*, (OrtSessionOptions * options, OrtCustomOpDomain * domain))                    \
+  X(GetTensorMutableData, 51, OrtStatus*, (OrtValue * value, void** out))                                            \
+  X(GetTensorElementType, 60, OrtStatus*, (const OrtTensorTypeAndShapeInfo* info, ONNXTensorElementDataType* out))   \
+  X(GetDimensionsCount, 61, OrtStatus*, (const OrtTensorTypeAndShapeInfo* info, size_t* out))                        \
+  X(GetDimensions, 62, OrtStatus*, (const OrtTensorTypeAndShapeInfo* info, int64_t* dims, size_t count))             \
+  X(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue* value, OrtTensorTypeAndShapeInfo** out))                 \
+  X(KernelInfoGetAttribute_float, 85, OrtStatus*, (const OrtKernelInfo* info, const char* name, float* out))         \
+  X(KernelInfoGetAttribute_int64, 86, OrtStatus*, (const OrtKernelInfo* info, const char* name, int64_t* out))       \
+  X(KernelContext_GetInputCount, 88, OrtStatus*, (const OrtKernelContext* context, size_t* out))                     \
+  X(KernelContext_GetInput, 90, OrtStatus*, (const OrtKernelContext* context, size_t index, const OrtValue** out))   \
+  X(KernelContext_GetOutput, 91, OrtStatus*,                                                                         \
+    (OrtKernelContext * context, size_t index, const int64_t* dims, size_t count, OrtValue** out))                   \
+  X(ReleaseStatus, 93, void, (OrtStatus * status))                                                                   \
+  X(ReleaseTensorTypeAndShapeInfo, 99, void, (OrtTensorTypeAndShapeInfo * info))                                     \
+  X(KernelInfoGetConstantInput_tensor, 249, OrtStatus*,                                                              \
+    (const OrtKernelInfo* info, size_t index, int* is_constant, const OrtValue** out))                               \
+  X(KernelContext_ParallelFor, 274, OrtStatus*,                                                                      \
+    (const OrtKernelContext* context, void (*fn)(void*, size_t), size_t total, size_t num_batch, void* user_data))
 
 // The entries of a runtime's table, typed.
 struct Runtime {

@@ -11,6 +11,7 @@ namespace rubricrm {
 
 constexpr int kTile = 64;  // outputs of a tile
 constexpr int kLanes = 16;  // outputs of a vector: a tile has four
+constexpr int kMostBlock = 128;
 
 // A view of a matrix of `outputs` x `inputs` codes. It owns nothing: the memory is the runtime's, often a mapped file.
 struct PackedMatrix {

@@ -47,15 +47,11 @@ struct MatrixForm {
   }
 
   // Checks, when a kernel is made, the tensors that are constant: a wrong file is refused before the first run.
-  void check_constants(const NodeInfo& info, size_t codes, size_t scales, size_t zero_points) const {
+  void check_constants(const NodeInfo& info, size_t codes, size_t scales) const {
     const Tensor constant_codes = info.constant(codes);
     const Tensor constant_scales = info.constant(scales);
-    if (constant_codes.is_present && constant_scales.is_present) {
-      view(constant_codes, constant_scales, zero_points == kAbsent ? Tensor{} : info.constant(zero_points));
-    }
+    if (constant_codes.is_present && constant_scales.is_present) view(constant_codes, constant_scales, {});
   }
-
-  static constexpr size_t kAbsent = SIZE_MAX;
 };
 
 // x [..., inputs] as rows; returns their number.
@@ -84,7 +80,7 @@ template <int Bits>
 class MatMul : public Kernel {
  public:
   explicit MatMul(const NodeInfo& info) : form_(info, Bits), terms_(read_terms(info)) {
-    form_.check_constants(info, 1, 2, MatrixForm::kAbsent);
+    form_.check_constants(info, 1, 2);
   }
 
   void run(NodeRun& node) const override {
@@ -105,8 +101,8 @@ template <int Bits>
 class GatedMatMul : public Kernel {
  public:
   explicit GatedMatMul(const NodeInfo& info) : form_(info, Bits), terms_(read_terms(info)) {
-    form_.check_constants(info, 1, 2, MatrixForm::kAbsent);
-    form_.check_constants(info, 3, 4, MatrixForm::kAbsent);
+    form_.check_constants(info, 1, 2);
+    form_.check_constants(info, 3, 4);
   }
 
   void run(NodeRun& node) const override {
@@ -127,7 +123,7 @@ template <int Bits>
 class Gather : public Kernel {
  public:
   explicit Gather(const NodeInfo& info) : form_(info, Bits) {
-    form_.check_constants(info, 1, 2, MatrixForm::kAbsent);
+    form_.check_constants(info, 1, 2);
   }
 
   void run(NodeRun& node) const override {

@@ -87,8 +87,8 @@ class Bundle:
         for name, expected in self.manifest.files.items():
             _check_file(self.file(name), expected)
         for graph in self.manifest.graphs:
-            has_data = graph.data_file in self.manifest.files
-            _check_pair(self.file(graph.file), self.file(graph.data_file) if graph.data_file and has_data else None)
+            is_there = graph.data_file is not None and self.manifest.has_data(graph)
+            _check_pair(self.file(graph.file), self.file(str(graph.data_file)) if is_there else None)
         known = {MANIFEST_NAME, *self.manifest.files}
         # Hidden names are the file manager's business (.DS_Store), and nothing reads them.
         extra = sorted(p.name for p in _entries(self.path) if p.name not in known and not p.name.startswith("."))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle, file_sha256
-from rubricrm.runtime.derived_data import has_data, write_derived_data
+from rubricrm.runtime.derived_data import write_derived_data
 from rubricrm.runtime.manifest import FileFacts, GraphFacts
 from rubricrm.runtime.published_directory import check_output, check_space, whole_directory, write_manifest
 
@@ -62,7 +62,7 @@ def _wanted_graph(bundle: Bundle, layout: str) -> GraphFacts:
             f"{bundle.path}: has no graph in the layout {layout}: only weights in blocks of 32, 64 or 128, for the "
             "target cpu, have two layouts. Use the bundle as it is."
         )
-    missing = next((graph for graph in graphs if not has_data(bundle.manifest, graph)), None)
+    missing = next((graph for graph in graphs if not bundle.manifest.has_data(graph)), None)
     if missing is None:
         raise OptionInvalid(f"{bundle.path}: is in the layout {layout} already. Use the bundle as it is.")
     return missing

@@ -14,15 +14,10 @@ from rubricrm.runtime.cache_directory import cache_reason, own_directory, warn_w
 from rubricrm.runtime.data_layout import derive_data
 from rubricrm.runtime.graph_tensors import read_tensors
 from rubricrm.runtime.hidden_directory import hidden_directory, remove_abandoned
-from rubricrm.runtime.manifest import GraphFacts, Manifest
+from rubricrm.runtime.manifest import GraphFacts
 from rubricrm.runtime.whole_file import rename_whole
 
 logger = logging.getLogger(__name__)
-
-
-def has_data(manifest: Manifest, graph: GraphFacts) -> bool:
-    """Whether the bundle itself holds a graph's data."""
-    return graph.data_file is None or graph.data_file in manifest.files
 
 
 @contextmanager
@@ -36,7 +31,7 @@ def data_directory(bundle: Bundle, graph: GraphFacts) -> Iterator[Path]:
         BundleInvalid: The bundle's data are damaged, or of another model than the graph.
         RuntimeFailed: The file cannot be written anywhere.
     """
-    if has_data(bundle.manifest, graph):
+    if bundle.manifest.has_data(graph):
         yield bundle.path
         return
     kept = _kept_data(bundle, graph)
@@ -81,7 +76,7 @@ def write_derived_data(
     bundle: Bundle, graph: GraphFacts, directory: Path, on_progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Write a graph's data file into a directory, from the data of another graph; as `derive_data`."""
-    source = next(other for other in bundle.manifest.graphs if other.data_file and has_data(bundle.manifest, other))
+    source = next(other for other in bundle.manifest.graphs if other.data_file and bundle.manifest.has_data(other))
     logger.info("%s: arranging the weights in the layout %s", bundle.path, graph.layout)
     output = directory / str(graph.data_file)
     derive_data(bundle.file(graph.file), bundle.file(source.file), output, on_progress)

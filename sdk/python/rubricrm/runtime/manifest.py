@@ -251,6 +251,10 @@ class Manifest:
             )
         return self.graphs[0]
 
+    def has_data(self, graph: GraphFacts) -> bool:
+        """Whether the bundle itself holds a graph's data."""
+        return graph.data_file is None or graph.data_file in self.files
+
     @property
     def prompt(self) -> PromptFacts:
         """The prompt that turns a request into a rubric.
