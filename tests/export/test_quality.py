@@ -16,7 +16,8 @@ from rubricrm.errors import BundleInvalid, OptionInvalid
 from rubricrm.generation.result import RubricResult
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.session import GraphVariant, Session, Slot
+from rubricrm.runtime.session import GraphVariant, Session
+from rubricrm.runtime.slot import Slot
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import CheckpointInvalid, QualityTooLow

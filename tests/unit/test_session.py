@@ -21,7 +21,8 @@ from rubricrm.runtime.graph import RECORD_ASSIGNMENT, open_graph, runtime_facts
 from rubricrm.runtime.kv_cache import STORAGE_TYPES, KVCache
 from rubricrm.runtime.manifest import ModelFacts
 from rubricrm.runtime.providers import misplaced_operators
-from rubricrm.runtime.session import _ELEMENT_TYPES, GraphVariant, Session, Slot
+from rubricrm.runtime.session import _ELEMENT_TYPES, GraphVariant, Session
+from rubricrm.runtime.slot import Slot
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
 MakeGraph = Callable[[Path, NDArray[np.float32]], bytes]
@@ -514,7 +515,7 @@ def test_rows_out_of_range_are_refused(bundle: Bundle, max_rows: Any) -> None:
 @pytest.mark.parametrize("count", [257, 300, 1000])
 def test_more_tokens_than_a_run_takes_are_a_typed_error(session: Session, count: int) -> None:
     slot = session.new_slot(2000)
-    message = f"{count} tokens in one run, expected at most 256. Run them in parts, or open .* larger max_rows"
+    message = f"{count} tokens in one step, expected at most 256. Run them in parts, or open .* larger max_rows"
     with pytest.raises(RuntimeFailed, match=message):
         session.run(slot, [9] * count)
     assert slot.cache.length == 0

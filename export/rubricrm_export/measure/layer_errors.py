@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from rubricrm.errors import BundleInvalid, OptionInvalid
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.session import GraphVariant, Session, Slot, choose
+from rubricrm.runtime.session import GraphVariant, Session, choose
+from rubricrm.runtime.slot import Slot
+from rubricrm.runtime.step_inputs import STEP_INPUTS
 
 from rubricrm_export.calibrate.float_model import FloatModel, require_finite
 from rubricrm_export.calibrate.token_text import TokenText, check_context
@@ -136,7 +138,7 @@ def _bundle_residuals(bundle: Bundle, text: TokenText, device: str, threads: int
     outputs = [f"residual.{number}" for number in range(1 + facts.num_layers)]
     graph = choose(bundle, device).graph
     variant = _with_residuals(bundle, graph.file, outputs)
-    batch = () if graph.kv_update == "slots" else (1,)
+    batch = STEP_INPUTS[graph.kv_update].batch
     residuals: Residual = np.empty((len(outputs), sum(map(len, text.sequences)), facts.hidden_size), np.float32)
     session = Session(bundle, device=device, threads=threads, max_rows=BLOCK_ROWS, variant=variant)
     try:
@@ -157,7 +159,7 @@ def _bundle_residuals(bundle: Bundle, text: TokenText, device: str, threads: int
 
 def _bind_outputs(slot: Slot, names: Sequence[str], arrays: Residual, batch: tuple[int, ...]) -> None:
     for name, array in zip(names, arrays, strict=True):
-        slot.binding.bind_output(name, "cpu", 0, np.float32, (*batch, *array.shape), array.ctypes.data)
+        slot.arena.binding.bind_output(name, "cpu", 0, np.float32, (*batch, *array.shape), array.ctypes.data)
 
 
 def _with_residuals(bundle: Bundle, file: str, outputs: Sequence[str]) -> GraphVariant:

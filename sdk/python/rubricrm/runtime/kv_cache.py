@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +24,8 @@ STORAGE_TYPES = {
 }
 # The bits of numbers that numpy does not know: those of an exponent that marks infinity or NaN.
 _NO_NUMBER_BITS = {"uint16": 0x7F80, "uint8": 0x7F}
+_IS_LINUX = sys.platform == "linux"
+_MAP_NORESERVE = 0x4000  # Linux's; Python's mmap names it from 3.13 on
 # Buffers grow in steps, so that requests of nearly equal length share one.
 _STEP = 256
 
@@ -33,6 +38,18 @@ def count_not_finite(positions: NDArray[np.generic]) -> int:
     if bits is not None:
         return int(np.count_nonzero((positions & np.array(bits, positions.dtype)) == bits))
     return int(positions.size - np.count_nonzero(np.isfinite(positions))) if positions.dtype.kind == "f" else 0
+
+
+def capacity_for(model: ModelFacts, num_positions: int) -> int:
+    """Return the capacity of a cache for so many tokens: the context at most."""
+    return min(-(-num_positions // _STEP) * _STEP, model.context_length)
+
+
+def bytes_per_position(model: ModelFacts, kv_type: str) -> int:
+    """Return what the keys and values of one token take."""
+    import numpy as np
+
+    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * np.dtype(STORAGE_TYPES[kv_type]).itemsize
 
 
 class Buffer(Protocol):
@@ -79,6 +96,52 @@ class HostBuffer:
     def clear(self) -> None:
         """As `Buffer`."""
         self.array.fill(0)
+
+
+class SlotMemory:
+    """Keys and values of several slots in one mapping that a graph reads and writes whole.
+
+    It is reserved, not taken: a page costs memory from the first token that is written to it, so that every slot has
+    room for the whole context. Huge pages are refused, since one would hold thousands of positions.
+
+    Attributes:
+        array: [layers, 2, slots, kv_heads, capacity, head_dim], zero at first.
+    """
+
+    def __init__(self, shape: tuple[int, ...], storage_type: str) -> None:
+        import numpy as np
+
+        size = math.prod(shape) * np.dtype(storage_type).itemsize
+        kind = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE} if _IS_LINUX else {}
+        self._map = mmap.mmap(-1, size, **kind)
+        if _IS_LINUX:
+            self._map.madvise(mmap.MADV_NOHUGEPAGE)
+        self.array: NDArray[np.generic] = np.frombuffer(self._map, storage_type).reshape(shape)
+
+    def release(self, slot: int) -> None:
+        """Make a slot's memory zero, and give its pages back to the system."""
+        for block in (half for layer in self.array for half in layer[:, slot]):
+            start = block.__array_interface__["data"][0] - self.array.__array_interface__["data"][0]
+            first, last = -(-start // mmap.PAGESIZE), (start + block.nbytes) // mmap.PAGESIZE
+            if not _IS_LINUX or first >= last:
+                block.fill(0)
+                continue
+            self._map.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
+            flat = block.reshape(-1).view("uint8")  # what shares a page with another block
+            flat[: first * mmap.PAGESIZE - start] = 0
+            flat[last * mmap.PAGESIZE - start :] = 0
+
+
+class SlotBuffer(HostBuffer):
+    """One slot's part of a memory."""
+
+    def __init__(self, memory: SlotMemory, slot: int) -> None:
+        self.array = memory.array[:, :, slot : slot + 1]
+        self._memory, self._slot = memory, slot
+
+    def clear(self) -> None:
+        """As `Buffer`."""
+        self._memory.release(self._slot)
 
 
 class DeviceBuffer:
@@ -156,7 +219,7 @@ class KVCache:
             num_positions: Tokens that must fit.
             make_buffer: Allocates elements of a shape and of a storage type.
         """
-        self.capacity = min(-(-num_positions // _STEP) * _STEP, model.context_length)
+        self.capacity = capacity_for(model, num_positions)
         self.length = 0
         heads = (1, model.num_kv_heads, self.capacity, model.head_dim)
         self.buffer = make_buffer((model.num_layers, 2, *heads), STORAGE_TYPES[kv_type])

@@ -1,4 +1,4 @@
-"""A bundle's graph on a device: slots for sequences, and runs that append tokens to them."""
+"""A bundle's graph on a device: slots for sequences, and steps that append tokens to them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from rubricrm.runtime.derived_data import data_directory
 from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
 from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
 from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.kv_cache import DeviceBuffer, HostBuffer, KVCache
+from rubricrm.runtime.kv_cache import STORAGE_TYPES, DeviceBuffer, HostBuffer, KVCache, SlotBuffer, SlotMemory, capacity_for
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import PACKED_LAYOUT
 from rubricrm.runtime.providers import Device, find_device, provider_options
-from rubricrm.runtime.step_inputs import STEP_INPUTS, StepInputs
+from rubricrm.runtime.slot import Arena, Chunk, Slot
+from rubricrm.runtime.step_inputs import STEP_INPUTS, Part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,19 +32,6 @@ _MAX_THREADS = 1024
 _MAX_ROWS = 1 << 20
 # Numbers of ONNX's element types (TensorProto.DataType): numpy lacks some of them.
 _ELEMENT_TYPES = {"float32": 1, "int8": 3, "int64": 7, "float16": 10, "bfloat16": 16, "float8e4m3fn": 17}
-
-
-class Slot:
-    """A KV cache bound to the graph, and what else a run on it needs.
-
-    Where past and present are the same memory they are bound once: no token copies them.
-    """
-
-    def __init__(self, cache: KVCache | ConcatenatedCache, inputs: StepInputs, binding: Any) -> None:
-        self.cache = cache
-        self.inputs = inputs
-        self.binding = binding
-        self.device_logits: Any = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,7 @@ def choose(bundle: Bundle, device: str | None = None, *, file: str | None = None
 
 
 class Session:
-    """An open graph. `run` is safe from several threads; each call advances one slot.
+    """An open graph. `step` and `run` are safe from several threads, if each slot is one's alone.
 
     Attributes:
         device: Where it runs: one of `DEVICES`.
@@ -124,6 +112,7 @@ class Session:
         self._bundle = bundle
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._run_options = import_onnxruntime().RunOptions()
         version = import_onnxruntime().__version__
         self.cache_key = (
             f"{self.device}-{self.facts.file}-{self.facts.kv_type}-onnxruntime-{version}-{platform.machine()}"
@@ -146,94 +135,145 @@ class Session:
             library=None if self.kernels is None else self.kernels.library,
         )
 
-    def new_slot(self, num_positions: int) -> Slot:
-        """Allocate and bind a cache that holds at least `num_positions` tokens, the context at most.
+    @property
+    def takes_any_mix(self) -> bool:
+        """Whether one run takes tokens of several slots; else a step is a run for each of its chunks."""
+        return STEP_INPUTS[self.facts.kv_update].takes_any_mix
+
+    def new_slots(self, count: int, num_positions: int) -> tuple[Slot, ...]:
+        """Allocate and bind caches that hold at least `num_positions` tokens each, the context at most.
 
         Raises:
-            ModelClosed: As `run`.
+            ModelClosed: As `step`.
             RuntimeFailed: The graph has no such cache, or the device no memory for it.
         """
-        binding = self._usable_graph().io_binding()
-        update, model = self.facts.kv_update, self._bundle.manifest.model
         try:
-            if update == "concatenate":
-                make_value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-                cache: KVCache | ConcatenatedCache = ConcatenatedCache(model, self.facts.kv_type, make_value)
-            else:
-                cache = self._bound_cache(binding, num_positions)
+            if self.takes_any_mix:
+                return self._new_arena(count, num_positions).slots
+            return tuple(self._new_arena(1, num_positions).slots[0] for _ in range(count))
+        except ModelClosed:
+            raise
         except Exception as error:  # its own classes have no common base
             raise RuntimeFailed(f"making the KV cache of {self._bundle.path}: {error}") from error
-        return Slot(cache, STEP_INPUTS[update](cache.capacity, self.max_rows), binding)
 
-    def run(self, slot: Slot, token_ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
-        """Append tokens to a slot's sequence and return the logits after the last `rows` of them.
+    def new_slot(self, num_positions: int) -> Slot:
+        """Return one slot; as `new_slots`."""
+        return self.new_slots(1, num_positions)[0]
+
+    def step(self, chunks: Sequence[Chunk]) -> list[NDArray[np.float32]]:
+        """Append tokens to several slots. Where `takes_any_mix` it is one run for all that are of one arena.
 
         Args:
-            slot: Its cache must have room for the tokens.
-            token_ids: 1 to `max_rows` ids.
-            rows: How many rows of logits to compute, from the end.
+            chunks: Each of another slot; together at most `max_rows` tokens.
 
         Returns:
-            [rows, vocab_size], float32, owned by the caller.
+            For each chunk the logits after its last `rows` tokens, [rows, vocab_size] of float32, owned by the caller.
+            They may be no numbers: see `check_finite`.
 
         Raises:
             ModelClosed: The session was closed, or opened before this process was forked.
-            RuntimeFailed: ONNX Runtime failed, or was asked for what the slot or the session has no room for.
-            OutputInvalid: The logits are not finite. The slot is then empty, so that nothing of them is left in it.
+            RuntimeFailed: ONNX Runtime failed, or was asked for what a slot or the session has no room for.
         """
-        graph, count = self._usable_graph(), len(token_ids)
-        self._check_run(slot.cache, token_ids, rows)
-        inputs = slot.inputs.of(token_ids, slot.cache.length, rows)
+        graph = self._usable_graph()
+        self._check_step(chunks)
         # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
         # running at once: one run already takes all cores.
         with self._lock:
-            try:
-                # Bound again for each run: what a device reads is copied there when it is bound.
-                for name, array in inputs.items():
-                    _bind_input(slot.binding, name, array)
-                logits = self._bind_logits(slot, slot.inputs.num_rows(count, rows))
-                if isinstance(slot.cache, ConcatenatedCache):
-                    self._run_concatenating(graph, slot.binding, slot.cache)
-                else:
-                    slot.binding.synchronize_inputs()
-                    graph.run_with_iobinding(slot.binding)
-                found = self._read_logits(logits)[-rows:]
-            except Exception as error:  # its own classes have no common base
-                raise RuntimeFailed(f"running {self._bundle.path}: {error}") from error
-        slot.cache.advance(count)
-        self._check_finite(slot.cache, token_ids, found)
+            found: dict[Slot, NDArray[np.float32]] = {}
+            for group in _by_arena(chunks):
+                try:
+                    found.update(self._run(graph, group))
+                except Exception as error:  # its own classes have no common base
+                    if self._graph is None:
+                        raise ModelClosed(f"{self._bundle.path}: the model was closed during a step.") from error
+                    raise RuntimeFailed(f"running {self._bundle.path}: {error}") from error
+        return [found[chunk.slot] for chunk in chunks]
+
+    def run(self, slot: Slot, token_ids: Sequence[int], rows: int = 1) -> NDArray[np.float32]:
+        """Append tokens to one slot and return the logits after the last `rows` of them, which are numbers.
+
+        Raises:
+            RubricrmError: As `step` and `check_finite`.
+        """
+        chunk = Chunk(slot, token_ids, rows)
+        (logits,) = self.step([chunk])
+        self.check_finite(chunk, logits)
+        return logits
+
+    def _run(self, graph: Any, chunks: Sequence[Chunk]) -> dict[Slot, NDArray[np.float32]]:
+        """Run chunks of one arena."""
+        arena = chunks[0].slot.arena
+        # Other graphs than ours compute a row at least.
+        least_rows = 0 if self.takes_any_mix else 1
+        parts = [
+            Part(chunk.slot.number, chunk.token_ids, chunk.slot.cache.length, max(chunk.rows, least_rows))
+            for chunk in chunks
+        ]
+        # Bound again for each run: what a device reads is copied there when it is bound.
+        for name, array in arena.inputs.of(parts).items():
+            _bind_input(arena.binding, name, array)
+        logits = self._bind_logits(arena, arena.inputs.num_rows(parts))
+        cache = chunks[0].slot.cache
+        if isinstance(cache, ConcatenatedCache):
+            self._run_concatenating(graph, arena.binding, cache)
+        else:
+            arena.binding.synchronize_inputs()
+            graph.run_with_iobinding(arena.binding, self._run_options)
+        rows = self._read_logits(logits)
+        found, start = {}, len(rows) - sum(part.rows for part in parts)
+        for chunk, part in zip(chunks, parts, strict=True):
+            chunk.slot.cache.advance(len(chunk.token_ids))
+            end = start + part.rows
+            found[chunk.slot], start = rows[end - chunk.rows : end], end
         return found
 
     def close(self) -> None:
-        """Free the graph and unmap its files. Further runs raise ModelClosed. Closing twice is fine."""
-        if self._process == os.getpid():
-            with self._lock:
-                self._graph = None
+        """Free the graph and unmap its files: a step in progress ends at its next operator, with ModelClosed.
 
-    def _check_run(self, cache: KVCache | ConcatenatedCache, token_ids: Sequence[int], rows: int) -> None:
-        count, running = len(token_ids), f"running {self._bundle.path}"
-        if not (1 <= rows <= count <= cache.capacity - cache.length):
+        Further steps raise ModelClosed. Closing twice is fine.
+        """
+        if self._process == os.getpid():
+            self._graph = None
+            self._run_options.terminate = True
+            with self._lock:
+                pass  # the step in progress holds the graph
+
+    def _check_step(self, chunks: Sequence[Chunk]) -> None:
+        running = f"running {self._bundle.path}"
+        vocab_size = self._bundle.manifest.model.vocab_size
+        for chunk in chunks:
+            cache, count = chunk.slot.cache, len(chunk.token_ids)
+            if not (0 <= chunk.rows <= count <= cache.capacity - cache.length and count):
+                raise RuntimeFailed(
+                    f"{running}: {chunk.rows} rows of {count} tokens after {cache.length} in a cache of "
+                    f"{cache.capacity}. Make a larger slot."
+                )
+            unknown = next((token for token in chunk.token_ids if not 0 <= token < vocab_size), None)
+            if unknown is not None:
+                raise RuntimeFailed(f"{running}: token {unknown}, expected ids from 0 to {vocab_size - 1}.")
+        total = sum(len(chunk.token_ids) for chunk in chunks)
+        if total > self.max_rows:
             raise RuntimeFailed(
-                f"{running}: {rows} rows of {count} tokens after {cache.length} in a cache of {cache.capacity}. Make a "
-                "larger slot."
-            )
-        if count > self.max_rows:
-            raise RuntimeFailed(
-                f"{running}: {count} tokens in one run, expected at most {self.max_rows}. Run them in parts, or open "
+                f"{running}: {total} tokens in one step, expected at most {self.max_rows}. Run them in parts, or open "
                 "the session with a larger max_rows."
             )
-        vocab_size = self._bundle.manifest.model.vocab_size
-        unknown = next((token for token in token_ids if not 0 <= token < vocab_size), None)
-        if unknown is not None:
-            raise RuntimeFailed(f"{running}: token {unknown}, expected ids from 0 to {vocab_size - 1}.")
+        if len({id(chunk.slot) for chunk in chunks}) < len(chunks):
+            raise RuntimeFailed(f"{running}: two chunks of one slot in a step, expected one. Join them.")
 
-    def _check_finite(
-        self, cache: KVCache | ConcatenatedCache, token_ids: Sequence[int], logits: NDArray[np.float32]
-    ) -> None:
+    def check_finite(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
         """Refuse logits that are no numbers (15 microseconds for a row of 151,669).
 
         A graph may rule out the padding after the real tokens with minus infinity: that is an answer.
+
+        Args:
+            chunk: Of the step that came last.
+            logits: What the step returned for it.
+
+        Raises:
+            OutputInvalid: They are not finite. The slot is then empty, so that nothing of them is left in it.
         """
+        if not len(logits):
+            return
         import numpy as np
 
         real = logits[:, : self._bundle.manifest.tokenizer.num_tokens]
@@ -243,11 +283,11 @@ class Session:
             return
         row = int(np.argmin(are_numbers)) - len(logits)
         found = logits[row]
-        position = cache.length + row
-        cache.clear()
+        position = chunk.slot.cache.length + row
+        chunk.slot.clear()
         raise OutputInvalid(
             f"running {self._bundle.path}: {(~np.isfinite(found)).sum()} of {found.size} logits are not finite (the "
-            f"first is {found[~np.isfinite(found)][0]}) after token {token_ids[row]} at position {position}, expected "
+            f"first is {found[~np.isfinite(found)][0]}) after token {chunk.token_ids[row]} at position {position}, expected "
             "numbers. Its weights hold NaN or infinity, or its numbers exceed the range of the type that it computes "
             "in: compare the files (`rubricrm inspect --verify`), or export it again with another type."
         )
@@ -257,24 +297,42 @@ class Session:
 
         return DeviceBuffer(shape, storage_type, lambda part: _allocate(part, np.uint8, self._device))
 
-    def _bound_cache(self, binding: Any, num_positions: int) -> KVCache:
-        """Make a cache whose memory the graph reads the past from and writes the present into."""
-        model = self._bundle.manifest.model
+    def _new_arena(self, count: int, num_positions: int) -> Arena:
+        binding = self._usable_graph().io_binding()
+        make_caches = self._joined_cache if self.facts.kv_update == "concatenate" else self._bound_caches
+        caches = make_caches(binding, count, num_positions)
+        inputs = STEP_INPUTS[self.facts.kv_update](caches[0].capacity, self.max_rows)
+        arena = Arena(binding, inputs, caches)
+        if self.takes_any_mix:
+            _bind_input(binding, "base_slots", arena.base_slots)
+            _bind_input(binding, "base_lengths", arena.base_lengths)
+        return arena
+
+    def _joined_cache(self, *_: object) -> list[ConcatenatedCache]:
+        make_value = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        return [ConcatenatedCache(self._bundle.manifest.model, self.facts.kv_type, make_value)]
+
+    def _bound_caches(self, binding: Any, count: int, num_positions: int) -> list[KVCache]:
+        """Make caches whose memory the graph reads the past from and writes the present into."""
+        model, kv_type = self._bundle.manifest.model, self.facts.kv_type
+        where = (self._device.memory, 0, _ELEMENT_TYPES[kv_type])
+        if self.takes_any_mix:
+            capacity = capacity_for(model, num_positions)
+            shape = (model.num_layers, 2, count, model.num_kv_heads, capacity, model.head_dim)
+            memory = SlotMemory(shape, STORAGE_TYPES[kv_type])
+            binding.bind_input("kv_cache", *where, shape, _address(memory.array))
+            buffers = [SlotBuffer(memory, number) for number in range(count)]
+            return [KVCache(model, kv_type, num_positions, lambda *_, of=buffer: of) for buffer in buffers]
         # The graph states the length of a buffer that it scatters into: the whole context's.
         num_positions = model.context_length if self.facts.kv_update == "scatter" else num_positions
         make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
-        cache = KVCache(model, self.facts.kv_type, num_positions, make_buffer)
-        shape = (1, model.num_kv_heads, cache.capacity, model.head_dim)
-        where = (self._device.memory, 0, _ELEMENT_TYPES[self.facts.kv_type])
-        if self.facts.kv_update == "slots":
-            binding.bind_input("kv_cache", *where, (model.num_layers, 2, *shape), cache.buffer.address(0, 0))
-            return cache
+        cache = KVCache(model, kv_type, num_positions, make_buffer)
         for layer in range(model.num_layers):
             for half, name in enumerate(NAMES):
-                address = cache.buffer.address(layer, half)
-                binding.bind_input(f"past_key_values.{layer}.{name}", *where, shape, address)
-                binding.bind_output(f"present.{layer}.{name}", *where, shape, address)
-        return cache
+                place = (1, model.num_kv_heads, cache.capacity, model.head_dim), cache.buffer.address(layer, half)
+                binding.bind_input(f"past_key_values.{layer}.{name}", *where, *place)
+                binding.bind_output(f"present.{layer}.{name}", *where, *place)
+        return [cache]
 
     def _run_concatenating(self, graph: Any, binding: Any, cache: ConcatenatedCache) -> None:
         names = []
@@ -283,24 +341,23 @@ class Session:
             names.append(name.replace("past_key_values", "present"))
         for name in names:
             binding.bind_output(name, self._device.memory)
-        graph.run_with_iobinding(binding)
+        graph.run_with_iobinding(binding, self._run_options)
         cache.keep(binding.get_outputs()[1:])  # in the order in which they were bound first: the logits before
 
-    def _bind_logits(self, slot: Slot, rows: int) -> Any:
+    def _bind_logits(self, arena: Arena, rows: int) -> Any:
         """Bind memory for the logits: an array where the device is the host, else a value that stays on the device."""
         import numpy as np
 
-        batch = () if self.facts.kv_update == "slots" else (1,)
-        shape = (*batch, rows, self._bundle.manifest.model.vocab_size)
+        shape = (*arena.inputs.batch, rows, self._bundle.manifest.model.vocab_size)
         if self._device.is_host:
             logits: NDArray[np.float32] = np.empty(shape, np.float32)
             element_type = _ELEMENT_TYPES["float32"]
-            slot.binding.bind_output("logits", "cpu", 0, element_type, shape, _address(logits))
+            arena.binding.bind_output("logits", "cpu", 0, element_type, shape, _address(logits))
             return logits
-        if slot.device_logits is None or tuple(slot.device_logits.shape()) != shape:
-            slot.device_logits = _allocate(shape, np.float32, self._device)
-        slot.binding.bind_ortvalue_output("logits", slot.device_logits)
-        return slot.device_logits
+        if arena.device_logits is None or tuple(arena.device_logits.shape()) != shape:
+            arena.device_logits = _allocate(shape, np.float32, self._device)
+        arena.binding.bind_ortvalue_output("logits", arena.device_logits)
+        return arena.device_logits
 
     def _read_logits(self, logits: Any) -> NDArray[np.float32]:
         # `numpy` copies from a device, but returns the value's own memory where that is the host's.
@@ -318,6 +375,13 @@ class Session:
         if graph is None:
             raise ModelClosed(f"{self._bundle.path}: the model was closed. Open it again.")
         return graph
+
+
+def _by_arena(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    groups: dict[Arena, list[Chunk]] = {}
+    for chunk in chunks:
+        groups.setdefault(chunk.slot.arena, []).append(chunk)
+    return list(groups.values())
 
 
 def _check_integer(name: str, value: int, most: int) -> None:

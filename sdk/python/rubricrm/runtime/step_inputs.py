@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,29 +15,47 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 
+class Part(NamedTuple):
+    """Tokens of one slot in a run.
+
+    Attributes:
+        slot: Which slot of the memory that is bound.
+        token_ids: To append, as many as the slot has room for.
+        length: Positions of the slot that hold a token already.
+        rows: Rows of logits that are wanted, of the last tokens.
+    """
+
+    slot: int
+    token_ids: Sequence[int]
+    length: int
+    rows: int
+
+
 class StepInputs(Protocol):
-    """Makes the inputs of runs on one cache."""
+    """Makes the inputs of runs on one memory.
 
-    def of(self, token_ids: Sequence[int], length: int, rows: int) -> Mapping[str, Integers]:
-        """Return the inputs by name.
+    Attributes:
+        batch: What stands before the tokens in the shapes of the graph's values.
+        takes_any_mix: Whether a run may have tokens of several slots.
+    """
 
-        Args:
-            token_ids: To append, as many as the cache has room for.
-            length: Positions that hold a token already.
-            rows: Rows of logits that are wanted, from the end.
+    batch: ClassVar[tuple[int, ...]]
+    takes_any_mix: ClassVar[bool]
 
-        Returns:
-            Views of memory that the next call overwrites.
-        """
+    def of(self, parts: Sequence[Part]) -> Mapping[str, Integers]:
+        """Return the inputs by name: views of memory that the next call overwrites."""
         ...
 
-    def num_rows(self, count: int, rows: int) -> int:
-        """Return how many rows of logits a run of `count` tokens computes where `rows` are wanted."""
+    def num_rows(self, parts: Sequence[Part]) -> int:
+        """Return how many rows of logits the run computes; those that are wanted are the last of each part."""
         ...
 
 
 class SharedInputs:
     """Of GroupQueryAttention: the kernel appends where the mask ends."""
+
+    batch = (1,)
+    takes_any_mix = False
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -46,8 +64,9 @@ class SharedInputs:
         self._mask: Integers = np.ones((1, capacity), np.int64)
         self._num_logits: Integers = np.ones(1, np.int64)
 
-    def of(self, token_ids: Sequence[int], length: int, rows: int) -> Mapping[str, Integers]:
-        """As `StepInputs`."""
+    def of(self, parts: Sequence[Part]) -> Mapping[str, Integers]:
+        """As `StepInputs`, of one part."""
+        ((_, token_ids, length, rows),) = parts
         count = len(token_ids)
         self._token_ids[0, :count] = token_ids
         self._num_logits[0] = rows
@@ -57,13 +76,16 @@ class SharedInputs:
             "num_logits": self._num_logits,
         }
 
-    def num_rows(self, count: int, rows: int) -> int:  # noqa: ARG002
+    def num_rows(self, parts: Sequence[Part]) -> int:
         """As `StepInputs`."""
-        return rows
+        return parts[0].rows
 
 
 class ScatterInputs:
     """Of TensorScatter: the graph is told where to write, and which rows of logits to compute."""
+
+    batch = (1,)
+    takes_any_mix = False
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -72,8 +94,9 @@ class ScatterInputs:
         self._positions: Integers = np.arange(max(capacity, max_rows), dtype=np.int64)[None]
         self._start: Integers = np.zeros(1, np.int64)
 
-    def of(self, token_ids: Sequence[int], length: int, rows: int) -> Mapping[str, Integers]:
-        """As `StepInputs`."""
+    def of(self, parts: Sequence[Part]) -> Mapping[str, Integers]:
+        """As `StepInputs`, of one part."""
+        ((_, token_ids, length, rows),) = parts
         count = len(token_ids)
         self._token_ids[0, :count] = token_ids
         self._start[0] = length
@@ -84,13 +107,16 @@ class ScatterInputs:
             "logit_rows": self._positions[0, count - rows : count],
         }
 
-    def num_rows(self, count: int, rows: int) -> int:  # noqa: ARG002
+    def num_rows(self, parts: Sequence[Part]) -> int:
         """As `StepInputs`."""
-        return rows
+        return parts[0].rows
 
 
 class ConcatenateInputs:
     """Of graphs that return past and new keys and values joined, and all rows of logits."""
+
+    batch = (1,)
+    takes_any_mix = False
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -99,8 +125,9 @@ class ConcatenateInputs:
         self._mask: Integers = np.ones((1, capacity), np.int64)
         self._positions: Integers = np.arange(capacity, dtype=np.int64)[None]
 
-    def of(self, token_ids: Sequence[int], length: int, rows: int) -> Mapping[str, Integers]:  # noqa: ARG002
-        """As `StepInputs`."""
+    def of(self, parts: Sequence[Part]) -> Mapping[str, Integers]:
+        """As `StepInputs`, of one part."""
+        ((_, token_ids, length, rows),) = parts
         count = len(token_ids)
         self._token_ids[0, :count] = token_ids
         return {
@@ -109,35 +136,44 @@ class ConcatenateInputs:
             "position_ids": self._positions[:, length : length + count],
         }
 
-    def num_rows(self, count: int, rows: int) -> int:  # noqa: ARG002
-        """As `StepInputs`."""
-        return count
+    def num_rows(self, parts: Sequence[Part]) -> int:
+        """As `StepInputs`: such a graph computes them all."""
+        return len(parts[0].token_ids)
 
 
 class SlotsInputs:
-    """Of this project's kernels: every token names its slot and position. Here there is one slot."""
+    """Of this project's kernels: every token names its slot and position, so that any mix of slots is one run."""
 
-    def __init__(self, capacity: int, max_rows: int) -> None:
+    batch = ()
+    takes_any_mix = True
+
+    def __init__(self, capacity: int, max_rows: int) -> None:  # noqa: ARG002 (as the others)
         import numpy as np
 
-        self._token_ids: Integers = np.zeros(max_rows, np.int64)
-        self._slots: Integers = np.zeros(max_rows, np.int64)
-        self._places: Integers = np.arange(max(capacity, max_rows), dtype=np.int64)
+        self._token_ids, self._slots, self._positions, self._logit_rows = np.zeros((4, max_rows), np.int64)
 
-    def of(self, token_ids: Sequence[int], length: int, rows: int) -> Mapping[str, Integers]:
+    def of(self, parts: Sequence[Part]) -> Mapping[str, Integers]:
         """As `StepInputs`."""
-        count = len(token_ids)
-        self._token_ids[:count] = token_ids
+        import numpy as np
+
+        end = num_rows = 0
+        for slot, token_ids, length, rows in parts:
+            start, end = end, end + len(token_ids)
+            self._token_ids[start:end] = token_ids
+            self._slots[start:end] = slot
+            self._positions[start:end] = np.arange(length, length + end - start)
+            self._logit_rows[num_rows : num_rows + rows] = np.arange(end - rows, end)
+            num_rows += rows
         return {
-            "input_ids": self._token_ids[:count],
-            "slots": self._slots[:count],
-            "positions": self._places[length : length + count],
-            "logit_rows": self._places[count - rows : count],
+            "input_ids": self._token_ids[:end],
+            "slots": self._slots[:end],
+            "positions": self._positions[:end],
+            "logit_rows": self._logit_rows[:num_rows],
         }
 
-    def num_rows(self, count: int, rows: int) -> int:  # noqa: ARG002
+    def num_rows(self, parts: Sequence[Part]) -> int:
         """As `StepInputs`."""
-        return rows
+        return sum(part.rows for part in parts)
 
 
 STEP_INPUTS: Mapping[str, type[SlotsInputs | SharedInputs | ScatterInputs | ConcatenateInputs]] = {

@@ -1,0 +1,94 @@
+"""Where sequences keep their keys and values between steps: slots, several of which one memory may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rubricrm.runtime.concatenated_cache import ConcatenatedCache
+from rubricrm.runtime.kv_cache import KVCache
+from rubricrm.runtime.step_inputs import StepInputs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Arena:
+    """Slots whose memory is bound to the graph together, and what else a run on them needs.
+
+    Where past and present are the same memory they are bound once: no token copies them. Several slots are only where
+    one run takes any mix of them.
+
+    Attributes:
+        slots: The slots.
+        binding: The runtime's.
+        inputs: Makes a run's other inputs.
+        device_logits: Memory for logits on a device; None until a run has needed it.
+    """
+
+    def __init__(self, binding: Any, inputs: StepInputs, caches: Sequence[KVCache | ConcatenatedCache]) -> None:
+        import numpy as np
+
+        self.binding = binding
+        self.inputs = inputs
+        self.slots = tuple(Slot(self, number, cache) for number, cache in enumerate(caches))
+        self.device_logits: Any = None
+        self.base_slots: NDArray[np.int64] = np.full(len(caches), -1)
+        self.base_lengths: NDArray[np.int64] = np.zeros(len(caches), np.int64)
+
+
+class Slot:
+    """Room for one sequence.
+
+    Attributes:
+        arena: What it is part of.
+        number: Its place there.
+        cache: Its keys and values, and how many there are.
+    """
+
+    def __init__(self, arena: Arena, number: int, cache: KVCache | ConcatenatedCache) -> None:
+        self.arena = arena
+        self.number = number
+        self.cache = cache
+
+    def borrow(self, base: Slot, length: int) -> None:
+        """Begin a sequence with the first `length` positions of another slot of the arena: nothing is copied.
+
+        They must stay what they are as long as this slot borrows them, and not be borrowed themselves.
+        """
+        self.cache.rewind(0)
+        self.cache.advance(length)
+        self.arena.base_slots[self.number] = base.number
+        self.arena.base_lengths[self.number] = length
+
+    def restore(self, positions: NDArray[Any], length: int) -> None:
+        """Begin a sequence with a copy of positions that another cache gave; as `KVCache.restore`."""
+        self.arena.base_lengths[self.number] = 0
+        self.cache.restore(positions, length)
+
+    def clear(self) -> None:
+        """Forget everything, and make the memory zero: after a run whose numbers were none."""
+        self.arena.base_lengths[self.number] = 0
+        self.cache.clear()
+
+    def rewind(self, length: int) -> None:
+        """Forget all positions from `length` on; of borrowed ones too, which then may be written to anew."""
+        self.cache.rewind(length)
+        self.arena.base_lengths[self.number] = min(self.arena.base_lengths[self.number], length)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens of one slot that a step appends.
+
+    Attributes:
+        slot: Its cache must have room for the tokens.
+        token_ids: At least one.
+        rows: How many rows of logits to compute, from the end; maybe none.
+    """
+
+    slot: Slot
+    token_ids: Sequence[int]
+    rows: int = 1
