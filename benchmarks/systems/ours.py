@@ -51,7 +51,7 @@ class OurModel:
         self._session, self._manifest = Session(bundle, threads=threads), bundle.manifest
         self.runs = _what_runs(self._session)
         self._kept: list[int] = []
-        self._engine = Engine(self._session, self._manifest, None)
+        self._engine = Engine(self._session, self._manifest, None, keeps_prompts=False)
 
     def keep(self, ids: Sequence[int]) -> None:
         """See `protocol`."""
@@ -61,18 +61,19 @@ class OurModel:
         if self._kept != list(ids):
             self._kept = list(ids)
             prefix = compute_prefix(self._session, self._kept) if ids else None
-            self._engine = Engine(self._session, self._manifest, prefix)
+            self._engine = Engine(self._session, self._manifest, prefix, keeps_prompts=False)
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""
         from rubricrm.generation.options import GenerationOptions
 
-        generation = self._engine.submit(ids, GenerationOptions(max_new_tokens=new_tokens))
-        moments, tokens = [], []
-        for token in self._engine.stream(generation):
+        sequence = self._engine.submit(list(ids), GenerationOptions(max_new_tokens=new_tokens))
+        moments: list[float] = []
+        for count in range(new_tokens):
+            sequence.wait(lambda count=count: len(sequence.token_ids) > count)
             moments.append(time.perf_counter())
-            tokens.append(token.id)
-        return moments, tokens
+        sequence.raise_error()
+        return moments, sequence.token_ids
 
 
 def _what_runs(session: Any) -> str:

@@ -38,9 +38,10 @@ class RequestWriter:
             PromptTooLong: The context cannot.
         """
         prompt_ids = self._prompt.encode_request(request)
-        generation = self._engine.submit(prompt_ids, options)
-        written = [token.id for token in self._engine.stream(generation)]
-        return prompt_ids, written, generation.finish_reason == "stop"
+        sequence = self._engine.submit(prompt_ids, options)
+        sequence.wait()
+        sequence.raise_error()
+        return prompt_ids, sequence.token_ids, sequence.finish_reason == "stop"
 
     def __enter__(self) -> Self:
         return self

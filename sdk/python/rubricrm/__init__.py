@@ -12,12 +12,12 @@ from rubricrm._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rubricrm.errors import RubricrmError as RubricrmError
-    from rubricrm.generation.completion import TextStream as TextStream
     from rubricrm.generation.options import GenerationOptions as GenerationOptions
     from rubricrm.generation.result import RubricResult as RubricResult
     from rubricrm.generation.result import TextResult as TextResult
     from rubricrm.generation.rubric_stream import RubricStream as RubricStream
     from rubricrm.generation.rubric_stream import StreamEvent as StreamEvent
+    from rubricrm.generation.text_stream import TextStream as TextStream
     from rubricrm.model import RubricModel as RubricModel
     from rubricrm.rubric.rubric import Criterion as Criterion
     from rubricrm.rubric.rubric import Issue as Issue
@@ -39,7 +39,7 @@ _HOMES = {
     "RubricrmError": "errors",
     "StreamEvent": "generation.rubric_stream",
     "TextResult": "generation.result",
-    "TextStream": "generation.completion",
+    "TextStream": "generation.text_stream",
     "parse": "rubric.rubric",
 }
 

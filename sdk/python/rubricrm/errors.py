@@ -83,6 +83,13 @@ class StreamBusy(RubricrmError):
     exit_code = 1
 
 
+class EngineBusy(RubricrmError):
+    """As many requests wait already as may."""
+
+    code = "ENGINE_BUSY"
+    exit_code = 1
+
+
 class ResultInvalid(RubricrmError):
     """A stored result is not what `to_dict` or `to_json` writes, or of another schema version."""
 

@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from rubricrm.errors import OptionInvalid
-from rubricrm.generation.completion import TextStream
+from rubricrm.generation.completion import Completion
 from rubricrm.generation.engine import Engine
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.result import RubricResult, TextResult
 from rubricrm.generation.rubric_stream import RubricStream
+from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.graph_choice import running_kernels
 from rubricrm.runtime.kernels import find_kernels
@@ -131,6 +132,7 @@ class RubricModel:
                   given.
                 - timeout_s (float): return what there is after so many seconds.
                 - stop_on_repetition (bool): end a text that goes in circles; True by default.
+                - priority (int): of requests that wait, those with the highest priority are computed first.
 
         Returns:
             The rubric, the text it was read from, why it ended (finish_reason is "stop" for a complete one), tokens,
@@ -151,8 +153,7 @@ class RubricModel:
             ...     print(criterion.number, criterion.kind, criterion.text)
         """
         stream = self.stream(request, options=options, cancel=cancel, **keywords)
-        for _ in stream:
-            pass
+        stream.wait()
         return stream.result()
 
     def stream(
@@ -165,15 +166,15 @@ class RubricModel:
     ) -> RubricStream:
         """Return the rubric of a request while it is written: iterate for pieces of text and complete criteria.
 
-        Tokens are computed as the stream is read: a reader that stops reading stops the model, and its time counts
-        neither for `timeout_s` nor in the result's times.
+        It is written whether it is read or not: a slow reader delays nobody, and its pauses count neither for
+        `timeout_s` nor in the result's times.
 
         Args:
             request: What a user asked some assistant to do.
             options: As in `generate`.
             cancel: As in `generate`; the stream's own `cancel()` does the same.
             **keywords: As in `generate`: max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs,
-                timeout_s, stop_on_repetition.
+                timeout_s, stop_on_repetition, priority.
 
         Returns:
             An iterator over `StreamEvent`, and a context manager; its `result()` is what `generate` returns.
@@ -215,8 +216,7 @@ class RubricModel:
             RubricrmError: As `generate`.
         """
         stream = self.stream_text(prompt, options=options, cancel=cancel, **keywords)
-        for _ in stream:
-            pass
+        stream.wait()
         return stream.result()
 
     def stream_text(
@@ -255,5 +255,7 @@ class RubricModel:
     def _start(
         self, prompt_ids: list[int], options: GenerationOptions, cancel: Event | None, started: float
     ) -> TextStream:
-        generation = self._engine.submit(prompt_ids, options, cancel=cancel, started=started)
-        return TextStream(self._engine, generation, self._tokenizer)
+        tokenized = time.perf_counter()
+        completion = Completion(self._tokenizer, options)
+        sequence = self._engine.submit(prompt_ids, options, completion=completion, cancel=cancel, started=started)
+        return TextStream(sequence, tokenized)

@@ -12,7 +12,7 @@ from typing import Self, TypedDict
 from rubricrm.errors import OptionInvalid, OptionUnknown
 
 MAX_LOGPROBS = 20
-_INTEGER_OPTIONS = ("max_new_tokens", "top_k", "seed", "logprobs")
+_INTEGER_OPTIONS = ("max_new_tokens", "top_k", "seed", "logprobs", "priority")
 
 
 class OptionKeywords(TypedDict, total=False):
@@ -28,6 +28,7 @@ class OptionKeywords(TypedDict, total=False):
     logprobs: int | None
     timeout_s: float | None
     stop_on_repetition: bool
+    priority: int
 
 
 # What other libraries call it, without case and underscores, and what to do here.
@@ -87,10 +88,11 @@ class GenerationOptions:
         seed: Any integer from 0 to 2^64 - 1; None draws one and reports it.
         stop: Strings that end the text; they are not part of it.
         logprobs: None for none; n for the chosen token's and the n most probable tokens' log-probabilities.
-        timeout_s: Seconds after which what there is is returned, with finish_reason "timeout". The time between two
-            steps of a stream, which is its reader's, does not count.
+        timeout_s: Seconds from the call after which what there is is returned, with finish_reason "timeout". Waiting
+            for other requests counts; how fast a stream is read makes no difference.
         stop_on_repetition: End a text that goes in circles, with finish_reason "repetition"; the exact rule stands in
             `rubricrm.generation.repetition`. False lets it go on until another reason ends it.
+        priority: Of requests that wait, those with the highest priority are computed first, 0 if not given.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.
@@ -111,6 +113,7 @@ class GenerationOptions:
     logprobs: int | None = None
     timeout_s: float | None = None
     stop_on_repetition: bool = True
+    priority: int = 0
 
     def __new__(cls, *_: object, **options: object) -> Self:
         """Refuse unknown names, before Python does it without a remedy."""

@@ -35,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds on one clock, which stands still while the reader of a stream does something else.
+    """Milliseconds on one clock. How fast a stream is read makes no difference.
 
     Attributes:
         tokenize: Text to prompt ids.

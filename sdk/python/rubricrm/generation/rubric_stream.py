@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from rubricrm.generation.completion import TextStream
 from rubricrm.generation.result import RubricResult
+from rubricrm.generation.text_stream import TextStream
 from rubricrm.rubric.rubric import Criterion, RubricReader, parse
 
 
@@ -32,7 +32,7 @@ class RubricStream:
 
     The texts of the events, joined, are `result().text`. Their criteria, in a row from the last event on that takes
     back, are `result().rubric.criteria`, unless the stream was closed before its end. Otherwise as `TextStream`: it is
-    a context manager, several threads may read it, and no time counts while nobody reads.
+    a context manager, several threads may read it, and a slow reader delays nobody.
 
     Example:
         >>> with model.stream("Write a haiku about rain.") as stream:
@@ -67,12 +67,20 @@ class RubricStream:
                 self.close()
                 raise
 
+    def wait(self) -> None:
+        """Wait for the end; errors as `TextStream.wait`."""
+        self._text.wait()
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """As `TextStream.on_end`."""
+        self._text.on_end(call)
+
     def cancel(self) -> None:
-        """End before the next token. Safe from any thread; the iteration then ends by itself."""
+        """End now. Safe from any thread; a reader gets what was written before, and then the end."""
         self._text.cancel()
 
     def close(self) -> None:
-        """End now, after the step that another thread may be in. Safe from any thread; closing twice is fine."""
+        """End now. Safe from any thread; closing twice is fine."""
         self._is_over = True
         self._text.close()
 

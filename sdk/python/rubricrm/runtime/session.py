@@ -17,7 +17,15 @@ from rubricrm.runtime.derived_data import data_directory
 from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
 from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
 from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.kv_cache import STORAGE_TYPES, DeviceBuffer, HostBuffer, KVCache, SlotBuffer, SlotMemory, capacity_for
+from rubricrm.runtime.kv_cache import (
+    STORAGE_TYPES,
+    DeviceBuffer,
+    HostBuffer,
+    KVCache,
+    SlotBuffer,
+    SlotMemory,
+    capacity_for,
+)
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import PACKED_LAYOUT
 from rubricrm.runtime.providers import Device, find_device, provider_options
@@ -174,7 +182,7 @@ class Session:
             ModelClosed: The session was closed, or opened before this process was forked.
             RuntimeFailed: ONNX Runtime failed, or was asked for what a slot or the session has no room for.
         """
-        graph = self._usable_graph()
+        graph = self.check_open()
         self._check_step(chunks)
         # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
         # running at once: one run already takes all cores.
@@ -287,8 +295,8 @@ class Session:
         chunk.slot.clear()
         raise OutputInvalid(
             f"running {self._bundle.path}: {(~np.isfinite(found)).sum()} of {found.size} logits are not finite (the "
-            f"first is {found[~np.isfinite(found)][0]}) after token {chunk.token_ids[row]} at position {position}, expected "
-            "numbers. Its weights hold NaN or infinity, or its numbers exceed the range of the type that it computes "
+            f"first is {found[~np.isfinite(found)][0]}) after token {chunk.token_ids[row]} at position {position}, "
+            "expected numbers. Its weights hold NaN or infinity, or its numbers exceed the range of the type that it computes "
             "in: compare the files (`rubricrm inspect --verify`), or export it again with another type."
         )
 
@@ -298,7 +306,7 @@ class Session:
         return DeviceBuffer(shape, storage_type, lambda part: _allocate(part, np.uint8, self._device))
 
     def _new_arena(self, count: int, num_positions: int) -> Arena:
-        binding = self._usable_graph().io_binding()
+        binding = self.check_open().io_binding()
         make_caches = self._joined_cache if self.facts.kv_update == "concatenate" else self._bound_caches
         caches = make_caches(binding, count, num_positions)
         inputs = STEP_INPUTS[self.facts.kv_update](caches[0].capacity, self.max_rows)
@@ -364,7 +372,8 @@ class Session:
         found: NDArray[np.float32] = logits if self._device.is_host else logits.numpy().copy()
         return found.reshape(-1, found.shape[-1])
 
-    def _usable_graph(self) -> Any:
+    def check_open(self) -> Any:
+        """Return the graph, or raise ModelClosed: the session was closed, or opened before a fork."""
         # The threads of the runtime do not survive a fork: a run would wait for them for ever.
         if self._process != os.getpid():
             raise ModelClosed(

@@ -54,8 +54,8 @@ class StepInputs(Protocol):
 class SharedInputs:
     """Of GroupQueryAttention: the kernel appends where the mask ends."""
 
-    batch = (1,)
-    takes_any_mix = False
+    batch: ClassVar[tuple[int, ...]] = (1,)
+    takes_any_mix: ClassVar[bool] = False
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -84,8 +84,8 @@ class SharedInputs:
 class ScatterInputs:
     """Of TensorScatter: the graph is told where to write, and which rows of logits to compute."""
 
-    batch = (1,)
-    takes_any_mix = False
+    batch: ClassVar[tuple[int, ...]] = (1,)
+    takes_any_mix: ClassVar[bool] = False
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -115,8 +115,8 @@ class ScatterInputs:
 class ConcatenateInputs:
     """Of graphs that return past and new keys and values joined, and all rows of logits."""
 
-    batch = (1,)
-    takes_any_mix = False
+    batch: ClassVar[tuple[int, ...]] = (1,)
+    takes_any_mix: ClassVar[bool] = False
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -127,7 +127,7 @@ class ConcatenateInputs:
 
     def of(self, parts: Sequence[Part]) -> Mapping[str, Integers]:
         """As `StepInputs`, of one part."""
-        ((_, token_ids, length, rows),) = parts
+        ((_, token_ids, length, _),) = parts
         count = len(token_ids)
         self._token_ids[0, :count] = token_ids
         return {
@@ -144,8 +144,8 @@ class ConcatenateInputs:
 class SlotsInputs:
     """Of this project's kernels: every token names its slot and position, so that any mix of slots is one run."""
 
-    batch = ()
-    takes_any_mix = True
+    batch: ClassVar[tuple[int, ...]] = ()
+    takes_any_mix: ClassVar[bool] = True
 
     def __init__(self, capacity: int, max_rows: int) -> None:  # noqa: ARG002 (as the others)
         import numpy as np

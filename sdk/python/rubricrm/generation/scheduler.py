@@ -1,0 +1,107 @@
+"""Who is computed next: the line of those that wait for a slot, and the rows of the next step."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+from rubricrm.errors import EngineBusy
+from rubricrm.generation.sequence import Sequence, State
+from rubricrm.generation.slot_pool import SlotPool
+from rubricrm.runtime.slot import Chunk, Slot
+
+# Rows of prompts in a step in which others decode: a newcomer takes several steps, so that no token is long in coming.
+MIXED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step computes for one sequence.
+
+    Attributes:
+        sequence: The sequence.
+        chunk: The next tokens of its prompt; or its last token, and a draft of those that may follow.
+    """
+
+    sequence: Sequence
+    chunk: Chunk
+
+
+class Scheduler:
+    """Orders sequences by priority, then by arrival. Not safe from several threads: the engine holds a lock.
+
+    A step takes the next row of every sequence that decodes, and fills up with prompts, the oldest first: nobody that
+    decodes ever waits for a newcomer's whole prompt, and nobody that waits is overtaken by a later one of its priority.
+    """
+
+    def __init__(self, slots: SlotPool, *, max_rows: int, max_waiting: int) -> None:
+        self._slots = slots
+        self._max_rows = max_rows
+        self._max_waiting = max_waiting
+        self._waiting: list[tuple[int, int, Sequence]] = []
+        self._running: dict[Sequence, Slot] = {}  # the oldest first
+        self._arrival = count()
+
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for a slot.
+
+        Raises:
+            EngineBusy: `max_waiting` others wait already.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            self._waiting = [entry for entry in self._waiting if not entry[2].is_finished]
+            heapq.heapify(self._waiting)
+        if len(self._waiting) >= self._max_waiting:
+            raise EngineBusy(
+                f"{len(self._waiting)} requests wait already, which is the limit. Send fewer at once, try again later, "
+                "or open the model with a larger max_waiting."
+            )
+        heapq.heappush(self._waiting, (-sequence.options.priority, next(self._arrival), sequence))
+
+    def schedule(self) -> list[Work]:
+        """Return the work of the next step; nothing if nobody has any."""
+        self._retire()
+        self._admit()
+        decoding = [
+            Work(sequence, Chunk(slot, [sequence.token_ids[-1]]))
+            for sequence, slot in self._running.items()
+            if sequence.state is State.DECODING
+        ]
+        return decoding + self._next_chunks(MIXED_ROWS if decoding else self._max_rows)
+
+    def end_all(self, end: Callable[[Sequence], object]) -> None:
+        """End every sequence, each by a function, and forget them."""
+        for sequence in [*self._running, *(entry[2] for entry in self._waiting)]:
+            end(sequence)
+        self._retire()
+        self._waiting.clear()
+
+    def _retire(self) -> None:
+        """Take back the slots of sequences that ended."""
+        for sequence in [sequence for sequence in self._running if sequence.end_if_due()]:
+            self._slots.give_back(self._running.pop(sequence), [*sequence.prompt_ids, *sequence.token_ids])
+
+    def _admit(self) -> None:
+        while self._waiting:
+            sequence = self._waiting[0][2]
+            if not sequence.end_if_due():
+                lent = self._slots.lend(sequence.prompt_ids, len(sequence.prompt_ids) + sequence.max_new_tokens)
+                if lent is None:
+                    return
+                self._running[sequence], cached_tokens = lent
+                sequence.admit(cached_tokens)
+            heapq.heappop(self._waiting)
+
+    def _next_chunks(self, rows: int) -> list[Work]:
+        """Return the next parts of prompts, as many rows as there are."""
+        works = []
+        for sequence, slot in self._running.items():
+            start = slot.cache.length
+            token_ids = sequence.prompt_ids[start : start + rows]
+            if sequence.state is State.PREFILLING and token_ids:
+                is_last = start + len(token_ids) == len(sequence.prompt_ids)
+                works.append(Work(sequence, Chunk(slot, token_ids, rows=int(is_last))))
+                rows -= len(token_ids)
+        return works

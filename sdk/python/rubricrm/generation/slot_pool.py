@@ -1,0 +1,130 @@
+"""Slots for sequences: lent with as much of their prompt as is at hand, and kept for the next that begins alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rubricrm.runtime.manifest import ModelFacts
+from rubricrm.runtime.prefix import Prefix
+from rubricrm.runtime.prompt import common_prefix
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.slot import Slot
+
+
+class SlotPool:
+    """Lends up to `count` slots, which together hold at most `max_positions` positions.
+
+    A slot that comes back keeps what it holds until another sequence needs it: a second request that begins as an
+    earlier one (a retry, a vote, another question about the same long text) computes only what differs. What a prompt
+    has in common with the fixed prefix is never computed, and where slots are of one memory it is not copied either:
+    all borrow it from a slot of its own.
+
+    Keys and values do not depend on who computed them, so no result changes; times do. `keeps_prompts=False` keeps
+    nothing, where nobody may learn from a time what somebody else has asked.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        model: ModelFacts,
+        prefix: Prefix | None,
+        *,
+        count: int,
+        max_positions: int,
+        keeps_prompts: bool = True,
+    ) -> None:
+        self._session = session
+        self._context = model.context_length
+        self._prefix = prefix
+        self._count = count
+        self._max_positions = max_positions
+        self._keeps_prompts = keeps_prompts
+        self._prefix_slot: Slot | None = None
+        self._lent: dict[Slot, int] = {}  # with the positions that are promised
+        self._free: dict[Slot, list[int]] = {}  # with the tokens that each holds, the one used last at the end
+        self._touched: dict[Slot, int] = {}  # positions whose memory is in use, whatever they hold
+
+    def lend(self, prompt_ids: Sequence[int], num_positions: int) -> tuple[Slot, int] | None:
+        """Return a slot with room for so many positions, and how many of the prompt's tokens it holds already.
+
+        The prompt's last token is never among them: its logits are wanted.
+
+        Returns:
+            None while other sequences hold what is needed.
+        """
+        if len(self._lent) == self._count or not self._make_room(num_positions):
+            return None
+        slot, num_kept = self._best(prompt_ids, num_positions)
+        self._free.pop(slot, None)
+        self._lent[slot] = num_positions
+        num_fixed = 0 if self._prefix is None else _common(self._prefix.token_ids, prompt_ids)
+        if num_kept > num_fixed:
+            slot.rewind(num_kept)
+        else:
+            self._restore(slot, num_fixed)
+        return slot, max(num_kept, num_fixed)
+
+    def give_back(self, slot: Slot, token_ids: Sequence[int]) -> None:
+        """Take a slot back, and what tokens it holds."""
+        del self._lent[slot]
+        self._touched[slot] = max(self._touched.get(slot, 0), slot.cache.length)
+        self._free[slot] = list(token_ids[: slot.cache.length]) if self._keeps_prompts else []
+
+    def clear(self) -> None:
+        """Forget all slots that are not lent."""
+        self._free.clear()
+        self._touched.clear()
+        self._prefix_slot = None
+
+    def _best(self, prompt_ids: Sequence[int], num_positions: int) -> tuple[Slot, int]:
+        """Return the free slot that holds most of the prompt, of equal ones the oldest; a new one if none will do."""
+        found = [
+            (_common(token_ids, prompt_ids), slot)
+            for slot, token_ids in self._free.items()
+            if slot.cache.capacity >= num_positions
+        ]
+        length, slot = max(found, key=lambda pair: pair[0], default=(0, None))
+        return (self._new_slot(num_positions), 0) if slot is None else (slot, length)
+
+    def _new_slot(self, num_positions: int) -> Slot:
+        if not self._session.takes_any_mix:
+            if len(self._lent) + len(self._free) == self._count:  # all free ones are too small
+                self._forget(next(iter(self._free)))
+            return self._session.new_slot(num_positions)
+        self._prefix_slot, *slots = self._session.new_slots(self._count + 1, self._context)
+        if self._prefix is not None:
+            self._prefix_slot.restore(self._prefix.positions, len(self._prefix.token_ids))
+        self._free = {slot: [] for slot in slots}
+        return slots[0]
+
+    def _restore(self, slot: Slot, length: int) -> None:
+        if self._prefix is None:
+            slot.rewind(0)
+        elif self._prefix_slot is None:
+            slot.restore(self._prefix.positions, length)
+        else:
+            slot.borrow(self._prefix_slot, length)
+
+    def _make_room(self, num_positions: int) -> bool:
+        """Give up what is only kept, the oldest first, until so many positions fit beside those that are promised."""
+        promised = sum(max(count, self._touched.get(slot, 0)) for slot, count in self._lent.items())
+        if promised and promised + num_positions > self._max_positions:
+            return False
+        for slot in list(self._free):
+            kept = sum(self._touched.get(free, 0) for free in self._free)
+            if promised + kept + num_positions <= self._max_positions:
+                break
+            self._forget(slot)
+        return True
+
+    def _forget(self, slot: Slot) -> None:
+        self._touched.pop(slot, None)
+        if self._session.takes_any_mix:
+            slot.clear()
+            self._free[slot] = []
+        else:
+            del self._free[slot]
+
+
+def _common(held: Sequence[int], prompt_ids: Sequence[int]) -> int:
+    return min(common_prefix(held, prompt_ids), len(prompt_ids) - 1)
