@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from rubricrm import RubricModel
 from rubricrm.errors import ModelClosed, OptionInvalid, OutputInvalid, RubricrmError, RuntimeFailed, RuntimeMissing
+from rubricrm.runtime.binding import ELEMENT_TYPES
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.graph import RECORD_ASSIGNMENT, open_graph, runtime_facts
 from rubricrm.runtime.kv_cache import STORAGE_TYPES, KVCache
 from rubricrm.runtime.manifest import ModelFacts
 from rubricrm.runtime.providers import misplaced_operators
-from rubricrm.runtime.session import _ELEMENT_TYPES, GraphVariant, Session
+from rubricrm.runtime.session import GraphVariant, Session
 from rubricrm.runtime.slot import Slot
 
 EditManifest = Callable[[Callable[[dict[str, Any]], object]], Path]
@@ -349,16 +350,16 @@ def test_elements_that_numpy_lacks_reach_a_graph_by_their_number(kv_type: str, e
     expected = np.arange(2 * 256 * 16).astype(STORAGE_TYPES[kv_type]).reshape(1, 2, *shape)
     source.restore(expected, 256)
     binding = graph.io_binding()
-    binding.bind_input("past", "cpu", 0, _ELEMENT_TYPES[kv_type], shape, source.buffer.address(0, 1))
-    binding.bind_output("present", "cpu", 0, _ELEMENT_TYPES[kv_type], shape, target.buffer.address(0, 1))
+    binding.bind_input("past", "cpu", 0, ELEMENT_TYPES[kv_type], shape, source.buffer.address(0, 1))
+    binding.bind_output("present", "cpu", 0, ELEMENT_TYPES[kv_type], shape, target.buffer.address(0, 1))
     graph.run_with_iobinding(binding)
     assert (target.positions(256)[0, 1] == expected[0, 1]).all()
 
 
 def test_the_numbers_of_element_types_are_onnxs() -> None:
-    names = {"float32": "FLOAT", **{name: name.upper() for name in _ELEMENT_TYPES if name != "float32"}}
-    assert {name: TensorProto.DataType.Value(names[name]) for name in _ELEMENT_TYPES} == _ELEMENT_TYPES
-    assert STORAGE_TYPES.keys() <= _ELEMENT_TYPES.keys()
+    names = {"float32": "FLOAT", **{name: name.upper() for name in ELEMENT_TYPES if name != "float32"}}
+    assert {name: TensorProto.DataType.Value(names[name]) for name in ELEMENT_TYPES} == ELEMENT_TYPES
+    assert STORAGE_TYPES.keys() <= ELEMENT_TYPES.keys()
 
 
 # ---- the runtime ----

@@ -11,24 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import ModelClosed, OptionInvalid, OutputInvalid, RuntimeFailed
+from rubricrm.runtime.binding import ELEMENT_TYPES, ArenaMaker, address, allocate, bind_integers
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.concatenated_cache import NAMES, ConcatenatedCache
+from rubricrm.runtime.concatenated_cache import ConcatenatedCache
 from rubricrm.runtime.derived_data import data_directory
 from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
 from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
 from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.kv_cache import (
-    STORAGE_TYPES,
-    DeviceBuffer,
-    HostBuffer,
-    KVCache,
-    SlotBuffer,
-    SlotMemory,
-    capacity_for,
-)
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import PACKED_LAYOUT
-from rubricrm.runtime.providers import Device, find_device, provider_options
+from rubricrm.runtime.providers import find_device, provider_options
 from rubricrm.runtime.slot import Arena, Chunk, Slot
 from rubricrm.runtime.step_inputs import STEP_INPUTS, Part
 
@@ -38,8 +30,6 @@ if TYPE_CHECKING:
 
 _MAX_THREADS = 1024
 _MAX_ROWS = 1 << 20
-# Numbers of ONNX's element types (TensorProto.DataType): numpy lacks some of them.
-_ELEMENT_TYPES = {"float32": 1, "int8": 3, "int64": 7, "float16": 10, "bfloat16": 16, "float8e4m3fn": 17}
 
 
 @dataclass(frozen=True)
@@ -155,12 +145,12 @@ class Session:
             ModelClosed: As `step`.
             RuntimeFailed: The graph has no such cache, or the device no memory for it.
         """
+        graph, model = self.check_open(), self._bundle.manifest.model
+        make = ArenaMaker(graph, self.facts, model, self._device, self.max_rows).make
         try:
             if self.takes_any_mix:
-                return self._new_arena(count, num_positions).slots
-            return tuple(self._new_arena(1, num_positions).slots[0] for _ in range(count))
-        except ModelClosed:
-            raise
+                return make(count, num_positions).slots
+            return tuple(make(1, num_positions).slots[0] for _ in range(count))
         except Exception as error:  # its own classes have no common base
             raise RuntimeFailed(f"making the KV cache of {self._bundle.path}: {error}") from error
 
@@ -219,7 +209,7 @@ class Session:
         ]
         # Bound again for each run: what a device reads is copied there when it is bound.
         for name, array in arena.inputs.of(parts).items():
-            _bind_input(arena.binding, name, array)
+            bind_integers(arena.binding, name, array)
         logits = self._bind_logits(arena, arena.inputs.num_rows(parts))
         cache = chunks[0].slot.cache
         if isinstance(cache, ConcatenatedCache):
@@ -296,51 +286,9 @@ class Session:
         raise OutputInvalid(
             f"running {self._bundle.path}: {(~np.isfinite(found)).sum()} of {found.size} logits are not finite (the "
             f"first is {found[~np.isfinite(found)][0]}) after token {chunk.token_ids[row]} at position {position}, "
-            "expected numbers. Its weights hold NaN or infinity, or its numbers exceed the range of the type that it computes "
-            "in: compare the files (`rubricrm inspect --verify`), or export it again with another type."
+            "expected numbers. Its weights hold NaN or infinity, or its numbers exceed the range of the type that it "
+            "computes in: compare the files (`rubricrm inspect --verify`), or export it again with another type."
         )
-
-    def _make_device_buffer(self, shape: tuple[int, ...], storage_type: str) -> DeviceBuffer:
-        import numpy as np
-
-        return DeviceBuffer(shape, storage_type, lambda part: _allocate(part, np.uint8, self._device))
-
-    def _new_arena(self, count: int, num_positions: int) -> Arena:
-        binding = self.check_open().io_binding()
-        make_caches = self._joined_cache if self.facts.kv_update == "concatenate" else self._bound_caches
-        caches = make_caches(binding, count, num_positions)
-        inputs = STEP_INPUTS[self.facts.kv_update](caches[0].capacity, self.max_rows)
-        arena = Arena(binding, inputs, caches)
-        if self.takes_any_mix:
-            _bind_input(binding, "base_slots", arena.base_slots)
-            _bind_input(binding, "base_lengths", arena.base_lengths)
-        return arena
-
-    def _joined_cache(self, *_: object) -> list[ConcatenatedCache]:
-        make_value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        return [ConcatenatedCache(self._bundle.manifest.model, self.facts.kv_type, make_value)]
-
-    def _bound_caches(self, binding: Any, count: int, num_positions: int) -> list[KVCache]:
-        """Make caches whose memory the graph reads the past from and writes the present into."""
-        model, kv_type = self._bundle.manifest.model, self.facts.kv_type
-        where = (self._device.memory, 0, _ELEMENT_TYPES[kv_type])
-        if self.takes_any_mix:
-            capacity = capacity_for(model, num_positions)
-            shape = (model.num_layers, 2, count, model.num_kv_heads, capacity, model.head_dim)
-            memory = SlotMemory(shape, STORAGE_TYPES[kv_type])
-            binding.bind_input("kv_cache", *where, shape, _address(memory.array))
-            buffers = [SlotBuffer(memory, number) for number in range(count)]
-            return [KVCache(model, kv_type, num_positions, lambda *_, of=buffer: of) for buffer in buffers]
-        # The graph states the length of a buffer that it scatters into: the whole context's.
-        num_positions = model.context_length if self.facts.kv_update == "scatter" else num_positions
-        make_buffer = HostBuffer if self._device.is_host else self._make_device_buffer
-        cache = KVCache(model, kv_type, num_positions, make_buffer)
-        for layer in range(model.num_layers):
-            for half, name in enumerate(NAMES):
-                place = (1, model.num_kv_heads, cache.capacity, model.head_dim), cache.buffer.address(layer, half)
-                binding.bind_input(f"past_key_values.{layer}.{name}", *where, *place)
-                binding.bind_output(f"present.{layer}.{name}", *where, *place)
-        return [cache]
 
     def _run_concatenating(self, graph: Any, binding: Any, cache: ConcatenatedCache) -> None:
         names = []
@@ -359,11 +307,11 @@ class Session:
         shape = (*arena.inputs.batch, rows, self._bundle.manifest.model.vocab_size)
         if self._device.is_host:
             logits: NDArray[np.float32] = np.empty(shape, np.float32)
-            element_type = _ELEMENT_TYPES["float32"]
-            arena.binding.bind_output("logits", "cpu", 0, element_type, shape, _address(logits))
+            element_type = ELEMENT_TYPES["float32"]
+            arena.binding.bind_output("logits", "cpu", 0, element_type, shape, address(logits))
             return logits
         if arena.device_logits is None or tuple(arena.device_logits.shape()) != shape:
-            arena.device_logits = _allocate(shape, np.float32, self._device)
+            arena.device_logits = allocate(shape, np.float32, self._device)
         arena.binding.bind_ortvalue_output("logits", arena.device_logits)
         return arena.device_logits
 
@@ -396,18 +344,3 @@ def _by_arena(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
 def _check_integer(name: str, value: int, most: int) -> None:
     if type(value) is not int or not 1 <= value <= most:
         raise OptionInvalid(f"{name} must be an integer from 1 to {most}, got {value!r}.")
-
-
-def _allocate(shape: Sequence[int], element_type: Any, device: Device) -> Any:
-    value = import_onnxruntime().OrtValue
-    return value.ortvalue_from_shape_and_type(shape, element_type, device.memory, 0)
-
-
-def _bind_input(binding: Any, name: str, array: NDArray[np.int64]) -> None:
-    binding.bind_input(name, "cpu", 0, _ELEMENT_TYPES["int64"], array.shape, _address(array))
-
-
-def _address(array: NDArray[Any]) -> int:
-    # array.ctypes.data gives the same and takes 10 microseconds, a tenth of a small model's step.
-    address: int = array.__array_interface__["data"][0]
-    return address
