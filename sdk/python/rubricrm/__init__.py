@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from rubricrm._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from rubricrm.async_model import AsyncRubricModel as AsyncRubricModel
     from rubricrm.errors import RubricrmError as RubricrmError
+    from rubricrm.generation.future import RubricFuture as RubricFuture
     from rubricrm.generation.options import GenerationOptions as GenerationOptions
+    from rubricrm.generation.outcome import Outcome as Outcome
     from rubricrm.generation.result import RubricResult as RubricResult
     from rubricrm.generation.result import TextResult as TextResult
     from rubricrm.generation.rubric_stream import RubricStream as RubricStream
@@ -27,12 +30,15 @@ if TYPE_CHECKING:
     from rubricrm.runtime.bundle import Bundle as Bundle
 
 _HOMES = {
+    "AsyncRubricModel": "async_model",
     "Bundle": "runtime.bundle",
     "Criterion": "rubric.rubric",
     "GenerationOptions": "generation.options",
     "Issue": "rubric.rubric",
     "Kind": "rubric.rubric",
     "Rubric": "rubric.rubric",
+    "Outcome": "generation.outcome",
+    "RubricFuture": "generation.future",
     "RubricModel": "model",
     "RubricResult": "generation.result",
     "RubricStream": "generation.rubric_stream",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -12,7 +12,10 @@ from typing import Self, Unpack
 from rubricrm.errors import OptionInvalid
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.engine import Engine
+from rubricrm.generation.future import RubricFuture
+from rubricrm.generation.limits import LimitKeywords, Limits
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
+from rubricrm.generation.outcome import Outcome, as_they_end, in_order
 from rubricrm.generation.result import RubricResult, TextResult
 from rubricrm.generation.rubric_stream import RubricStream
 from rubricrm.generation.text_stream import TextStream
@@ -31,7 +34,9 @@ DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
 class RubricModel:
     """An open model: made by `RubricModel.open(path)` or `RubricModel.demo()`, not by its constructor.
 
-    Its methods may be called from several threads; each request's steps take turns.
+    Its methods may be called from several threads: requests that are there at the same time are computed together, for
+    little more than the price of one. On this project's kernels no result depends on what else runs, to the last bit;
+    elsewhere tokens may differ where two are nearly equally likely.
 
     Attributes:
         bundle: What it was opened from.
@@ -46,12 +51,20 @@ class RubricModel:
         'stop'
     """
 
-    def __init__(self, bundle: Bundle, *, device: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        **limits: Unpack[LimitKeywords],
+    ) -> None:
         if not isinstance(bundle, Bundle):
             raise OptionInvalid(
                 f"RubricModel: got {bundle!r:.80}, expected an opened Bundle. Open a directory with "
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
+        self._limits = Limits(**limits)
         self.bundle = bundle
         session = Session(bundle, device=device, threads=threads)
         with reading_ahead(session.mapped_file):
@@ -59,7 +72,7 @@ class RubricModel:
             self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
             token_ids = self._prompt.fixed_prefix()
             prefix = open_prefix(bundle, session, token_ids) if token_ids else None
-        self._engine = Engine(session, bundle.manifest, prefix)
+        self._engine = Engine(session, bundle.manifest, prefix, self._limits)
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
         self._description = {
@@ -72,7 +85,13 @@ class RubricModel:
 
     @classmethod
     def open(
-        cls, path: Path | str, *, device: str | None = None, threads: int | None = None, verify: bool = False
+        cls,
+        path: Path | str,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        verify: bool = False,
+        **limits: Unpack[LimitKeywords],
     ) -> Self:
         """Open a bundle.
 
@@ -86,6 +105,13 @@ class RubricModel:
                 that the bundle was exported for. It runs there or not at all: nothing falls back to the CPU.
             threads: Threads to compute with; None takes the cores that this process may really use.
             verify: Also compare every file's hash with the manifest.
+            **limits: How much the model takes on at once:
+
+                - max_concurrency (int): most requests that are computed together, 8 if not given.
+                - max_waiting (int): most that wait beside them, 1000 if not given; one more gets EngineBusy.
+                - max_memory (int): most bytes of keys and values; if not given, as many as the requests need.
+                - keep_prompts (bool): keep keys and values of a prompt for the next one that begins alike; True if not
+                  given. No result depends on it, but times do.
 
         Raises:
             BundleNotFound: No bundle there.
@@ -95,12 +121,12 @@ class RubricModel:
             RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
-        return cls(Bundle.open(path, verify=verify), device=device, threads=threads)
+        return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **limits)
 
     @classmethod
-    def demo(cls, *, threads: int | None = None) -> Self:
+    def demo(cls, *, threads: int | None = None, **limits: Unpack[LimitKeywords]) -> Self:
         """Open the demo model that comes with the package: small, quick, and no measure of RubricRM's quality."""
-        return cls.open(DEMO_BUNDLE, threads=threads)
+        return cls.open(DEMO_BUNDLE, threads=threads, **limits)
 
     def generate(
         self,
@@ -155,6 +181,66 @@ class RubricModel:
         stream = self.stream(request, options=options, cancel=cancel, **keywords)
         stream.wait()
         return stream.result()
+
+    def submit(
+        self,
+        request: str,
+        *,
+        options: GenerationOptions | None = None,
+        cancel: Event | None = None,
+        **keywords: Unpack[OptionKeywords],
+    ) -> RubricFuture:
+        """Return at once the future of a request's rubric. Arguments and errors as `generate`.
+
+        Example:
+            >>> model = RubricModel.demo()
+            >>> futures = [model.submit(f"Write a haiku about {thing}.") for thing in ("rain", "snow")]
+            >>> [future.result().finish_reason for future in futures]
+            ['stop', 'stop']
+        """
+        return RubricFuture(self.stream(request, options=options, cancel=cancel, **keywords))
+
+    def generate_many(
+        self,
+        requests: Iterable[str],
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = False,
+        options: GenerationOptions | None = None,
+        **keywords: Unpack[OptionKeywords],
+    ) -> Generator[Outcome]:
+        """Yield the outcome of each of many requests: a result, or the error that this request met.
+
+        Leaving the iteration cancels what still runs.
+
+        Args:
+            requests: Any number; each is taken when there is room for it.
+            max_concurrency: Most requests that run at a time; None: as many as the model computes together.
+            ordered: Yield in the order of the requests, not as they end.
+            options: As in `generate`, for every request.
+            **keywords: As in `generate`.
+
+        Raises:
+            OptionInvalid: An option is out of range.
+            OptionUnknown: There is no such option.
+
+        Example:
+            >>> with RubricModel.demo() as model:
+            ...     for outcome in model.generate_many(["Write a haiku.", "Name a color."], ordered=True):
+            ...         print(outcome.index, outcome.result.finish_reason if outcome.result else outcome.error)
+            0 stop
+            1 stop
+        """
+        checked = merge(options, keywords)
+        most = self._limits.max_concurrency if max_concurrency is None else max_concurrency
+        if type(most) is not int or most < 1:
+            raise OptionInvalid(f"max_concurrency must be an integer from 1 on, got {most!r:.80}.")
+        outcomes = as_they_end(lambda request: self.stream(request, options=checked), requests, most)
+        return in_order(outcomes) if ordered else outcomes
+
+    def warmup(self) -> None:
+        """Compute one token after the prompt's fixed part: pages and caches are warm for the first request."""
+        self.generate("Warm up.", max_new_tokens=1)
 
     def stream(
         self,

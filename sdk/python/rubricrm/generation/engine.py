@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from rubricrm.errors import ModelClosed, OutputInvalid, PromptTooLong, RubricrmError, RuntimeFailed
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.driver import Driver
+from rubricrm.generation.limits import Limits
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sampling import choose, logprobs
 from rubricrm.generation.scheduler import Scheduler, Work
 from rubricrm.generation.sequence import Sequence, State
 from rubricrm.generation.slot_pool import SlotPool
-from rubricrm.runtime.kv_cache import bytes_per_position
 from rubricrm.runtime.manifest import Manifest
 from rubricrm.runtime.prefix import Prefix
 from rubricrm.runtime.session import Session
@@ -43,11 +43,7 @@ class Engine:
         session: Session,
         manifest: Manifest,
         prefix: Prefix | None,
-        *,
-        max_concurrency: int = 8,
-        max_waiting: int = 1000,
-        max_memory: int | None = None,
-        keeps_prompts: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -55,23 +51,14 @@ class Engine:
             session: What computes; it is closed with the engine.
             manifest: Of the bundle that the session has open.
             prefix: Keys and values that prompts begin with.
-            max_concurrency: Most sequences that are computed together.
-            max_waiting: Most that wait beside them.
-            max_memory: Most bytes of keys and values; None: as much as `max_concurrency` whole contexts.
-            keeps_prompts: Whether keys and values of prompts are kept for later prompts that begin alike.
+            limits: How much is taken on at once.
         """
+        limits = limits or Limits()
         self._session = session
         self._manifest = manifest
         self._stop_ids = frozenset(manifest.prompt.stop_ids)
-        model = manifest.model
-        positions = max_concurrency * model.context_length
-        if max_memory is not None:
-            positions = min(positions, max_memory // bytes_per_position(model, session.facts.kv_type))
-        self._room = min(model.context_length, positions)
-        self._slots = SlotPool(
-            session, model, prefix, count=max_concurrency, max_positions=positions, keeps_prompts=keeps_prompts
-        )
-        self._scheduler = Scheduler(self._slots, max_rows=session.max_rows, max_waiting=max_waiting)
+        self._slots = SlotPool(session, manifest.model, prefix, limits)
+        self._scheduler = Scheduler(self._slots, max_rows=session.max_rows, max_waiting=limits.max_waiting)
         self._lock = threading.Lock()
         self._driver = Driver(self.step, self._fail)
         self._process = os.getpid()
@@ -95,10 +82,10 @@ class Engine:
             EngineBusy: `max_waiting` others wait already.
             ModelClosed: The engine was closed, or made before this process was forked.
         """
-        room = self._room - len(prompt_ids)
+        room = self._slots.room - len(prompt_ids)
         if room < 1:
             raise PromptTooLong(
-                f"the prompt has {len(prompt_ids)} tokens, the context {self._room}: no room for a new token. "
+                f"the prompt has {len(prompt_ids)} tokens, the context {self._slots.room}: no room for a new token. "
                 f"Shorten the request by at least {1 - room} tokens."
             )
         wanted = options.max_new_tokens or self._manifest.generation.max_new_tokens
@@ -113,6 +100,8 @@ class Engine:
 
     def step(self) -> bool:
         """Compute the next rows of all sequences; return whether there were any."""
+        for sequence in self._sequences():
+            sequence.end_if_due()
         with self._lock:
             works = self._scheduler.schedule()
         if not works:
@@ -156,8 +145,15 @@ class Engine:
         """End everything: a step raised what it should not have."""
         logger.error("a step of the engine failed", exc_info=error)
         failure = RuntimeFailed(f"a step of the engine failed: {error!r}. It is a fault of rubricrm: please report it.")
+        self._fail_all(failure)
+
+    def _fail_all(self, error: RubricrmError) -> None:
+        for sequence in self._sequences():
+            sequence.fail(error)
+
+    def _sequences(self) -> list[Sequence]:
         with self._lock:
-            self._scheduler.end_all(lambda sequence: sequence.fail(failure))
+            return self._scheduler.sequences()
 
     def close(self) -> None:
         """End every sequence with ModelClosed, the one that is being computed too, and free slots and session."""
@@ -166,8 +162,9 @@ class Engine:
             return
         self._driver.stop()
         closed = ModelClosed("the model was closed. Open it again.")
+        self._fail_all(closed)
         with self._lock:
-            self._scheduler.end_all(lambda sequence: sequence.fail(closed))
+            self._scheduler.schedule()  # takes all slots back
             self._slots.clear()
 
 

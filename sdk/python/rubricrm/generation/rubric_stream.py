@@ -71,6 +71,14 @@ class RubricStream:
         """Wait for the end; errors as `TextStream.wait`."""
         self._text.wait()
 
+    def is_ready(self) -> bool:
+        """As `TextStream.is_ready`."""
+        return self._text.is_ready()
+
+    def on_change(self, call: Callable[[], object]) -> None:
+        """As `TextStream.on_change`."""
+        self._text.on_change(call)
+
     def on_end(self, call: Callable[[], object]) -> None:
         """As `TextStream.on_end`."""
         self._text.on_end(call)

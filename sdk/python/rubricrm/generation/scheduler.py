@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
@@ -71,22 +70,19 @@ class Scheduler:
         ]
         return decoding + self._next_chunks(MIXED_ROWS if decoding else self._max_rows)
 
-    def end_all(self, end: Callable[[Sequence], object]) -> None:
-        """End every sequence, each by a function, and forget them."""
-        for sequence in [*self._running, *(entry[2] for entry in self._waiting)]:
-            end(sequence)
-        self._retire()
-        self._waiting.clear()
+    def sequences(self) -> list[Sequence]:
+        """Return all that run, the oldest first, and all that wait."""
+        return [*self._running, *(entry[2] for entry in self._waiting)]
 
     def _retire(self) -> None:
         """Take back the slots of sequences that ended."""
-        for sequence in [sequence for sequence in self._running if sequence.end_if_due()]:
+        for sequence in [sequence for sequence in self._running if sequence.is_finished]:
             self._slots.give_back(self._running.pop(sequence), [*sequence.prompt_ids, *sequence.token_ids])
 
     def _admit(self) -> None:
         while self._waiting:
             sequence = self._waiting[0][2]
-            if not sequence.end_if_due():
+            if not sequence.is_finished:
                 lent = self._slots.lend(sequence.prompt_ids, len(sequence.prompt_ids) + sequence.max_new_tokens)
                 if lent is None:
                     return

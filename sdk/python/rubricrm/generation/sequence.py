@@ -130,29 +130,26 @@ class Sequence:
                 if piece:
                     self.pieces.append(piece)
             if reason is not None:
-                self.finish(reason)
-            else:
-                self._tell()
+                self._finish(reason)
+            self._changed.notify_all()
+        self._tell()
 
     def finish(self, reason: str) -> None:
         """End for a reason, from any thread; the first end stands."""
         with self._changed:
             if self.is_finished:
                 return
-            if self._completion is not None:
-                piece, is_stopped = self._completion.finish(is_whole=reason == "stop")
-                reason = "stop" if is_stopped else reason
-                if piece:
-                    self.pieces.append(piece)
-            self.finish_reason = reason
-            self._end()
+            self._finish(reason)
+        self._tell()
 
     def fail(self, error: RubricrmError) -> None:
         """End with an error, from any thread; the first end stands."""
         with self._changed:
-            if not self.is_finished:
-                self.error = error
-                self._end()
+            if self.is_finished:
+                return
+            self.error = error
+            self._end()
+        self._tell()
 
     def end_if_due(self) -> bool:
         """End if it was cancelled by its event, or ran out of time; return whether it has ended."""
@@ -173,19 +170,20 @@ class Sequence:
         The timeout is kept to here, in the middle of a step too.
         """
         with self._changed:
-            while not (self.is_finished or is_ready()):
-                left = self.time_left()
-                if left == 0:
-                    self.finish("timeout")
-                else:
-                    self._changed.wait(left)
+            while not (self.is_finished or is_ready() or self.time_left() == 0):
+                self._changed.wait(self.time_left())
+        if not is_ready():
+            self.end_if_due()
 
     def listen(self, listener: Callable[[], object]) -> None:
-        """Have a function called, quick and without errors, after each change from now on, in the changing thread."""
+        """Have a function called after each change from now on, in the thread that changes something.
+
+        It must be quick, and raise nothing. No lock is held meanwhile.
+        """
         with self._changed:
             self._listeners.append(listener)
-            if self.is_finished:
-                listener()
+        if self.is_finished:
+            listener()
 
     def raise_error(self) -> None:
         """Raise what the sequence failed with, if it did."""
@@ -200,14 +198,22 @@ class Sequence:
             ModelClosed(f"the generation runs in another process than its fork {os.getpid()}. Open the model here.")
         )
 
+    def _finish(self, reason: str) -> None:
+        if self._completion is not None:
+            piece, is_stopped = self._completion.finish(is_whole=reason == "stop")
+            reason = "stop" if is_stopped else reason
+            if piece:
+                self.pieces.append(piece)
+        self.finish_reason = reason
+        self._end()
+
     def _end(self) -> None:
         self.ended = time.perf_counter()
         self.state = State.FINISHED
-        self._tell()
+        self._changed.notify_all()
 
     def _tell(self) -> None:
-        self._changed.notify_all()
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rubricrm.generation.limits import Limits
+from rubricrm.runtime.kv_cache import bytes_per_position
 from rubricrm.runtime.manifest import ModelFacts
 from rubricrm.runtime.prefix import Prefix
 from rubricrm.runtime.prompt import common_prefix
@@ -12,15 +14,15 @@ from rubricrm.runtime.slot import Slot
 
 
 class SlotPool:
-    """Lends up to `count` slots, which together hold at most `max_positions` positions.
+    """Lends up to `max_concurrency` slots.
 
     A slot that comes back keeps what it holds until another sequence needs it: a second request that begins as an
     earlier one (a retry, a vote, another question about the same long text) computes only what differs. What a prompt
     has in common with the fixed prefix is never computed, and where slots are of one memory it is not copied either:
     all borrow it from a slot of its own.
 
-    Keys and values do not depend on who computed them, so no result changes; times do. `keeps_prompts=False` keeps
-    nothing, where nobody may learn from a time what somebody else has asked.
+    Attributes:
+        room: Most positions of one slot.
     """
 
     def __init__(
@@ -28,17 +30,18 @@ class SlotPool:
         session: Session,
         model: ModelFacts,
         prefix: Prefix | None,
-        *,
-        count: int,
-        max_positions: int,
-        keeps_prompts: bool = True,
+        limits: Limits,
     ) -> None:
+        """Allocate nothing yet."""
         self._session = session
         self._context = model.context_length
         self._prefix = prefix
-        self._count = count
-        self._max_positions = max_positions
-        self._keeps_prompts = keeps_prompts
+        self._count = limits.max_concurrency
+        self._max_positions = self._count * self._context
+        if limits.max_memory is not None:
+            self._max_positions = limits.max_memory // bytes_per_position(model, session.facts.kv_type)
+        self.room = min(self._context, self._max_positions)
+        self._keeps_prompts = limits.keep_prompts
         self._prefix_slot: Slot | None = None
         self._lent: dict[Slot, int] = {}  # with the positions that are promised
         self._free: dict[Slot, list[int]] = {}  # with the tokens that each holds, the one used last at the end

@@ -74,9 +74,18 @@ class TextStream:
             raise
         self._sequence.raise_error()
 
+    def is_ready(self) -> bool:
+        """Whether the next piece, or the end, is there."""
+        return len(self._sequence.pieces) > self._num_read or self._sequence.is_finished
+
+    def on_change(self, call: Callable[[], object]) -> None:
+        """Have a function called whenever there may be more, and at the end; as `Sequence.listen`."""
+        self._sequence.listen(call)
+
     def on_end(self, call: Callable[[], object]) -> None:
-        """Have a function called once the generation ends, quick and without errors, in a thread of the engine's."""
-        self._sequence.listen(lambda: call() if self._sequence.is_finished else None)
+        """Have a function called once, at the end; as `Sequence.listen`."""
+        calls = iter((call,))
+        self._sequence.listen(lambda: next(calls, _nothing)() if self._sequence.is_finished else None)
 
     def cancel(self) -> None:
         """End now. Safe from any thread; a reader gets what was written before, and then the end."""
@@ -128,6 +137,10 @@ class TextStream:
         """Return a lock that the readers of this stream, and what belongs to a piece, take turns with."""
         # In a fork, a thread that does not exist there may hold the lock.
         return self._lock if self._process == os.getpid() else nullcontext()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _ms(start: float, end: float) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rubricrm.errors import RuntimeFailed, RuntimeMissing
+from rubricrm.runtime.control_group import cpu_quota
 from rubricrm.runtime.installation import install_command, runtime_conflict
 from rubricrm.runtime.path_text import utf8_path
 from rubricrm.runtime.providers import DEVICES, Device, find_device, misplaced_operators
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _LOG_ERRORS_ONLY = 3
 _DATA_DIRECTORY = "session.model_external_initializers_file_folder_path"
+_SPINNING = "session.intra_op.allow_spinning"
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 
 _opened: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -115,6 +117,9 @@ def open_graph(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
+    if (quota := cpu_quota()) is not None and quota < threads:
+        # A thread that spins while it waits for work uses up what the group may use, and all are stopped.
+        options.add_session_config_entry(_SPINNING, "0")
     # A memory pattern is kept for every shape seen, and each step has a new one: the memory would never stop growing.
     options.enable_mem_pattern = False
     if not where.is_host:

@@ -1,0 +1,52 @@
+"""How much an open model may take on at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypedDict
+
+from rubricrm.errors import OptionInvalid
+
+_MOST_TOGETHER = 128
+
+
+class LimitKeywords(TypedDict, total=False):
+    """The fields of Limits as keyword arguments."""
+
+    max_concurrency: int
+    max_waiting: int
+    max_memory: int | None
+    keep_prompts: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one open model.
+
+    Attributes:
+        max_concurrency: Most requests that are computed together, 1 to 128. Each has room for the model's whole
+            context; memory is taken as tokens come.
+        max_waiting: Most requests that wait beside them; one more is refused with EngineBusy.
+        max_memory: Most bytes of keys and values; None: whatever `max_concurrency` contexts take. Requests that do not
+            fit beside others wait, and the context is cut to what fits.
+        keep_prompts: Whether keys and values of a prompt are kept for the next one that begins alike. No result
+            depends on it, but times do: False where nobody may learn from them what somebody else has asked.
+
+    Raises:
+        OptionInvalid: A value is out of range or of another type.
+    """
+
+    max_concurrency: int = 8
+    max_waiting: int = 1000
+    max_memory: int | None = None
+    keep_prompts: bool = True
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        if type(self.keep_prompts) is not bool:
+            raise OptionInvalid(f"keep_prompts must be True or False, got {self.keep_prompts!r:.80}.")
+        most = {"max_concurrency": _MOST_TOGETHER, "max_waiting": 1 << 30, "max_memory": 1 << 60}
+        for name, default in ((field.name, field.default) for field in fields(self) if field.name in most):
+            value = getattr(self, name)
+            if (default is not None or value is not None) and not (type(value) is int and 1 <= value <= most[name]):
+                raise OptionInvalid(f"{name} must be an integer from 1 to {most[name]}, got {value!r:.80}.")
