@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.engine import Engine
-from rubricrm.generation.limits import Limits
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sequence import Sequence as Generation
 from rubricrm.runtime.bundle import Bundle
@@ -95,10 +95,10 @@ class Ours:
         self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
         self.session = Session(bundle, threads=threads)
         self._prefix = compute_prefix(self.session, job.kept)
-        self._limits = Limits(max_concurrency=job.senders, keep_prompts=False)
+        self._options = EngineOptions(max_concurrency=job.senders, keep_prompts=False)
 
     def engine(self, prefix: Prefix | None) -> Engine:
-        return Engine(self.session, self._manifest, prefix, self._limits)
+        return Engine(self.session, self._manifest, prefix, self._options)
 
     def ask(self, engine: Engine, new: int) -> Asked:
         return Asked(engine, self._tokenizer, self._job.prompt(), new)

@@ -43,7 +43,7 @@ class OurModel:
 
     def __init__(self, directory: Path, threads: int) -> None:
         from rubricrm.generation.engine import Engine
-        from rubricrm.generation.limits import Limits
+        from rubricrm.generation.engine_options import EngineOptions
         from rubricrm.runtime.bundle import Bundle
         from rubricrm.runtime.session import Session
         from rubricrm_bench.workload import without_stops
@@ -52,18 +52,18 @@ class OurModel:
         self._session, self._manifest = Session(bundle, threads=threads), bundle.manifest
         self.runs = _what_runs(self._session)
         self._kept: list[int] = []
-        self._engine = Engine(self._session, self._manifest, None, Limits(keep_prompts=False))
+        self._engine = Engine(self._session, self._manifest, None, EngineOptions(keep_prompts=False))
 
     def keep(self, ids: Sequence[int]) -> None:
         """See `protocol`."""
         from rubricrm.generation.engine import Engine
-        from rubricrm.generation.limits import Limits
+        from rubricrm.generation.engine_options import EngineOptions
         from rubricrm.runtime.prefix import compute_prefix
 
         if self._kept != list(ids):
             self._kept = list(ids)
             prefix = compute_prefix(self._session, self._kept) if ids else None
-            self._engine = Engine(self._session, self._manifest, prefix, Limits(keep_prompts=False))
+            self._engine = Engine(self._session, self._manifest, prefix, EngineOptions(keep_prompts=False))
 
     def run(self, ids: Sequence[int], new_tokens: int) -> tuple[list[float], list[int]]:
         """See `protocol`."""

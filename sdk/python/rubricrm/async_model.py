@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar, Unpack
 
-from rubricrm.generation.limits import LimitKeywords
+from rubricrm.generation.engine_options import EngineKeywords
 from rubricrm.generation.options import GenerationOptions, OptionKeywords
 from rubricrm.generation.outcome import Outcome
 from rubricrm.generation.result import RubricResult, TextResult
@@ -115,19 +115,19 @@ class AsyncRubricModel:
         device: str | None = None,
         threads: int | None = None,
         verify: bool = False,
-        **limits: Unpack[LimitKeywords],
+        **engine: Unpack[EngineKeywords],
     ) -> Self:
         """As `RubricModel.open`, in another thread."""
         return cls(
             await asyncio.to_thread(
-                lambda: RubricModel.open(path, device=device, threads=threads, verify=verify, **limits)
+                lambda: RubricModel.open(path, device=device, threads=threads, verify=verify, **engine)
             )
         )
 
     @classmethod
-    async def demo(cls, *, threads: int | None = None, **limits: Unpack[LimitKeywords]) -> Self:
+    async def demo(cls, *, threads: int | None = None, **engine: Unpack[EngineKeywords]) -> Self:
         """As `RubricModel.demo`, in another thread."""
-        return cls(await asyncio.to_thread(lambda: RubricModel.demo(threads=threads, **limits)))
+        return cls(await asyncio.to_thread(lambda: RubricModel.demo(threads=threads, **engine)))
 
     async def generate(
         self, request: str, *, options: GenerationOptions | None = None, **keywords: Unpack[OptionKeywords]

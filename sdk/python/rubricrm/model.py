@@ -13,7 +13,7 @@ from rubricrm.errors import OptionInvalid
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.engine import Engine
 from rubricrm.generation.future import RubricFuture
-from rubricrm.generation.limits import LimitKeywords, Limits
+from rubricrm.generation.engine_options import EngineKeywords, EngineOptions
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.outcome import Outcome, as_they_end, in_order
 from rubricrm.generation.result import RubricResult, TextResult
@@ -57,14 +57,14 @@ class RubricModel:
         *,
         device: str | None = None,
         threads: int | None = None,
-        **limits: Unpack[LimitKeywords],
+        **engine: Unpack[EngineKeywords],
     ) -> None:
         if not isinstance(bundle, Bundle):
             raise OptionInvalid(
                 f"RubricModel: got {bundle!r:.80}, expected an opened Bundle. Open a directory with "
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
-        self._limits = Limits(**limits)
+        self._engine_options = EngineOptions(**engine)
         self.bundle = bundle
         session = Session(bundle, device=device, threads=threads)
         with reading_ahead(session.mapped_file):
@@ -72,7 +72,7 @@ class RubricModel:
             self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
             token_ids = self._prompt.fixed_prefix()
             prefix = open_prefix(bundle, session, token_ids) if token_ids else None
-        self._engine = Engine(session, bundle.manifest, prefix, self._limits)
+        self._engine = Engine(session, bundle.manifest, prefix, self._engine_options)
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
         self._description = {
@@ -91,7 +91,7 @@ class RubricModel:
         device: str | None = None,
         threads: int | None = None,
         verify: bool = False,
-        **limits: Unpack[LimitKeywords],
+        **engine: Unpack[EngineKeywords],
     ) -> Self:
         """Open a bundle.
 
@@ -105,7 +105,7 @@ class RubricModel:
                 that the bundle was exported for. It runs there or not at all: nothing falls back to the CPU.
             threads: Threads to compute with; None takes the cores that this process may really use.
             verify: Also compare every file's hash with the manifest.
-            **limits: How much the model takes on at once:
+            **engine: What the model takes on at once, and how:
 
                 - max_concurrency (int): most requests that are computed together, 8 if not given.
                 - max_waiting (int): most that wait beside them, 1000 if not given; one more gets EngineBusy.
@@ -121,12 +121,12 @@ class RubricModel:
             RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
             RuntimeFailed: ONNX Runtime refused the graph.
         """
-        return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **limits)
+        return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **engine)
 
     @classmethod
-    def demo(cls, *, threads: int | None = None, **limits: Unpack[LimitKeywords]) -> Self:
+    def demo(cls, *, threads: int | None = None, **engine: Unpack[EngineKeywords]) -> Self:
         """Open the demo model that comes with the package: small, quick, and no measure of RubricRM's quality."""
-        return cls.open(DEMO_BUNDLE, threads=threads, **limits)
+        return cls.open(DEMO_BUNDLE, threads=threads, **engine)
 
     def generate(
         self,
@@ -232,7 +232,7 @@ class RubricModel:
             1 stop
         """
         checked = merge(options, keywords)
-        most = self._limits.max_concurrency if max_concurrency is None else max_concurrency
+        most = self._engine_options.max_concurrency if max_concurrency is None else max_concurrency
         if type(most) is not int or most < 1:
             raise OptionInvalid(f"max_concurrency must be an integer from 1 on, got {most!r:.80}.")
         outcomes = as_they_end(lambda request: self.stream(request, options=checked), requests, most)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rubricrm.errors import ModelClosed, OutputInvalid, PromptTooLong, RubricrmError, RuntimeFailed
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.driver import Driver
-from rubricrm.generation.limits import Limits
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sampling import choose, logprobs
 from rubricrm.generation.scheduler import Scheduler, Work
@@ -43,7 +43,7 @@ class Engine:
         session: Session,
         manifest: Manifest,
         prefix: Prefix | None,
-        limits: Limits | None = None,
+        options: EngineOptions | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -51,14 +51,14 @@ class Engine:
             session: What computes; it is closed with the engine.
             manifest: Of the bundle that the session has open.
             prefix: Keys and values that prompts begin with.
-            limits: How much is taken on at once.
+            options: What is taken on at once, and what is kept.
         """
-        limits = limits or Limits()
+        options = options or EngineOptions()
         self._session = session
         self._manifest = manifest
         self._stop_ids = frozenset(manifest.prompt.stop_ids)
-        self._slots = SlotPool(session, manifest.model, prefix, limits)
-        self._scheduler = Scheduler(self._slots, max_rows=session.max_rows, max_waiting=limits.max_waiting)
+        self._slots = SlotPool(session, manifest.model, prefix, options)
+        self._scheduler = Scheduler(self._slots, max_rows=session.max_rows, max_waiting=options.max_waiting)
         self._lock = threading.Lock()
         self._driver = Driver(self.step, self._fail)
         self._process = os.getpid()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rubricrm.generation.limits import Limits
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.runtime.kv_cache import bytes_per_position
 from rubricrm.runtime.manifest import ModelFacts
 from rubricrm.runtime.prefix import Prefix
@@ -30,18 +30,18 @@ class SlotPool:
         session: Session,
         model: ModelFacts,
         prefix: Prefix | None,
-        limits: Limits,
+        options: EngineOptions,
     ) -> None:
         """Allocate nothing yet."""
         self._session = session
         self._context = model.context_length
         self._prefix = prefix
-        self._count = limits.max_concurrency
+        self._count = options.max_concurrency
         self._max_positions = self._count * self._context
-        if limits.max_memory is not None:
-            self._max_positions = limits.max_memory // bytes_per_position(model, session.facts.kv_type)
+        if options.max_memory is not None:
+            self._max_positions = options.max_memory // bytes_per_position(model, session.facts.kv_type)
         self.room = min(self._context, self._max_positions)
-        self._keeps_prompts = limits.keep_prompts
+        self._keeps_prompts = options.keep_prompts
         self._prefix_slot: Slot | None = None
         self._lent: dict[Slot, int] = {}  # with the positions that are promised
         self._free: dict[Slot, list[int]] = {}  # with the tokens that each holds, the one used last at the end

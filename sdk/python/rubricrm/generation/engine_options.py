@@ -1,4 +1,4 @@
-"""How much an open model may take on at once."""
+"""How a model serves requests: what it takes on at once, and what it keeps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rubricrm.errors import OptionInvalid
 _MOST_TOGETHER = 128
 
 
-class LimitKeywords(TypedDict, total=False):
-    """The fields of Limits as keyword arguments."""
+class EngineKeywords(TypedDict, total=False):
+    """The fields of EngineOptions as keyword arguments."""
 
     max_concurrency: int
     max_waiting: int
@@ -20,8 +20,8 @@ class LimitKeywords(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of one open model.
+class EngineOptions:
+    """Options of one open model, for all of its requests.
 
     Attributes:
         max_concurrency: Most requests that are computed together, 1 to 128. Each has room for the model's whole
