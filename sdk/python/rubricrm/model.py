@@ -12,8 +12,8 @@ from typing import Self, Unpack
 from rubricrm.errors import OptionInvalid
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.engine import Engine
-from rubricrm.generation.future import RubricFuture
 from rubricrm.generation.engine_options import EngineKeywords, EngineOptions
+from rubricrm.generation.future import RubricFuture
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.outcome import Outcome, as_they_end, in_order
 from rubricrm.generation.result import RubricResult, TextResult
