@@ -153,6 +153,13 @@ class WriteFailed(RubricrmError):
     exit_code = 1
 
 
+class GrammarUnusable(RubricrmError):
+    """A grammar is no regular expression, is too large, or cannot be spelled to its end by the tokenizer's tokens."""
+
+    code = "GRAMMAR_UNUSABLE"
+    exit_code = 2
+
+
 class DependencyMissing(RubricrmError):
     """An optional dependency is needed for what was asked."""
 

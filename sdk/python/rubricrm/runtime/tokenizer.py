@@ -120,6 +120,15 @@ class Tokenizer:
         token = self._plain.id_to_token(token_id)
         return self._bytes.setdefault(token_id, b"" if token is None else bytes_of(token))
 
+    def spellings(self) -> list[bytes]:
+        """What `token_bytes` gives for each id from 0 to `num_tokens` - 1. Costs 0.2 s for Qwen3's, and keeps nothing."""
+        spelled = [b""] * self.num_tokens
+        for token, token_id in self._plain.get_vocab(with_added_tokens=False).items():
+            spelled[token_id] = bytes_of(token)
+        for token, token_id in self.added_tokens.items():
+            spelled[token_id] = token.encode()
+        return spelled
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, without special tokens; added tokens that are not special are text.
 
