@@ -11,18 +11,23 @@ from typing import Self, Unpack
 
 from rubricrm.errors import OptionInvalid
 from rubricrm.generation.completion import Completion
+from rubricrm.generation.draft_desk import DraftDesk
 from rubricrm.generation.engine import Engine
 from rubricrm.generation.engine_options import EngineKeywords, EngineOptions
 from rubricrm.generation.future import RubricFuture
+from rubricrm.generation.grammar import Grammar
+from rubricrm.generation.item_number import ItemNumbers
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.outcome import Outcome, as_they_end, in_order
+from rubricrm.generation.phrase_table import PhraseTable
 from rubricrm.generation.result import RubricResult, TextResult
 from rubricrm.generation.rubric_stream import RubricStream
+from rubricrm.generation.step_cost import MOST_ROWS, open_step_cost
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.graph_choice import running_kernels
 from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.prefix import open_prefix
+from rubricrm.runtime.prefix import Prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.read_ahead import reading_ahead
 from rubricrm.runtime.session import Session
@@ -72,7 +77,9 @@ class RubricModel:
             self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
             token_ids = self._prompt.fixed_prefix()
             prefix = open_prefix(bundle, session, token_ids) if token_ids else None
-        self._engine = Engine(session, bundle.manifest, prefix, self._engine_options)
+        drafts = self._open_drafts(session, prefix) if self._engine_options.draft and session.is_exact else None
+        grammar = self._open_grammar()
+        self._engine = Engine(session, bundle.manifest, prefix, self._engine_options, grammar=grammar, drafts=drafts)
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
         self._description = {
@@ -112,6 +119,8 @@ class RubricModel:
                 - max_memory (int): most bytes of keys and values; if not given, as many as the requests need.
                 - keep_prompts (bool): keep keys and values of a prompt for the next one that begins alike; True if not
                   given. No result depends on it, but times do.
+                - draft (bool): verify drafted tokens where that is quicker; True if not given. No result depends on it,
+                  but times do: from the text, and from phrases of earlier rubrics of this open model.
 
         Raises:
             BundleNotFound: No bundle there.
@@ -159,6 +168,7 @@ class RubricModel:
                 - timeout_s (float): return what there is after so many seconds.
                 - stop_on_repetition (bool): end a text that goes in circles; True by default.
                 - priority (int): of requests that wait, those with the highest priority are computed first.
+                - constrain (bool): hold the rubric to its form, whatever the model prefers; True by default.
 
         Returns:
             The rubric, the text it was read from, why it ended (finish_reason is "stop" for a complete one), tokens,
@@ -260,7 +270,7 @@ class RubricModel:
             options: As in `generate`.
             cancel: As in `generate`; the stream's own `cancel()` does the same.
             **keywords: As in `generate`: max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs,
-                timeout_s, stop_on_repetition, priority.
+                timeout_s, stop_on_repetition, priority, constrain.
 
         Returns:
             An iterator over `StreamEvent`, and a context manager; its `result()` is what `generate` returns.
@@ -278,7 +288,7 @@ class RubricModel:
         """
         started = time.perf_counter()
         checked = merge(options, keywords)
-        text = self._start(self._prompt.encode_request(request), checked, cancel, started)
+        text = self._start(self._prompt.encode_request(request), checked, cancel, started, is_rubric=True)
         in_thought = self.bundle.manifest.chat.starts_in_thought
         return RubricStream(request, text, self._description, starts_in_thought=in_thought)
 
@@ -338,10 +348,40 @@ class RubricModel:
     ) -> None:
         self.close()
 
+    def _open_grammar(self) -> Grammar | None:
+        facts = self.bundle.manifest
+        if facts.prompt.grammar is None:
+            return None
+        return Grammar.load(self.bundle.file(facts.prompt.grammar), facts.tokenizer.num_tokens, facts.prompt.stop_ids)
+
+    def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
+        """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""
+
+        def run(rows: int) -> None:
+            slot.cache.rewind(past)
+            session.run(slot, [0] * rows, rows)
+
+        past = len(prefix.token_ids) if prefix is not None else 0
+        slot = session.new_slot(past + MOST_ROWS)
+        if prefix is not None:
+            slot.restore(prefix.positions, past)
+        conditions = f"{session.threads}-threads-{session.kernels.instruction_set if session.kernels else 'none'}"
+        cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, run)
+        numbers = ItemNumbers(self._tokenizer)
+        return DraftDesk(cost, numbers, PhraseTable(numbers))
+
     def _start(
-        self, prompt_ids: list[int], options: GenerationOptions, cancel: Event | None, started: float
+        self,
+        prompt_ids: list[int],
+        options: GenerationOptions,
+        cancel: Event | None,
+        started: float,
+        *,
+        is_rubric: bool = False,
     ) -> TextStream:
         tokenized = time.perf_counter()
         completion = Completion(self._tokenizer, options)
-        sequence = self._engine.submit(prompt_ids, options, completion=completion, cancel=cancel, started=started)
+        sequence = self._engine.submit(
+            prompt_ids, options, is_rubric=is_rubric, completion=completion, cancel=cancel, started=started
+        )
         return TextStream(sequence, tokenized)

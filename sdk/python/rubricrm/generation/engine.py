@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from rubricrm.errors import ModelClosed, OutputInvalid, PromptTooLong, RubricrmError, RuntimeFailed
 from rubricrm.generation.completion import Completion
+from rubricrm.generation.constraint import Constraint
+from rubricrm.generation.decision import decide
+from rubricrm.generation.draft_desk import DraftDesk
 from rubricrm.generation.driver import Driver
 from rubricrm.generation.engine_options import EngineOptions
+from rubricrm.generation.grammar import Grammar
 from rubricrm.generation.options import GenerationOptions
-from rubricrm.generation.sampling import choose, logprobs
 from rubricrm.generation.scheduler import Scheduler, Work
 from rubricrm.generation.sequence import Sequence, State
 from rubricrm.generation.slot_pool import SlotPool
@@ -44,6 +47,9 @@ class Engine:
         manifest: Manifest,
         prefix: Prefix | None,
         options: EngineOptions | None = None,
+        *,
+        grammar: Grammar | None = None,
+        drafts: DraftDesk | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -52,13 +58,16 @@ class Engine:
             manifest: Of the bundle that the session has open.
             prefix: Keys and values that prompts begin with.
             options: What is taken on at once, and what is kept.
+            grammar: The form of rubrics.
+            drafts: Drafts what may follow, where several rows of a step are worth it.
         """
         options = options or EngineOptions()
         self._session = session
         self._manifest = manifest
-        self._stop_ids = frozenset(manifest.prompt.stop_ids)
         self._slots = SlotPool(session, manifest.model, prefix, options)
-        self._scheduler = Scheduler(self._slots, max_rows=session.max_rows, max_waiting=options.max_waiting)
+        self._grammar = grammar
+        self._drafts = drafts
+        self._scheduler = Scheduler(self._slots, drafts, max_rows=session.max_rows, max_waiting=options.max_waiting)
         self._lock = threading.Lock()
         self._driver = Driver(self.step, self._fail)
         self._process = os.getpid()
@@ -69,6 +78,7 @@ class Engine:
         prompt_ids: list[int],
         options: GenerationOptions,
         *,
+        is_rubric: bool = False,
         completion: Completion | None = None,
         cancel: threading.Event | None = None,
         started: float | None = None,
@@ -89,8 +99,17 @@ class Engine:
                 f"Shorten the request by at least {1 - room} tokens."
             )
         wanted = options.max_new_tokens or self._manifest.generation.max_new_tokens
+        max_new_tokens = min(wanted, room)
         sequence = Sequence(
-            prompt_ids, options, min(wanted, room), completion=completion, cancel=cancel, started=started
+            prompt_ids,
+            options,
+            max_new_tokens,
+            is_rubric=is_rubric,
+            completion=completion,
+            constraint=self._constraint(max_new_tokens) if is_rubric and options.constrain else None,
+            drafter=None if self._drafts is None else self._drafts.drafter(prompt_ids, is_rubric=is_rubric),
+            cancel=cancel,
+            started=started,
         )
         self._session.check_open()
         with self._lock:
@@ -128,18 +147,22 @@ class Engine:
             return
         if sequence.state is State.PREFILLING:
             sequence.decode()
-        self._decide(sequence, logits[-1])
+        # Each row follows a draft that came true so far; the first one that did not makes the others worthless.
+        num_accepted = 0
+        for row, drafted in zip(logits, [*work.draft.token_ids, None], strict=True):
+            token_id = decide(sequence, row, self._manifest)
+            if sequence.is_finished or token_id != drafted:
+                break
+            num_accepted += 1
+        work.chunk.slot.rewind(len(sequence.prompt_ids) + max(0, len(sequence.token_ids) - 1))
+        if self._drafts is not None:
+            self._drafts.settle(sequence, work.draft, num_accepted)
 
-    def _decide(self, sequence: Sequence, row: NDArray[np.float32]) -> None:
-        """Choose the token that follows."""
-        options = sequence.options
-        real = row[: self._manifest.tokenizer.num_tokens]
-        token_id = choose(real, options, sequence.seed, len(sequence.token_ids))
-        if token_id in self._stop_ids:
-            sequence.finish("stop")
-        else:
-            scores = None if options.logprobs is None else logprobs(row, token_id, options.logprobs)
-            sequence.push(token_id, scores)
+    def _constraint(self, max_new_tokens: int) -> Constraint | None:
+        """Return what holds a rubric to its form; None where no whole one fits into so many tokens."""
+        grammar = self._grammar
+        is_possible = grammar is not None and grammar.shortest(grammar.start) <= max_new_tokens
+        return Constraint(grammar) if grammar is not None and is_possible else None
 
     def _fail(self, error: Exception) -> None:
         """End everything: a step raised what it should not have."""

@@ -17,6 +17,7 @@ class EngineKeywords(TypedDict, total=False):
     max_waiting: int
     max_memory: int | None
     keep_prompts: bool
+    draft: bool
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class EngineOptions:
             fit beside others wait, and the context is cut to what fits.
         keep_prompts: Whether keys and values of a prompt are kept for the next one that begins alike. No result
             depends on it, but times do: False where nobody may learn from them what somebody else has asked.
+        draft: Whether steps verify drafted tokens where that is quicker: from the form, the text so far, and phrases of
+            earlier rubrics, which are kept in memory as long as the model is open. No result depends on it, but times
+            do. It is only done where results are the same to the last bit.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.
@@ -40,11 +44,13 @@ class EngineOptions:
     max_waiting: int = 1000
     max_memory: int | None = None
     keep_prompts: bool = True
+    draft: bool = True
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
-        if type(self.keep_prompts) is not bool:
-            raise OptionInvalid(f"keep_prompts must be True or False, got {self.keep_prompts!r:.80}.")
+        for name in ("keep_prompts", "draft"):
+            if type(getattr(self, name)) is not bool:
+                raise OptionInvalid(f"{name} must be True or False, got {getattr(self, name)!r:.80}.")
         most = {"max_concurrency": _MOST_TOGETHER, "max_waiting": 1 << 30, "max_memory": 1 << 60}
         for name, default in ((field.name, field.default) for field in fields(self) if field.name in most):
             value = getattr(self, name)

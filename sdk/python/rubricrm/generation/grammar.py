@@ -42,7 +42,13 @@ NOTHING_FORCED = -1
 """In place of a token: several may follow, or nothing."""
 
 # The arrays of a file and their dimensions.
-_TYPES = {"token_class": ("uint16", 1), "steps": ("int16", 2), "row": ("uint16", 1), "shortest": ("uint16", 1), "forced": ("int32", 1)}
+_TYPES = {
+    "token_class": ("uint16", 1),
+    "steps": ("int16", 2),
+    "row": ("uint16", 1),
+    "shortest": ("uint16", 1),
+    "forced": ("int32", 1),
+}
 _MOST_MASKS = 64
 
 
@@ -210,7 +216,9 @@ def _read(path: Path) -> GrammarTables:
     return GrammarTables(**{name: np.ascontiguousarray(arrays[name]) for name in _TYPES})
 
 
-def _check(tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fault: Callable[[str], Exception]) -> None:
+def _check(
+    tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fault: Callable[[str], Exception]
+) -> None:
     """Refuse tables that contradict themselves, so that no look-up can go wrong later."""
     import numpy as np
 
@@ -219,7 +227,9 @@ def _check(tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fa
     if len(tables.token_class) != num_tokens:
         raise fault(f"is for {len(tables.token_class)} tokens, the tokenizer has {num_tokens}")
     if not (1 < num_states <= MOST_STATES and len(tables.shortest) == len(tables.forced) == num_states):
-        raise fault(f"has {num_states} rows, {len(tables.shortest)} shortest ways and {len(tables.forced)} forced tokens")
+        raise fault(
+            f"has {num_states} rows, {len(tables.shortest)} shortest ways and {len(tables.forced)} forced tokens"
+        )
     if num_classes < 2 or tables.token_class.max(initial=0) >= num_classes or tables.row.max() >= num_rows:
         raise fault("names a class or a row that it does not hold")
     if sorted(np.flatnonzero(tables.token_class == ENDS)) != sorted(set(stop_ids)):

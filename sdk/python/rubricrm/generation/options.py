@@ -12,6 +12,7 @@ from typing import Self, TypedDict
 from rubricrm.errors import OptionInvalid, OptionUnknown
 
 MAX_LOGPROBS = 20
+_FLAGS = ("stop_on_repetition", "constrain")
 _INTEGER_OPTIONS = ("max_new_tokens", "top_k", "seed", "logprobs", "priority")
 
 
@@ -29,6 +30,7 @@ class OptionKeywords(TypedDict, total=False):
     timeout_s: float | None
     stop_on_repetition: bool
     priority: int
+    constrain: bool
 
 
 # What other libraries call it, without case and underscores, and what to do here.
@@ -93,6 +95,8 @@ class GenerationOptions:
         stop_on_repetition: End a text that goes in circles, with finish_reason "repetition"; the exact rule stands in
             `rubricrm.generation.repetition`. False lets it go on until another reason ends it.
         priority: Of requests that wait, those with the highest priority are computed first, 0 if not given.
+        constrain: Hold a rubric to its form, whatever the model prefers; the result says how often that overruled it.
+            Only for rubrics, of bundles that hold the form.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.
@@ -114,6 +118,7 @@ class GenerationOptions:
     timeout_s: float | None = None
     stop_on_repetition: bool = True
     priority: int = 0
+    constrain: bool = True
 
     def __new__(cls, *_: object, **options: object) -> Self:
         """Refuse unknown names, before Python does it without a remedy."""
@@ -125,9 +130,10 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         """Check types, then ranges."""
         for option in fields(self):
-            if option.name not in ("stop", "stop_on_repetition"):
+            if option.name not in ("stop", *_FLAGS):
                 _check_number(option.name, getattr(self, option.name), option.default is None)
-        _require(isinstance(self.stop_on_repetition, bool), "stop_on_repetition", "True or False", self)
+        for name in _FLAGS:
+            _require(isinstance(getattr(self, name), bool), name, "True or False", self)
         _require(self.max_new_tokens is None or self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
         in_range = self.temperature == 0 or 0.001 <= self.temperature <= 100
         _require(in_range, "temperature", "0 (greedy) or in [0.001, 100]", self)

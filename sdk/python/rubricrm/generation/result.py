@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self, TypeVar
 
 from rubricrm.errors import ResultInvalid
+from rubricrm.generation.constraint import Overrules
 from rubricrm.generation.sampling import TokenLogprobs
 from rubricrm.rubric.rubric import Rubric
 
@@ -26,11 +27,21 @@ FINISH_REASONS = {
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one generation. The end token is not counted."""
+    """Tokens of one generation. The end token is not counted.
+
+    Attributes:
+        prompt_tokens: Of the prompt.
+        cached_prompt_tokens: How many of them were restored and not computed.
+        completion_tokens: That were generated.
+        drafted_tokens: That were drafted and verified.
+        accepted_tokens: How many of these came true.
+    """
 
     prompt_tokens: int
     cached_prompt_tokens: int
     completion_tokens: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,7 @@ class RubricResult:
         timings_ms: Milliseconds.
         seed: The seed that was used; with it the same call gives the same text.
         logprobs: One entry per token where they were asked for, else None.
+        grammar_overrules: How often the form of a rubric overruled the model; None where nothing held it to the form.
         model: Name, weights, device, kernels and manifest hash of the model that wrote it.
     """
 
@@ -138,6 +150,7 @@ class RubricResult:
     timings_ms: Timings
     seed: int
     logprobs: tuple[TokenLogprobs, ...] | None
+    grammar_overrules: Overrules | None
     model: Mapping[str, str]
 
     def __repr__(self) -> str:
@@ -156,6 +169,7 @@ class RubricResult:
             "text": self.text,
             "rubric": self.rubric.to_dict(),
             **text.to_dict(),
+            "grammar_overrules": None if self.grammar_overrules is None else asdict(self.grammar_overrules),
             "model": dict(self.model),
         }
 
@@ -176,7 +190,11 @@ class RubricResult:
         model = {name: _value(fact, f"model.{name}", str) for name, fact in facts.items()}
         request = _value(document["request"], "request", str)
         return cls(
-            request=request, rubric=Rubric.from_dict(document["rubric"]), model=model, **_common_fields(document)
+            request=request,
+            rubric=Rubric.from_dict(document["rubric"]),
+            grammar_overrules=_overrules(document["grammar_overrules"]),
+            model=model,
+            **_common_fields(document),
         )
 
     @classmethod
@@ -234,6 +252,16 @@ def _common_fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "seed": _value(document["seed"], "seed", int),
         "logprobs": None if logprobs is None else tuple(map(_logprobs, _value(logprobs, "logprobs", list))),
     }
+
+
+def _overrules(value: object) -> Overrules | None:
+    if value is None:
+        return None
+    facts = _object(value, "grammar_overrules", [field.name for field in fields(Overrules)])
+    return Overrules(
+        _value(facts["count"], "grammar_overrules.count", int),
+        _number(facts["probability"], "grammar_overrules.probability"),
+    )
 
 
 def _logprobs(value: object) -> TokenLogprobs:

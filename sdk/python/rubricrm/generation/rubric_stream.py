@@ -106,6 +106,7 @@ class RubricStream:
             timings_ms=text.timings_ms,
             seed=text.seed,
             logprobs=text.logprobs,
+            grammar_overrules=self._text.overrules,
             model=self._model,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from rubricrm.errors import EngineBusy
+from rubricrm.generation.draft_desk import NO_DRAFT, DraftDesk, PricedDraft
 from rubricrm.generation.sequence import Sequence, State
 from rubricrm.generation.slot_pool import SlotPool
 from rubricrm.runtime.slot import Chunk, Slot
@@ -21,11 +22,13 @@ class Work:
 
     Attributes:
         sequence: The sequence.
-        chunk: The next tokens of its prompt; or its last token, and a draft of those that may follow.
+        chunk: The next tokens of its prompt; or its last token, and the draft of those that may follow.
+        draft: That draft.
     """
 
     sequence: Sequence
     chunk: Chunk
+    draft: PricedDraft = NO_DRAFT
 
 
 class Scheduler:
@@ -35,8 +38,9 @@ class Scheduler:
     decodes ever waits for a newcomer's whole prompt, and nobody that waits is overtaken by a later one of its priority.
     """
 
-    def __init__(self, slots: SlotPool, *, max_rows: int, max_waiting: int) -> None:
+    def __init__(self, slots: SlotPool, drafts: DraftDesk | None, *, max_rows: int, max_waiting: int) -> None:
         self._slots = slots
+        self._drafts = drafts
         self._max_rows = max_rows
         self._max_waiting = max_waiting
         self._waiting: list[tuple[int, int, Sequence]] = []
@@ -63,12 +67,9 @@ class Scheduler:
         """Return the work of the next step; nothing if nobody has any."""
         self._retire()
         self._admit()
-        decoding = [
-            Work(sequence, Chunk(slot, [sequence.token_ids[-1]]))
-            for sequence, slot in self._running.items()
-            if sequence.state is State.DECODING
-        ]
-        return decoding + self._next_chunks(MIXED_ROWS if decoding else self._max_rows)
+        decoding = [sequence for sequence in self._running if sequence.state is State.DECODING]
+        chunks = self._next_chunks(MIXED_ROWS if decoding else self._max_rows)
+        return self._next_tokens(decoding, sum(len(work.chunk.token_ids) for work in chunks)) + chunks
 
     def sequences(self) -> list[Sequence]:
         """Return all that run, the oldest first, and all that wait."""
@@ -77,6 +78,8 @@ class Scheduler:
     def _retire(self) -> None:
         """Take back the slots of sequences that ended."""
         for sequence in [sequence for sequence in self._running if sequence.is_finished]:
+            if self._drafts is not None:
+                self._drafts.learn(sequence)
             self._slots.give_back(self._running.pop(sequence), [*sequence.prompt_ids, *sequence.token_ids])
 
     def _admit(self) -> None:
@@ -89,6 +92,18 @@ class Scheduler:
                 self._running[sequence], cached_tokens = lent
                 sequence.admit(cached_tokens)
             heapq.heappop(self._waiting)
+
+    def _next_tokens(self, decoding: list[Sequence], other_rows: int) -> list[Work]:
+        """Return the last token of each, which was decided and not computed yet, and drafts where they pay."""
+        drafts = [NO_DRAFT] * len(decoding)
+        if self._drafts is not None and decoding:
+            rows_left = self._max_rows - other_rows - len(decoding)
+            drafts = self._drafts.drafts(decoding, rows_left=rows_left, other_rows=other_rows)
+        return [
+            Work(sequence, Chunk(self._running[sequence], [sequence.token_ids[-1], *ids], rows=1 + len(ids)), draft)
+            for sequence, draft in zip(decoding, drafts, strict=True)
+            for ids in (draft.token_ids,)
+        ]
 
     def _next_chunks(self, rows: int) -> list[Work]:
         """Return the next parts of prompts, as many rows as there are."""

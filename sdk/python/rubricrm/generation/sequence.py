@@ -11,6 +11,8 @@ from enum import Enum
 
 from rubricrm.errors import ModelClosed, RubricrmError
 from rubricrm.generation.completion import Completion
+from rubricrm.generation.constraint import Constraint
+from rubricrm.generation.drafting import Drafter
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sampling import TokenLogprobs
 
@@ -36,6 +38,11 @@ class Sequence:
         prompt_ids: The prompt.
         options: What was asked for.
         max_new_tokens: Most tokens that may follow.
+        is_rubric: Whether what follows is a rubric.
+        constraint: What holds it to a form, and what that has overruled; None: nothing does.
+        drafter: What drafts for it; None: nothing is drafted.
+        drafted_tokens: Drafted tokens that were verified.
+        accepted_tokens: How many of them came true.
         seed: The seed in use, drawn if the options had none.
         state: Where it stands.
         cached_tokens: How many of the prompt were restored and not computed.
@@ -57,7 +64,10 @@ class Sequence:
         options: GenerationOptions,
         max_new_tokens: int,
         *,
+        is_rubric: bool = False,
         completion: Completion | None = None,
+        constraint: Constraint | None = None,
+        drafter: Drafter | None = None,
         cancel: threading.Event | None = None,
         started: float | None = None,
     ) -> None:
@@ -67,13 +77,20 @@ class Sequence:
             prompt_ids: The prompt.
             options: Checked.
             max_new_tokens: Most tokens that may follow.
+            is_rubric: Whether what follows is a rubric.
             completion: Makes text of tokens; None: there is no text, and neither stop strings nor circles end it.
+            constraint: Holds it to a form.
+            drafter: Drafts what may follow.
             cancel: Setting it ends the sequence before its next token.
             started: When the request came in; None: now.
         """
         self.prompt_ids = prompt_ids
         self.options = options
         self.max_new_tokens = max_new_tokens
+        self.is_rubric = is_rubric
+        self.constraint = constraint
+        self.drafter = drafter
+        self.drafted_tokens = self.accepted_tokens = 0
         self.seed = int.from_bytes(os.urandom(8), "little") if options.seed is None else options.seed
         self.state = State.WAITING
         self.cached_tokens = 0
@@ -99,6 +116,11 @@ class Sequence:
         """Whether nothing more comes."""
         return self.state is State.FINISHED
 
+    @property
+    def tokens_left(self) -> int:
+        """How many tokens may still come, the end included."""
+        return self.max_new_tokens - len(self.token_ids)
+
     def admit(self, cached_tokens: int) -> None:
         """Begin, in a slot that holds the first tokens of the prompt."""
         with self._changed:
@@ -121,6 +143,8 @@ class Sequence:
                 return
             self.first_token = self.first_token or time.perf_counter()
             self.token_ids.append(token_id)
+            if self.drafter is not None:
+                self.drafter.push(token_id)
             if logprobs is not None:
                 self.logprobs.append(logprobs)
             reason = "length" if len(self.token_ids) == self.max_new_tokens else None

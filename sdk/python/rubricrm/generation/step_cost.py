@@ -16,6 +16,7 @@ from rubricrm.runtime.whole_file import write_whole
 logger = logging.getLogger(__name__)
 
 _MEASURED_ROWS = (1, 2, 3, 4, 6, 8)
+MOST_ROWS = _MEASURED_ROWS[-1]
 _ROUNDS = 3
 
 

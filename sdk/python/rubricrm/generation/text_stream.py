@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rubricrm.errors import StreamBusy
+from rubricrm.generation.constraint import Overrules
 from rubricrm.generation.result import TextResult, Timings, Usage
 from rubricrm.generation.sequence import Sequence
 
@@ -111,11 +112,23 @@ class TextStream:
         return TextResult(
             text="".join(sequence.pieces),
             finish_reason=sequence.finish_reason or "cancelled",
-            usage=Usage(len(sequence.prompt_ids), sequence.cached_tokens, len(sequence.token_ids)),
+            usage=Usage(
+                prompt_tokens=len(sequence.prompt_ids),
+                cached_prompt_tokens=sequence.cached_tokens,
+                completion_tokens=len(sequence.token_ids),
+                drafted_tokens=sequence.drafted_tokens,
+                accepted_tokens=sequence.accepted_tokens,
+            ),
             timings_ms=timings,
             seed=sequence.seed,
             logprobs=None if sequence.options.logprobs is None else tuple(sequence.logprobs),
         )
+
+    @property
+    def overrules(self) -> Overrules | None:
+        """What a constraint has overruled; None where there is none."""
+        constraint = self._sequence.constraint
+        return None if constraint is None else constraint.overrules
 
     def __enter__(self) -> Self:
         return self

@@ -16,9 +16,6 @@ but an empty one. TEXT is what can be one criterion and nothing else:
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-
 from rubricrm.rubric.criterion import Kind
 from rubricrm.rubric.expression import Characters, Expression, Literal, Rule
 

@@ -138,6 +138,11 @@ class Session:
         """Whether one run takes tokens of several slots; else a step is a run for each of its chunks."""
         return STEP_INPUTS[self.facts.kv_update].takes_any_mix
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the logits of a token are the same bits whatever else is in the step, and however it is cut."""
+        return self.takes_any_mix and self.mapped_file is not None
+
     def new_slots(self, count: int, num_positions: int) -> tuple[Slot, ...]:
         """Allocate and bind caches that hold at least `num_positions` tokens each, the context at most.
 

@@ -1,0 +1,85 @@
+"""A grammar's hold on one sequence: what it lets pass, what it overrules, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rubricrm.generation.grammar import Grammar
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.generation.sampling import choose
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# The stream of uniform numbers for choices after a refusal: that of the seed with these bits turned over.
+_SECOND_DRAW = 0x5851F42D4C957F2D
+
+
+@dataclass(frozen=True)
+class Overrules:
+    """How often a grammar took the model's choice away, so that it cannot hide a model that lost the form.
+
+    Attributes:
+        count: Tokens.
+        probability: The sum, over these tokens, of the probability that the model gave to all that was refused.
+    """
+
+    count: int = 0
+    probability: float = 0.0
+
+
+class Constraint:
+    """Where one sequence stands in a grammar.
+
+    A token is chosen as if there were no grammar, and stays if it may follow. So a model that keeps the form writes what
+    it writes without, greedy or sampled, and pays a microsecond per token. Else one is chosen among those that may
+    follow. Together that is the model's distribution over what may follow.
+
+    Attributes:
+        grammar: The grammar.
+        state: Its state after the tokens so far.
+        overrules: What it took away.
+    """
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.grammar = grammar
+        self.state = grammar.start
+        self.overrules = Overrules()
+
+    def revise(
+        self,
+        token_id: int,
+        logits: NDArray[np.float32],
+        options: GenerationOptions,
+        *,
+        seed: int,
+        index: int,
+        tokens_left: int,
+    ) -> int:
+        """Return the token that follows instead of one that was chosen freely, and go on by it.
+
+        Args:
+            token_id: The choice.
+            logits: [num_tokens], of which it was chosen.
+            options: As for the choice.
+            seed: Of the generation.
+            index: How many tokens were chosen before.
+            tokens_left: How many may be chosen, this one and the end included.
+        """
+        if not self.grammar.is_allowed(self.state, token_id, tokens_left):
+            token_id = self._overrule(logits, options, seed, index, tokens_left)
+        self.state = self.grammar.next(self.state, token_id)
+        return token_id
+
+    def _overrule(
+        self, logits: NDArray[np.float32], options: GenerationOptions, seed: int, index: int, tokens_left: int
+    ) -> int:
+        import numpy as np
+
+        mask = self.grammar.allowed(self.state, tokens_left)
+        weights = np.exp(logits - logits.max(), dtype=np.float64)
+        refused = 1 - weights[mask].sum() / weights.sum()
+        self.overrules = Overrules(self.overrules.count + 1, self.overrules.probability + float(refused))
+        return choose(np.where(mask, logits, np.float32(-np.inf)), options, seed ^ _SECOND_DRAW, index)
