@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
+from rubricrm.generation.grammar_compiler import compile_grammar
+from rubricrm.rubric.form import regex
+from rubricrm.rubric.thought import closing_mark, until_closing
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, describe_file
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import RUBRIC, Manifest
@@ -101,6 +104,22 @@ def write_companions(checkpoint: Path, chat_template: Path | None, manifest: Man
     if any(graph.kv_update == "shared" for graph in manifest.graphs):  # it runs no other graph of ours
         files[GENAI_CONFIG_FILE] = genai_config(manifest).encode()
     write_files(directory, files)
+    if manifest.prompt.grammar is not None:
+        write_grammar(manifest, Tokenizer.from_file(directory / TOKENIZER), directory / manifest.prompt.grammar)
+
+
+def write_grammar(manifest: Manifest, tokenizer: Tokenizer, path: Path) -> None:
+    """Compile the form of a rubric for a bundle's tokenizer; where the prompt opens a thought, after its end.
+
+    Raises:
+        GrammarUnusable: No tokens of this tokenizer spell a rubric.
+    """
+    pattern, thought_ends = regex(), None
+    if manifest.chat.starts_in_thought:
+        thought_ends = closing_mark(manifest.chat.generation)
+        pattern = until_closing(str(thought_ends)) + pattern
+    thought_ids = [i for token, i in tokenizer.added_tokens.items() if token == thought_ends]
+    compile_grammar(pattern, tokenizer, manifest.prompt.stop_ids, thought_ids).save(path)
 
 
 def _tokenizer_config(path: Path, chat_template: Path | None) -> Mapping[str, object]:

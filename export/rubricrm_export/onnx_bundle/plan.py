@@ -12,6 +12,7 @@ from typing import Protocol
 
 from rubricrm._version import __version__
 from rubricrm.errors import OptionInvalid
+from rubricrm.rubric.thought import closing_mark
 from rubricrm.runtime.manifest import (
     PACKED_LAYOUT,
     REQUEST,
@@ -65,6 +66,8 @@ from rubricrm_export.quantize.vocabulary import BLOCK_SIZES
 logger = logging.getLogger(__name__)
 
 MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v3, table 8)
+
+GRAMMAR_FILE = "grammar.npz"
 
 # Weights up to this size count as a small model: its prefix is computed at export and shipped.
 _SMALL_MODEL_BYTES = 64 << 20
@@ -265,6 +268,8 @@ def read_prompts(
         template_sha256=template_sha256(template),
         template_source=source,
         stop_ids=read_stop_ids(path, config, generation_config, tokenizer, chat_template),
+        # A grammar of what follows a thought needs to know how the thought ends.
+        grammar=None if chat.starts_in_thought and closing_mark(chat.generation) is None else GRAMMAR_FILE,
         prefix=PrefixFacts(0, {}),  # known when the sizes of the model are
     )
     return chat, prompt
@@ -287,4 +292,4 @@ def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:
 
 def tool_versions() -> dict[str, str]:
     """Return the versions that a bundle's bytes depend on."""
-    return {"rubricrm": __version__, **{name: version(name) for name in ("onnx", "onnx-ir", "numpy", "safetensors")}}
+    return {"rubricrm": __version__, **{name: version(name) for name in ("onnx", "onnx-ir", "outlines-core", "numpy", "safetensors")}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rubricrm.rubric.form import regex
 from rubricrm.runtime.manifest import REQUEST_FIELD, Manifest
 
 from rubricrm_export.tensorrt.job import EngineLimits
@@ -24,9 +25,6 @@ VERSIONS = {
 # NVIDIA's package index. Pip's own holds a placeholder of tensorrt-llm alone, which fails when it is installed.
 _INDEX = "https://pypi.nvidia.com"
 
-# A numbered list, every item with its tag: what the parser reads without a complaint.
-_ITEM = r"\. The response [^\n\[\]]+ \[(Hard Rule|Principle)\]"
-RUBRIC_REGEX = rf"1{_ITEM}(\n[1-9][0-9]?{_ITEM})*"
 EXAMPLE = "Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question."
 
 _ADDRESS = ("--host", "127.0.0.1", "--port", "8000")
@@ -190,9 +188,9 @@ disable_overlap_scheduler: true
 def chat_request(reader: str, model: str, text: str, max_new_tokens: int) -> dict[str, Any]:
     """Return the body of POST /v1/chat/completions for one request: greedy, without thinking, held to the format."""
     guided: dict[str, Any] = (
-        {"response_format": {"type": "regex", "regex": RUBRIC_REGEX}}
+        {"response_format": {"type": "regex", "regex": regex()}}
         if reader == "tensorrt-llm"
-        else {"structured_outputs": {"regex": RUBRIC_REGEX}}
+        else {"structured_outputs": {"regex": regex()}}
     )
     return {
         "model": model,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rubricrm.runtime.tokenizer import Tokenizer
+
 REFUSED = -1
 """In place of a state: the token cannot follow."""
 
@@ -109,6 +111,18 @@ class Grammar:
         tables = _read(path)
         _check(tables, num_tokens, stop_ids, partial(_fault, path))
         return cls(tables)
+
+    @classmethod
+    def compile(cls, pattern: str, tokenizer: Tokenizer, stop_ids: Collection[int]) -> Grammar:
+        """Compile a regular expression now: see `compile_grammar`. It needs the extra `grammar`.
+
+        Raises:
+            DependencyMissing: outlines-core is not installed.
+            GrammarUnusable: The expression is not one, or too large, or no tokens of this tokenizer spell a whole text.
+        """
+        from rubricrm.generation.grammar_compiler import compile_grammar
+
+        return compile_grammar(pattern, tokenizer, stop_ids)
 
     def save(self, path: Path) -> None:
         """Write a file; the same grammar gives the same bytes.

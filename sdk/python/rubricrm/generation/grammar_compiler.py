@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rubricrm.errors import DependencyMissing, GrammarUnusable, RequestInvalid
@@ -36,29 +37,33 @@ _NUM_BYTES = 256
 # A byte that ends every text. Without it the library prefers the first of `a|ab` to the longer one, and loses what leads
 # from a whole text to one that is not whole yet.
 _MARK = 0
+_MOST_AUTOMATONS = 2
 _NO_WAY = 1 << 20  # more tokens than any way has
 # How far a text that must follow is looked at, and how many bytes may come after it to be tried one by one.
 _MOST_FORCED_BYTES = 64
 _MOST_CONTINUATIONS = 8
 
 
-def compile_grammar(pattern: str, tokenizer: Tokenizer, stop_ids: Collection[int]) -> Grammar:
+def compile_grammar(
+    pattern: str, tokenizer: Tokenizer, stop_ids: Collection[int], added_ids: Collection[int] = ()
+) -> Grammar:
     """Compile a regular expression that the whole text must match, without anchors and look-around.
 
-    Added tokens are never allowed, but for the stop ids, and these only after a whole text. The form of a rubric costs
-    1 s at Qwen3's vocabulary.
+    Stop ids are allowed after a whole text alone, other added tokens nowhere. The form of a rubric costs 1 s at Qwen3's
+    vocabulary.
 
     Args:
         pattern: In the syntax of Rust's `regex`.
         tokenizer: Spells the tokens.
         stop_ids: The tokens that end a completion.
+        added_ids: Added tokens that are allowed where their text is.
 
     Raises:
         DependencyMissing: outlines-core is not installed.
         GrammarUnusable: The expression is not one, or too large, or no tokens of this tokenizer spell a whole text.
     """
     automaton = _ByteAutomaton.of(pattern)
-    columns, kinds = _columns(automaton, _spellings(tokenizer))
+    columns, kinds = _columns(automaton, _spellings(tokenizer, added_ids))
     states, columns = _reached(columns, automaton.start)
     tables, kept = _tables(columns, automaton.accepts[states], kinds, stop_ids)
     forced = _Forced(automaton, tokenizer)
@@ -86,6 +91,7 @@ class _ByteAutomaton:
         return len(self.steps) - 1
 
     @classmethod
+    @lru_cache(_MOST_AUTOMATONS)
     def of(cls, pattern: str) -> _ByteAutomaton:
         """The automaton of an expression: that of outlines-core for a vocabulary of single bytes.
 
@@ -119,9 +125,9 @@ class _ByteAutomaton:
         return cls(steps, accepts, number[index.get_initial_state()])
 
 
-def _spellings(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes of each id; nothing for an added token, and for an id that does not exist."""
-    added = set(tokenizer.added_tokens.values())
+def _spellings(tokenizer: Tokenizer, added_ids: Collection[int]) -> list[bytes]:
+    """The bytes of each id; nothing for another added token, and for an id that does not exist."""
+    added = {*tokenizer.added_tokens.values()}.difference(added_ids)
     return [b"" if token_id in added else spelled for token_id, spelled in enumerate(tokenizer.spellings())]
 
 

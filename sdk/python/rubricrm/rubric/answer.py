@@ -160,6 +160,18 @@ class AnswerReader:
             return True
         return False
 
+    def is_open(self, number: int) -> bool:
+        """Whether a line that is an item, whatever its words, is the answer; it is then counted as its words.
+
+        Args:
+            number: Its number.
+        """
+        if self._thought is not None or self._is_ended:
+            return False
+        self._first_line = self._first_line or number
+        self._has_words = True
+        return True
+
     def read(self, text: str, number: int, *, is_inside: bool, has_criteria: bool) -> AnswerParts:
         """Find the answer in a line of which not all is.
 

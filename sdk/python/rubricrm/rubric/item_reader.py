@@ -53,6 +53,11 @@ class ItemReader:
         return self._list.last_number
 
     @property
+    def next_number(self) -> int | None:
+        """The number of the item that may start now; None where an item is open."""
+        return self._list.last_number + 1 if self._item is None else None
+
+    @property
     def is_inside(self) -> bool:
         """Whether a sentence of an item is not ended yet."""
         return self._item is not None and not self._item.is_ended

@@ -3,7 +3,8 @@
 The parser never looks ahead: what a line means follows from it and the lines before, so a stream gives the same
 criteria as the whole text. One thing alone takes back what was read: a closing tag of a thought that nothing opened.
 
-A line goes through the rooms of this folder in this order: `visible` takes away what nobody sees, `answer` finds the
+A line that `form` reads, and that has the next number, is an item, whatever its words. Any other goes through the rooms
+of this folder in this order: `visible` takes away what nobody sees, `answer` finds the
 answer in it, `wrapper` takes off fences and tags around it, `joint` cuts it where several items stand on it, and
 `item_reader` makes criteria of the fragments.
 """
@@ -14,12 +15,14 @@ import re
 
 from rubricrm.rubric.answer import AnswerReader
 from rubricrm.rubric.criterion import Criterion, Issue
+from rubricrm.rubric.form import read_line
 from rubricrm.rubric.item import Fragment
 from rubricrm.rubric.item_reader import ItemReader
 from rubricrm.rubric.joint import may_be_joined, split_items
+from rubricrm.rubric.mark import Mark, Style
 from rubricrm.rubric.repetition import find_repetition
 from rubricrm.rubric.report import Report, quote
-from rubricrm.rubric.tag import has_open_bracket, is_tag_split
+from rubricrm.rubric.tag import Tag, has_open_bracket, is_tag_split
 from rubricrm.rubric.visible import VisibleLine
 from rubricrm.rubric.wrapper import is_wrapper_alone, strip_wrappers, wrapper_code
 
@@ -99,6 +102,21 @@ class RubricParser:
             self._is_after_blank = False
 
     def _read_line(self, line: VisibleLine) -> None:
+        if not self._read_in_form(line):
+            self._read_other(line)
+
+    def _read_in_form(self, line: VisibleLine) -> bool:
+        """Read the next item where the line is one in the form: then no word of it means anything else."""
+        item = read_line(line.text.rstrip())
+        if item is None or item.number != self._items.next_number or not self._answer.is_open(line.number):
+            return False
+        mark = Mark(Style.DIGITS, item.number, item.start, is_exact=True)
+        tag = Tag(item.tag_start, item.tag_end, item.kind, item.kind.tag, is_unbalanced=False)
+        fragment = Fragment(line, 0, line.text[: item.tag_end], 0, mark, [tag])
+        self._items.read(fragment, is_after_blank=self._is_after_blank)
+        return True
+
+    def _read_other(self, line: VisibleLine) -> None:
         if self._answer.is_all_answer(line.text, line.number):
             self._read_part(line, 0, len(line.text))
             return

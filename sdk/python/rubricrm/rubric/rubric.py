@@ -11,6 +11,7 @@ from typing import Any
 
 from rubricrm.errors import OptionInvalid, RubricMalformed
 from rubricrm.rubric.criterion import ISSUE_CODES, Criterion, Issue, Kind, Span
+from rubricrm.rubric.form import check_form
 from rubricrm.rubric.parser import RubricParser
 
 __all__ = ["ISSUE_CODES", "Criterion", "Issue", "Kind", "Rubric", "RubricReader", "Span", "parse"]
@@ -196,14 +197,22 @@ class RubricReader:
         return new
 
 
-def parse(text: str, *, truncated: bool = False, starts_in_thought: bool = False) -> Rubric:
-    """Read the rubric in a text. Raises nothing, whatever the text; the cost is linear in its length.
+def parse(
+    text: str, *, truncated: bool = False, starts_in_thought: bool = False, strict: bool = False
+) -> Rubric:
+    """Read the rubric in a text; the cost is linear in its length.
 
     Args:
         text: What the model wrote.
         truncated: The generator was cut (length, timeout, cancelled), so an untagged last item is unfinished.
         starts_in_thought: The prompt ended with the opening tag of a thought, so the text starts inside it.
+        strict: Take only a text that is in the form (`rubricrm.rubric.form`) from its first character to its last.
+
+    Raises:
+        RubricMalformed: `strict`, and the text is not in the form. Without `strict` nothing is raised.
     """
+    if strict:
+        check_form(text)
     reader = RubricReader(starts_in_thought=starts_in_thought)
     reader.feed(text)
     return reader.finish(truncated=truncated)[1]

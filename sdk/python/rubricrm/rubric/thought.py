@@ -24,6 +24,33 @@ CLOSING = (
 )
 _CHANNEL = rf"<\|?channel\|?>\s*{_WORD}\b"
 _MARK = re.compile(rf"(?P<closing>{CLOSING})|(?:{OPENING})(?<!/>)|{_CHANNEL}", re.IGNORECASE)
+_NAMED = re.compile(r"(?P<opening><\|(?:begin|start)_|[<\[◁])(?P<rest>[\w:|-]*[>\]▷])", re.IGNORECASE)
+_OPPOSITES = {"<|begin_": "<|end_", "<|BEGIN_": "<|END_", "<|start_": "<|end_", "<|START_": "<|END_"}
+
+
+def closing_mark(text: str) -> str | None:
+    """The mark that closes the thought which a text leaves open; None where it opens none, or in another way."""
+    if not leaves_open(text):
+        return None
+    opened = list(re.finditer(OPENING, text, re.IGNORECASE))
+    match = _NAMED.match(opened[-1].group()) if opened else None
+    if match is None or (match["opening"] == "<" and match["rest"].startswith("|")):
+        return None
+    opening = match["opening"]
+    return _OPPOSITES.get(opening, f"{opening}/") + match["rest"]
+
+
+def until_closing(mark: str) -> str:
+    """A regular expression for a thought up to the first closing mark, and the white space after it.
+
+    It has no look-ahead: after the mark's first character, which is in it once, come what it begins with and another
+    character.
+    """
+    first, rest = re.escape(mark[0]), mark[1:]
+    begun = [re.escape(rest[:length]) for length in range(len(rest))]
+    again = f"{first}(?:(?:{'|'.join(begun)}){first})*"
+    other = "|".join(f"{start}[^{first}{re.escape(rest[length])}]" for length, start in enumerate(begun))
+    return rf"(?:[^{first}]|{again}(?:{other}))*{again}{re.escape(rest)}[ \n]*"
 
 
 def leaves_open(text: str) -> bool:
