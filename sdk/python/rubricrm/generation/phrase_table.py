@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rubricrm.generation.item_number import NUMBER, ItemNumbers, Reading
 from rubricrm.generation.next_token import NextToken, symbols_of
+from rubricrm.runtime.cache_directory import own_directory
 from rubricrm.runtime.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class PhraseTable:
         return sorted(found, key=lambda phrase: (-phrase.hits, phrase.symbols))[:most]
 
     def save(self, path: Path, tokenizer_sha256: str) -> None:
-        """Write all entries to a file that nobody else may read, whole or not at all (24 bytes per entry).
+        """Write all entries to a file, whole or not at all (16 bytes per entry).
 
         Raises:
             OSError: It cannot be written; what was there before stays.
@@ -146,6 +147,26 @@ class PhraseTable:
             }
         # In place of the old dictionary, which another thread may be reading.
         self._next.entries = entries
+
+
+def saved_table(manifest_sha256: str) -> Path:
+    """Return where the phrases of a bundle's rubrics are saved on this machine, if its owner asks for it.
+
+    Raises:
+        OSError: As `runtime.cache_directory.own_directory`.
+    """
+    return own_directory(manifest_sha256) / "phrases.safetensors"
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file says that it holds phrases, whatever tokenizer they are of."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as tensors:
+            return "tokenizer_sha256" in (tensors.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def _digest(pairs: NDArray[Any]) -> str:
