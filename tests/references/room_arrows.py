@@ -26,6 +26,7 @@ ORDER = {
         "generation",
         "model",
         "doctor",
+        "phrases_cli",
         "cli",
         "__main__",
     ),

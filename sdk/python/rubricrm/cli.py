@@ -14,6 +14,7 @@ import click
 
 from rubricrm._version import __version__
 from rubricrm.errors import RequestInvalid, RubricrmError
+from rubricrm.phrases_cli import phrases
 from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.manifest import DEVICES, LAYOUTS
 from rubricrm.text_file import decode_text, without_file_ends
@@ -40,8 +41,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return a command, loading an added one when it is first asked for."""
-        own = super().get_command(ctx, name)
-        if own is not None:
+        if (own := super().get_command(ctx, name)) is not None:
             return own
         for entry in entry_points(group=COMMANDS, name=name):
             command: click.Command = entry.load()
@@ -162,8 +162,7 @@ def _parse_answers(text: str, where: str, *, as_json: bool) -> None:
 
     answers = read_answers(text, where)
     if as_json:
-        found = {"answers": [answer.to_dict() for answer in answers]}
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        click.echo(json.dumps({"answers": [answer.to_dict() for answer in answers]}, ensure_ascii=False, indent=2))
     else:
         for answer in answers:
             click.echo(f"request {answer.request}:")
@@ -233,6 +232,9 @@ def doctor(as_json: bool) -> None:
     click.echo(json.dumps(checkup.to_dict(), indent=2) if as_json else checkup.to_text())
     if not checkup.can_generate:
         raise click.exceptions.Exit(1)
+
+
+cli.add_command(phrases)
 
 
 def _request_text(request: str | None) -> str:

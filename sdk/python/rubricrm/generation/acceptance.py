@@ -8,7 +8,7 @@ from enum import IntEnum
 class DraftSource(IntEnum):
     """Where a drafted token comes from."""
 
-    GRAMMAR = 0  # the only one that the answer's form allows
+    GRAMMAR = 0  # of the only text that the answer's form allows here
     NUMBER = 1  # the next item's, counted
     PHRASES = 2  # finished rubrics
     TEXT = 3  # this prompt and what was written after it

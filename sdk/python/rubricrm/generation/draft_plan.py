@@ -9,8 +9,8 @@ from rubricrm.generation.drafting import Draft
 from rubricrm.generation.step_cost import StepCost
 
 # Tokens that the time of one plain token is worth: as many as drafting makes of it, since that is what else would be
-# done with the time. Replay gives the same speed within 1 % for 1.2 to 1.6 (docs/BENCHMARKING.md).
-_PACE = 1.3
+# done with the time. Replay gives the same speed within 1 % for 1.3 to 1.8 (docs/BENCHMARKING.md).
+_PACE = 1.4
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def plan_drafts(
     rows than its credit pays for at the step's price without the others' drafts; with several sequences the rows may
     cost more, which its credit owes then.
 
-    Costs 5 microseconds for one sequence, 30 for eight.
+    Costs 6 microseconds for one sequence, 15 for eight.
 
     Args:
         drafts: One per sequence that decodes; an empty one where it does not draft.

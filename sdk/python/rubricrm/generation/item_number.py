@@ -1,7 +1,7 @@
 """The numbers of a list's items: the tokens that spell them, and the one symbol that stands for all of them.
 
-What follows an item is its successor's number, which has never been in the text before. A source of drafts that takes
-every number for the same symbol sees the pattern, and the number itself is counted.
+What follows an item is its successor's number, which was nowhere in the text before. A source of drafts that takes all
+of them for the same symbol sees the pattern, and the number itself is counted.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ class ItemNumbers:
 
 
 class Reading:
-    """Where a text stands: the context of its next symbol, the number that is being written, the last item's number.
+    """Where a text stands: the context of its next symbol, the next item's number as far as it is written, the last's.
+
+    Only the number that is next in the list becomes `NUMBER`. Others are part of the text: a year, a number of words.
 
     Attributes:
         context: As `next_token.extended` makes it.
-        digits: Of the number that the text ends with; nothing where it ends otherwise.
-        item: The number of the last item, None before the first.
+        digits: Of the next item's number, where the text ends within or after it.
+        item: The number of the last item, 0 before the first.
     """
 
     __slots__ = ("_numbers", "context", "digits", "item")
@@ -62,7 +64,7 @@ class Reading:
         self._numbers = numbers
         self.context = EMPTY
         self.digits = ""
-        self.item: int | None = None
+        self.item = 0
 
     def copy(self) -> Reading:
         """Return one that goes on by itself."""
@@ -72,32 +74,31 @@ class Reading:
 
     def begin_list(self) -> None:
         """Forget the numbers, not the context: an answer's list counts for itself, whatever the prompt listed."""
-        self.digits, self.item = "", None
+        self.digits, self.item = "", 0
 
     def read(self, token_id: int) -> int:
-        """Go on by a token; return its symbol, -1 where it only goes on with a number."""
-        digits = self._numbers.digits.get(token_id)
+        """Go on by a token; return its symbol, -1 where it only goes on with the next item's number."""
+        symbol, digits = token_id, self._numbers.digits.get(token_id)
         if digits is not None:
-            self.digits += digits
-            if self.digits != digits:
-                return -1
-            self.context = extended(self.context, NUMBER)
-            return NUMBER
-        if self.digits:
-            self._end_number(token_id)
-        self.context = extended(self.context, token_id)
-        return token_id
+            begun = self.digits + digits
+            if str(self.item + 1).startswith(begun):
+                self.digits = begun
+                if begun != digits:
+                    return -1
+                symbol = NUMBER
+            else:
+                self.digits = ""
+        elif self.digits:
+            if self.digits == str(self.item + 1) and self._numbers.is_mark(token_id):
+                self.item += 1
+            self.digits = ""
+        self.context = extended(self.context, symbol)
+        return symbol
 
     def rest(self) -> tuple[int, ...]:
         """Return the tokens that the next item's number still lacks, if it is that one which is being written."""
-        return self._numbers.rest((self.item or 0) + 1, self.digits) if self.digits else ()
+        return self._numbers.rest(self.item + 1, self.digits) if self.digits else ()
 
     def next_number(self) -> tuple[int, ...]:
         """Return the tokens of the next item's number."""
-        return self._numbers.spelled((self.item or 0) + 1)
-
-    def _end_number(self, token_id: int) -> None:
-        """Take a number for an item's if it is the next one. The first may be any: the text may be an excerpt."""
-        if self._numbers.is_mark(token_id) and (self.item is None or self.digits == str(self.item + 1)):
-            self.item = int(self.digits)
-        self.digits = ""
+        return self._numbers.spelled(self.item + 1)
