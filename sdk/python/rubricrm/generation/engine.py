@@ -81,6 +81,7 @@ class Engine:
             PromptTooLong: The prompt leaves no room for a single new token.
             EngineBusy: `max_waiting` others wait already.
             ModelClosed: The engine was closed, or made before this process was forked.
+            RuntimeFailed: The system starts no more threads.
         """
         room = self._slots.room - len(prompt_ids)
         if room < 1:
@@ -92,16 +93,22 @@ class Engine:
         sequence = Sequence(
             prompt_ids, options, min(wanted, room), completion=completion, cancel=cancel, started=started
         )
-        self._session.check_open()
+        self._session.check_open()  # in a fork, whoever held the lock may not exist
+        if self._scheduler.is_full:
+            self._end_due()
         with self._lock:
+            self._session.check_open()  # `close` ends what is there when it gets the lock, and no later one
             self._scheduler.add(sequence)
-        self._driver.wake()
+        try:
+            self._driver.wake()
+        except RuntimeFailed as error:
+            sequence.fail(error)
+            raise
         return sequence
 
     def step(self) -> bool:
         """Compute the next rows of all sequences; return whether there were any."""
-        for sequence in self._sequences():
-            sequence.end_if_due()
+        self._end_due()
         with self._lock:
             works = self._scheduler.schedule()
         if not works:
@@ -142,10 +149,17 @@ class Engine:
             sequence.push(token_id, scores)
 
     def _fail(self, error: Exception) -> None:
-        """End everything: a step raised what it should not have."""
+        """End everything: a slot could not be made, or a step raised what it should not have."""
+        if isinstance(error, RubricrmError):
+            self._fail_all(error)
+            return
         logger.error("a step of the engine failed", exc_info=error)
         failure = RuntimeFailed(f"a step of the engine failed: {error!r}. It is a fault of rubricrm: please report it.")
         self._fail_all(failure)
+
+    def _end_due(self) -> None:
+        for sequence in self._sequences():
+            sequence.end_if_due()
 
     def _fail_all(self, error: RubricrmError) -> None:
         for sequence in self._sequences():
