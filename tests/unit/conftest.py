@@ -233,8 +233,23 @@ def hold() -> Iterator[Callable[[ScriptedSession], Gate]]:
         gate.open()
 
 
+@pytest.fixture(scope="session")
+def new_session(tiny_bundle: Path) -> Callable[..., ScriptedSession]:
+    """Return a function that makes a scripted session for the tiny model."""
+    model = Bundle.open(tiny_bundle).manifest.model
+
+    def make(
+        script: Sequence[int] = (75,), prompt_length: int = 0, winner: int | None = None, *, takes_any_mix: bool = True
+    ) -> ScriptedSession:
+        return ScriptedSession(model, script, prompt_length, winner, takes_any_mix)
+
+    return make
+
+
 @pytest.fixture
-def scripted(tiny_bundle: Path) -> Iterator[Callable[..., tuple[Engine, ScriptedSession]]]:
+def scripted(
+    tiny_bundle: Path, new_session: Callable[..., ScriptedSession]
+) -> Iterator[Callable[..., tuple[Engine, ScriptedSession]]]:
     """Return a function that makes an engine which writes given tokens again and again.
 
     Token 5 + n is byte n; `winner` is a token whose logit is the highest of every row; `by_hand`: only calls of
@@ -253,7 +268,7 @@ def scripted(tiny_bundle: Path) -> Iterator[Callable[..., tuple[Engine, Scripted
         by_hand: bool = False,
         **limits: Any,
     ) -> tuple[Engine, ScriptedSession]:
-        session = ScriptedSession(manifest.model, script, prompt_length, winner, takes_any_mix)
+        session = new_session(script, prompt_length, winner, takes_any_mix=takes_any_mix)
         engines.append(Engine(cast("Session", session), manifest, prefix, Limits(**limits)))
         if by_hand:
             engines[-1]._driver.wake = lambda: None  # type: ignore[method-assign]
