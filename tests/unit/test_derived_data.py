@@ -115,7 +115,7 @@ def test_with_kernels_a_packed_bundle_needs_nothing_and_a_standard_one_is_packed
 # ---- what lies in the cache ----
 
 
-@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda _: b""], ids=str)
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda _: b""], ids=range(3))
 def test_a_file_of_another_size_is_derived_again(
     packed_bundle: Path, cache: Path, change: Callable[[bytes], bytes]
 ) -> None:

@@ -33,8 +33,8 @@ class Overrules:
 class Constraint:
     """Where one sequence stands in a grammar.
 
-    A token is chosen as if there were no grammar, and stays if it may follow. So a model that keeps the form writes what
-    it writes without, greedy or sampled, and pays a microsecond per token. Else one is chosen among those that may
+    A token is chosen as if there were no grammar, and stays if it may follow. So a model that keeps the form writes
+    what it writes without, greedy or sampled, and pays a microsecond per token. Else one is chosen among those that may
     follow. Together that is the model's distribution over what may follow.
 
     Attributes:
@@ -83,3 +83,10 @@ class Constraint:
         refused = 1 - weights[mask].sum() / weights.sum()
         self.overrules = Overrules(self.overrules.count + 1, self.overrules.probability + float(refused))
         return choose(np.where(mask, logits, np.float32(-np.inf)), options, seed ^ _SECOND_DRAW, index)
+
+
+def constrain(grammar: Grammar | None, max_new_tokens: int) -> Constraint | None:
+    """Return what holds a sequence to a grammar; None where no whole text fits into so many tokens."""
+    if grammar is None or grammar.shortest(grammar.start) > max_new_tokens:
+        return None
+    return Constraint(grammar)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from rubricrm.errors import RuntimeFailed
+
 _IDLE_S = 1.0
 
 
@@ -29,13 +31,16 @@ class Driver:
         self._is_stopped = False
 
     def wake(self) -> None:
-        """Say that there is work. Safe from any thread."""
+        """Say that there is work. Safe from any thread.
+
+        Raises:
+            RuntimeFailed: The system starts no more threads.
+        """
         with self._changed:
             self._is_awake = True
             self._changed.notify()
             if self._thread is None and not self._is_stopped:
-                self._thread = threading.Thread(target=self._run, name="rubricrm-engine", daemon=True)
-                self._thread.start()
+                self._start()
 
     def stop(self) -> None:
         """End the thread after its step, and wait for it; but not from within it. No other one starts."""
@@ -45,6 +50,14 @@ class Driver:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="rubricrm-engine", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._thread = None
+            raise RuntimeFailed(f"starting the engine's thread: {error}. Raise the limit, or end others.") from error
 
     def _run(self) -> None:
         while self._is_wanted():

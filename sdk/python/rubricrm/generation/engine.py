@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rubricrm.errors import ModelClosed, OutputInvalid, PromptTooLong, RubricrmError, RuntimeFailed
 from rubricrm.generation.completion import Completion
-from rubricrm.generation.constraint import Constraint
+from rubricrm.generation.constraint import constrain
 from rubricrm.generation.decision import decide
 from rubricrm.generation.draft_desk import DraftDesk
 from rubricrm.generation.driver import Driver
@@ -91,6 +91,7 @@ class Engine:
             PromptTooLong: The prompt leaves no room for a single new token.
             EngineBusy: `max_waiting` others wait already.
             ModelClosed: The engine was closed, or made before this process was forked.
+            RuntimeFailed: The system starts no more threads.
         """
         room = self._slots.room - len(prompt_ids)
         if room < 1:
@@ -106,21 +107,27 @@ class Engine:
             max_new_tokens,
             is_rubric=is_rubric,
             completion=completion,
-            constraint=self._constraint(max_new_tokens) if is_rubric and options.constrain else None,
+            constraint=constrain(self._grammar, max_new_tokens) if is_rubric and options.constrain else None,
             drafter=None if self._drafts is None else self._drafts.drafter(prompt_ids, is_rubric=is_rubric),
             cancel=cancel,
             started=started,
         )
-        self._session.check_open()
+        self._session.check_open()  # in a fork, whoever held the lock may not exist
+        if self._scheduler.is_full:
+            self._end_due()
         with self._lock:
+            self._session.check_open()  # `close` ends what is there when it gets the lock, and no later one
             self._scheduler.add(sequence)
-        self._driver.wake()
+        try:
+            self._driver.wake()
+        except RuntimeFailed as error:
+            sequence.fail(error)
+            raise
         return sequence
 
     def step(self) -> bool:
         """Compute the next rows of all sequences; return whether there were any."""
-        for sequence in self._sequences():
-            sequence.end_if_due()
+        self._end_due()
         with self._lock:
             works = self._scheduler.schedule()
         if not works:
@@ -158,17 +165,18 @@ class Engine:
         if self._drafts is not None:
             self._drafts.settle(sequence, work.draft, num_accepted)
 
-    def _constraint(self, max_new_tokens: int) -> Constraint | None:
-        """Return what holds a rubric to its form; None where no whole one fits into so many tokens."""
-        grammar = self._grammar
-        is_possible = grammar is not None and grammar.shortest(grammar.start) <= max_new_tokens
-        return Constraint(grammar) if grammar is not None and is_possible else None
-
     def _fail(self, error: Exception) -> None:
-        """End everything: a step raised what it should not have."""
+        """End everything: a slot could not be made, or a step raised what it should not have."""
+        if isinstance(error, RubricrmError):
+            self._fail_all(error)
+            return
         logger.error("a step of the engine failed", exc_info=error)
         failure = RuntimeFailed(f"a step of the engine failed: {error!r}. It is a fault of rubricrm: please report it.")
         self._fail_all(failure)
+
+    def _end_due(self) -> None:
+        for sequence in self._sequences():
+            sequence.end_if_due()
 
     def _fail_all(self, error: RubricrmError) -> None:
         for sequence in self._sequences():

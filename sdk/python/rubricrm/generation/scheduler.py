@@ -47,16 +47,21 @@ class Scheduler:
         self._running: dict[Sequence, Slot] = {}  # the oldest first
         self._arrival = count()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many wait as may, those among them that have ended too."""
+        return len(self._waiting) >= self._max_waiting
+
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for a slot.
 
         Raises:
             EngineBusy: `max_waiting` others wait already.
         """
-        if len(self._waiting) >= self._max_waiting:
+        if self.is_full:
             self._waiting = [entry for entry in self._waiting if not entry[2].is_finished]
             heapq.heapify(self._waiting)
-        if len(self._waiting) >= self._max_waiting:
+        if self.is_full:
             raise EngineBusy(
                 f"{len(self._waiting)} requests wait already, which is the limit. Send fewer at once, try again later, "
                 "or open the model with a larger max_waiting."
@@ -68,7 +73,8 @@ class Scheduler:
         self._retire()
         self._admit()
         decoding = [sequence for sequence in self._running if sequence.state is State.DECODING]
-        chunks = self._next_chunks(MIXED_ROWS if decoding else self._max_rows)
+        rows = self._max_rows - len(decoding)
+        chunks = self._next_chunks(min(rows, MIXED_ROWS) if decoding else rows)
         return self._next_tokens(decoding, sum(len(work.chunk.token_ids) for work in chunks)) + chunks
 
     def sequences(self) -> list[Sequence]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -15,6 +16,8 @@ from rubricrm.generation.constraint import Constraint
 from rubricrm.generation.drafting import Drafter
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sampling import TokenLogprobs
+
+logger = logging.getLogger(__name__)
 
 _all: weakref.WeakSet[Sequence] = weakref.WeakSet()
 
@@ -202,12 +205,12 @@ class Sequence:
     def listen(self, listener: Callable[[], object]) -> None:
         """Have a function called after each change from now on, in the thread that changes something.
 
-        It must be quick, and raise nothing. No lock is held meanwhile.
+        It must be quick; what it raises is logged. No lock is held meanwhile.
         """
         with self._changed:
             self._listeners.append(listener)
         if self.is_finished:
-            listener()
+            _call(listener)
 
     def raise_error(self) -> None:
         """Raise what the sequence failed with, if it did."""
@@ -238,7 +241,14 @@ class Sequence:
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
-            listener()
+            _call(listener)
+
+
+def _call(listener: Callable[[], object]) -> None:
+    try:
+        listener()
+    except Exception:  # it may be anybody's, and in the thread that computes for all
+        logger.exception("a listener of a generation failed")
 
 
 def _end_all_in_fork() -> None:

@@ -36,7 +36,7 @@ class SlotPool:
         self._session = session
         self._context = model.context_length
         self._prefix = prefix
-        self._count = options.max_concurrency
+        self._count = min(options.max_concurrency, session.max_rows)  # so that each has a row in every step
         self._max_positions = self._count * self._context
         if options.max_memory is not None:
             self._max_positions = options.max_memory // bytes_per_position(model, session.facts.kv_type)
@@ -57,15 +57,15 @@ class SlotPool:
         """
         if len(self._lent) == self._count or not self._make_room(num_positions):
             return None
-        slot, num_kept = self._best(prompt_ids, num_positions)
-        self._free.pop(slot, None)
-        self._lent[slot] = num_positions
         num_fixed = 0 if self._prefix is None else _common(self._prefix.token_ids, prompt_ids)
-        if num_kept > num_fixed:
-            slot.rewind(num_kept)
+        slot, num_held = self._best(prompt_ids, num_positions, num_fixed)
+        self._free.pop(slot, None)
+        if num_held > num_fixed:
+            slot.rewind(num_held)
         else:
             self._restore(slot, num_fixed)
-        return slot, max(num_kept, num_fixed)
+        self._lent[slot] = num_positions
+        return slot, num_held
 
     def give_back(self, slot: Slot, token_ids: Sequence[int]) -> None:
         """Take a slot back, and what tokens it holds."""
@@ -79,15 +79,18 @@ class SlotPool:
         self._touched.clear()
         self._prefix_slot = None
 
-    def _best(self, prompt_ids: Sequence[int], num_positions: int) -> tuple[Slot, int]:
-        """Return the free slot that holds most of the prompt, of equal ones the oldest; a new one if none will do."""
+    def _best(self, prompt_ids: Sequence[int], num_positions: int, num_fixed: int) -> tuple[Slot, int]:
+        """Return the free slot that holds most of the prompt, of equal ones the oldest; a new one if none will do.
+
+        The fixed part counts for all alike: it comes from the prefix, and is no reason to give up another prompt.
+        """
         found = [
-            (_common(token_ids, prompt_ids), slot)
+            (max(_common(token_ids, prompt_ids), num_fixed), slot)
             for slot, token_ids in self._free.items()
             if slot.cache.capacity >= num_positions
         ]
-        length, slot = max(found, key=lambda pair: pair[0], default=(0, None))
-        return (self._new_slot(num_positions), 0) if slot is None else (slot, length)
+        length, slot = max(found, key=lambda pair: pair[0], default=(num_fixed, None))
+        return slot or self._new_slot(num_positions), length
 
     def _new_slot(self, num_positions: int) -> Slot:
         if not self._session.takes_any_mix:

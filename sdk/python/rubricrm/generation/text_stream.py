@@ -45,7 +45,7 @@ class TextStream:
 
     def __next__(self) -> str:
         with self.turn():
-            if self._is_reading:
+            if self._is_reading and self._process == os.getpid():  # in a fork, the reader does not exist
                 raise StreamBusy("the stream is waiting for its next piece in this very thread. Read it elsewhere.")
             self._is_reading = True
             pieces = self._sequence.pieces
