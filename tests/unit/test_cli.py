@@ -604,6 +604,7 @@ def test_the_version_is_printed() -> None:
         ("build", "edge-llm"),
         ("certify",),
         ("bench",),
+        ("phrases",),
         ("plan",),
     ],
     ids=str,
@@ -629,6 +630,7 @@ def test_all_commands_are_listed() -> None:
         "generate",
         "inspect",
         "parse",
+        "phrases",
         "plan",
     ]
 
