@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rubricrm import RubricModel
 from rubricrm.errors import ModelClosed, OutputInvalid
 from rubricrm.generation.engine import Engine
-from rubricrm.generation.limits import Limits
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.kv_cache import KVCache
 from rubricrm.runtime.manifest import ModelFacts
@@ -269,7 +269,7 @@ def scripted(
         **limits: Any,
     ) -> tuple[Engine, ScriptedSession]:
         session = new_session(script, prompt_length, winner, takes_any_mix=takes_any_mix)
-        engines.append(Engine(cast("Session", session), manifest, prefix, Limits(**limits)))
+        engines.append(Engine(cast("Session", session), manifest, prefix, EngineOptions(**limits)))
         if by_hand:
             engines[-1]._driver.wake = lambda: None  # type: ignore[method-assign]
         return engines[-1], session

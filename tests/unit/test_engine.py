@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rubricrm.errors import ModelClosed, OutputInvalid, PromptTooLong, RubricrmError, RuntimeFailed
+from rubricrm.errors import ModelClosed, OutputInvalid, PromptTooLong, RuntimeFailed
 from rubricrm.generation import driver as driver_module
 from rubricrm.generation.engine import Engine
-from rubricrm.generation.limits import Limits
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sequence import Sequence, State
 from rubricrm.runtime.bundle import Bundle
@@ -592,7 +591,7 @@ def test_a_close_while_a_slot_is_made_is_told_as_such(scripted: Scripted, caplog
 
 def test_a_closed_engine_ends_real_sequences_with_an_error(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
-    engine = Engine(Session(bundle, threads=1), bundle.manifest, None, Limits(max_concurrency=2))
+    engine = Engine(Session(bundle, threads=1), bundle.manifest, None, EngineOptions(max_concurrency=2))
     engine._stop_ids = frozenset()
     sequences = [start(engine, max_new_tokens=2000) for _ in range(4)]
     wait_for(sequences[0], 3)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import EngineBusy, RuntimeFailed
 from rubricrm.generation.engine import Engine
-from rubricrm.generation.limits import Limits
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.scheduler import MIXED_ROWS, Scheduler, Work
 from rubricrm.generation.sequence import Sequence, State
@@ -36,7 +36,7 @@ def make(new_session: NewSession, manifest: Manifest) -> Make:
     def make_one(max_rows: int = 256, *, takes_any_mix: bool = True, **limits: Any) -> Scheduler:
         session = new_session(takes_any_mix=takes_any_mix)
         session.max_rows = max_rows
-        found = Limits(**limits)
+        found = EngineOptions(**limits)
         pool = SlotPool(session, manifest.model, None, found)
         return Scheduler(pool, max_rows=max_rows, max_waiting=found.max_waiting)
 
@@ -179,7 +179,7 @@ def test_nobody_is_overtaken_by_a_later_one_of_its_priority(
 ) -> None:
     """Not by a smaller one either, that would fit where the next in the line does not."""
     per_position = bytes_per_position(manifest.model, "float32")
-    limits = Limits(max_concurrency=slots, max_memory=None if memory is None else memory * per_position)
+    limits = EngineOptions(max_concurrency=slots, max_memory=None if memory is None else memory * per_position)
     scheduler = Scheduler(SlotPool(new_session(), manifest.model, None, limits), max_rows=64, max_waiting=1000)
     waiting = [sequence(length, 3, priority=p) for p, length in zip(priorities, lengths, strict=False)]
     add(scheduler, *waiting)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import RuntimeFailed
-from rubricrm.generation.limits import Limits
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.generation.slot_pool import SlotPool
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.kv_cache import bytes_per_position
@@ -38,10 +38,10 @@ def prefix(model: ModelFacts) -> Prefix:
     return Prefix(PREFIX_IDS, np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-def limits(model: ModelFacts, positions: int | None = None, **others: Any) -> Limits:
-    """Limits whose memory is given in positions."""
+def limits(model: ModelFacts, positions: int | None = None, **others: Any) -> EngineOptions:
+    """EngineOptions whose memory is given in positions."""
     memory = None if positions is None else positions * bytes_per_position(model, "float32")
-    return Limits(max_memory=memory, **others)
+    return EngineOptions(max_memory=memory, **others)
 
 
 @pytest.fixture
