@@ -78,11 +78,14 @@ def test_generate_json_has_exactly_the_documented_keys_in_order(tiny_bundle: Pat
     printed = json.loads(result.stdout)
     assert list(printed) == [
         *("schema_version", "request", "text", "rubric", "finish_reason", "usage", "timings_ms", "seed", "logprobs"),
+        "grammar_overrules",
         "model",
     ]
     assert list(printed["rubric"]) == ["schema_version", "criteria", "issues"]
     assert {tuple(issue) for issue in printed["rubric"]["issues"]} == {("code", "line", "message")}
-    assert list(printed["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
+    assert list(printed["usage"]) == [
+        *("prompt_tokens", "cached_prompt_tokens", "completion_tokens", "drafted_tokens", "accepted_tokens")
+    ]
     expected = tiny_model.generate(REQUEST, max_new_tokens=12).to_dict()
     differing = {"timings_ms": None, "seed": None}
     assert {**printed, **differing} == {**expected, **differing}

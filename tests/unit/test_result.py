@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rubricrm import Criterion, Kind, Rubric, RubricResult, TextResult
 from rubricrm.errors import ResultInvalid, RubricMalformed
+from rubricrm.generation.constraint import Overrules
 from rubricrm.generation.result import FINISH_REASONS, Timings, Usage
 from rubricrm.generation.sampling import TokenLogprobs
 
@@ -20,7 +21,7 @@ entries = st.builds(TokenLogprobs, ids, scores, st.lists(st.tuples(ids, scores),
 common: dict[str, Any] = {
     "text": st.text(),
     "finish_reason": st.sampled_from(sorted(FINISH_REASONS)),
-    "usage": st.builds(Usage, counts, counts, counts),
+    "usage": st.builds(Usage, counts, counts, counts, counts, counts),
     "timings_ms": st.builds(Timings, times, times, st.none() | times, times, times),
     "seed": st.integers(0, 2**64 - 1),
     "logprobs": st.none() | st.lists(entries, max_size=3).map(tuple),
@@ -32,6 +33,7 @@ rubric_results = st.builds(
     RubricResult,
     request=st.text(),
     rubric=rubrics,
+    grammar_overrules=st.none() | st.builds(Overrules, counts, st.floats(0, 1e6)),
     model=st.dictionaries(st.text(max_size=5), st.text(), max_size=4),
     **common,
 )
@@ -51,10 +53,11 @@ EXAMPLE = RubricResult(
     text="1. The response is a haiku. [Hard Rule]",
     rubric=Rubric((Criterion(1, "The response is a haiku.", Kind.HARD_RULE),)),
     finish_reason="length",
-    usage=Usage(40, 27, 12),
+    usage=Usage(40, 27, 12, 5, 3),
     timings_ms=Timings(0.1, 2.0, 3.0, 4.0, 7.0),
     seed=2**64 - 1,
     logprobs=(TokenLogprobs(7, -0.5, ((7, -0.5), (9, -1.25))),),
+    grammar_overrules=Overrules(2, 0.75),
     model={"name": "demo"},
 )
 
@@ -70,10 +73,17 @@ def test_golden_dictionary() -> None:
             "issues": [],
         },
         "finish_reason": "length",
-        "usage": {"prompt_tokens": 40, "cached_prompt_tokens": 27, "completion_tokens": 12},
+        "usage": {
+            "prompt_tokens": 40,
+            "cached_prompt_tokens": 27,
+            "completion_tokens": 12,
+            "drafted_tokens": 5,
+            "accepted_tokens": 3,
+        },
         "timings_ms": {"tokenize": 0.1, "prefill": 2.0, "first_token": 3.0, "decode": 4.0, "total": 7.0},
         "seed": 18446744073709551615,
         "logprobs": [{"token_id": 7, "logprob": -0.5, "top": [[7, -0.5], [9, -1.25]]}],
+        "grammar_overrules": {"count": 2, "probability": 0.75},
         "model": {"name": "demo"},
     }
     assert json.loads(EXAMPLE.to_json()) == EXAMPLE.to_dict()
@@ -101,6 +111,11 @@ WRONG: dict[str, tuple[object, str]] = {
     "logprobs": (changed(logprobs={}), "logprobs: got {}, expected list"),
     "pairs": (changed(logprobs=[{"token_id": 1, "logprob": -1.0, "top": [[1]]}]), "expected pairs"),
     "score": (changed(logprobs=[{"token_id": 1, "logprob": None, "top": []}]), "logprob: got None, expected a number"),
+    "overrules": (changed(grammar_overrules={"count": 1}), "grammar_overrules: got the keys"),
+    "overruled": (
+        changed(grammar_overrules={"count": 1.5, "probability": 0}),
+        "grammar_overrules.count: got 1.5, expected int",
+    ),
     "model": (changed(model={"name": 1}), "model.name: got 1, expected str"),
 }
 

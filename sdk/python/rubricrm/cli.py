@@ -94,14 +94,8 @@ def main() -> None:
 @click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given again.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Return what there is after this time.")
-@click.option(
-    "--no-stop-on-repetition",
-    "stop_on_repetition",
-    is_flag=True,
-    default=True,
-    flag_value=False,
-    help="Go on where the text goes in circles.",
-)
+@click.option("--stop-on-repetition/--no-stop-on-repetition", default=True, help="End a text that goes in circles.")
+@click.option("--constrain/--no-constrain", default=True, help="Hold the rubric to its form, where the bundle has it.")
 @click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
 @click.option("--verify", is_flag=True, help="Compare the bundle's hashes first.")

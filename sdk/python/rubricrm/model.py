@@ -169,6 +169,7 @@ class RubricModel:
                 - stop_on_repetition (bool): end a text that goes in circles; True by default.
                 - priority (int): of requests that wait, those with the highest priority are computed first.
                 - constrain (bool): hold the rubric to its form, whatever the model prefers; True by default.
+                - grammar (Grammar): hold the text to another form, which `compile_grammar` made.
 
         Returns:
             The rubric, the text it was read from, why it ended (finish_reason is "stop" for a complete one), tokens,
@@ -248,6 +249,28 @@ class RubricModel:
         outcomes = as_they_end(lambda request: self.stream(request, options=checked), requests, most)
         return in_order(outcomes) if ordered else outcomes
 
+    def compile_grammar(self, pattern: str) -> Grammar:
+        """Compile a regular expression that a whole answer must match, for the option `grammar` of any call.
+
+        It takes a second at Qwen3's vocabulary, and needs the extra `grammar`.
+
+        Args:
+            pattern: In the syntax of Rust's `regex`, without anchors and look-around.
+
+        Raises:
+            DependencyMissing: outlines-core is not installed.
+            GrammarUnusable: It is no such expression, or too large, or no tokens of the model spell a whole text.
+
+        Example:
+            >>> model = RubricModel.demo()
+            >>> yes_or_no = model.compile_grammar("Yes|No")
+            >>> model.generate_text("Is snow white?", grammar=yes_or_no).text in ("Yes", "No")
+            True
+        """
+        from rubricrm.generation.grammar_compiler import compile_grammar
+
+        return compile_grammar(pattern, self._tokenizer, self.bundle.manifest.prompt.stop_ids)
+
     def warmup(self) -> None:
         """Compute one token after the prompt's fixed part: pages and caches are warm for the first request."""
         self.generate("Warm up.", max_new_tokens=1)
@@ -270,7 +293,8 @@ class RubricModel:
             options: As in `generate`.
             cancel: As in `generate`; the stream's own `cancel()` does the same.
             **keywords: As in `generate`: max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, logprobs,
-                timeout_s, stop_on_repetition, priority, constrain.
+                timeout_s, stop_on_repetition, priority, constrain,
+                grammar.
 
         Returns:
             An iterator over `StreamEvent`, and a context manager; its `result()` is what `generate` returns.

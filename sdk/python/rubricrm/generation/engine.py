@@ -67,7 +67,9 @@ class Engine:
         self._slots = SlotPool(session, manifest.model, prefix, options)
         self._grammar = grammar
         self._drafts = drafts
-        self._scheduler = Scheduler(self._slots, drafts, max_rows=session.max_rows, max_waiting=options.max_waiting)
+        self._scheduler = Scheduler(
+            self._slots, max_rows=session.max_rows, max_waiting=options.max_waiting, drafts=drafts
+        )
         self._lock = threading.Lock()
         self._driver = Driver(self.step, self._fail)
         self._process = os.getpid()
@@ -107,7 +109,9 @@ class Engine:
             max_new_tokens,
             is_rubric=is_rubric,
             completion=completion,
-            constraint=constrain(self._grammar, max_new_tokens) if is_rubric and options.constrain else None,
+            constraint=constrain(
+                options.grammar or (self._grammar if is_rubric and options.constrain else None), max_new_tokens
+            ),
             drafter=None if self._drafts is None else self._drafts.drafter(prompt_ids, is_rubric=is_rubric),
             cancel=cancel,
             started=started,

@@ -7,9 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Self, TypedDict
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from rubricrm.errors import OptionInvalid, OptionUnknown
+
+if TYPE_CHECKING:
+    from rubricrm.generation.grammar import Grammar
 
 MAX_LOGPROBS = 20
 _FLAGS = ("stop_on_repetition", "constrain")
@@ -31,6 +34,7 @@ class OptionKeywords(TypedDict, total=False):
     stop_on_repetition: bool
     priority: int
     constrain: bool
+    grammar: Grammar | None
 
 
 # What other libraries call it, without case and underscores, and what to do here.
@@ -97,6 +101,7 @@ class GenerationOptions:
         priority: Of requests that wait, those with the highest priority are computed first, 0 if not given.
         constrain: Hold a rubric to its form, whatever the model prefers; the result says how often that overruled it.
             Only for rubrics, of bundles that hold the form.
+        grammar: Another form, for any text: what `RubricModel.compile_grammar` made of a regular expression.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.
@@ -119,6 +124,7 @@ class GenerationOptions:
     stop_on_repetition: bool = True
     priority: int = 0
     constrain: bool = True
+    grammar: Grammar | None = None
 
     def __new__(cls, *_: object, **options: object) -> Self:
         """Refuse unknown names, before Python does it without a remedy."""
@@ -130,10 +136,12 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         """Check types, then ranges."""
         for option in fields(self):
-            if option.name not in ("stop", *_FLAGS):
+            if option.name not in ("stop", "grammar", *_FLAGS):
                 _check_number(option.name, getattr(self, option.name), option.default is None)
         for name in _FLAGS:
             _require(isinstance(getattr(self, name), bool), name, "True or False", self)
+        is_grammar = self.grammar is None or callable(getattr(self.grammar, "is_allowed", None))
+        _require(is_grammar, "grammar", "what RubricModel.compile_grammar made", self)
         _require(self.max_new_tokens is None or self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self)
         in_range = self.temperature == 0 or 0.001 <= self.temperature <= 100
         _require(in_range, "temperature", "0 (greedy) or in [0.001, 100]", self)

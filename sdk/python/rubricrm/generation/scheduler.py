@@ -38,7 +38,7 @@ class Scheduler:
     decodes ever waits for a newcomer's whole prompt, and nobody that waits is overtaken by a later one of its priority.
     """
 
-    def __init__(self, slots: SlotPool, drafts: DraftDesk | None, *, max_rows: int, max_waiting: int) -> None:
+    def __init__(self, slots: SlotPool, *, max_rows: int, max_waiting: int, drafts: DraftDesk | None = None) -> None:
         self._slots = slots
         self._drafts = drafts
         self._max_rows = max_rows
