@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from rubricrm.generation import engine as engine_module
+from rubricrm.generation import decision
 from rubricrm.generation.draft_desk import DraftDesk
 from rubricrm.generation.engine import Engine
 from rubricrm.generation.engine_options import EngineOptions
@@ -50,8 +50,8 @@ class Script:
     def __init__(self) -> None:
         self.token_ids: Sequence[int] = ()
 
-    def decide(self, sequence: Generation, row: Any, manifest: Any) -> int:
-        """As `rubricrm.generation.decision.decide`."""
+    def next_token(self, sequence: Generation, row: Any, manifest: Any) -> int:
+        """In place of what chooses a token in `rubricrm.generation.decision`."""
         index = len(sequence.token_ids)
         choose(row[: manifest.tokenizer.num_tokens], sequence.options, sequence.seed, index)
         if index == len(self.token_ids):
@@ -87,7 +87,7 @@ class Writer:
 
         self.cost = measure_step_cost(run)
         self.script = Script()
-        engine_module.decide = self.script.decide
+        decision._next_token = self.script.next_token
 
     def engine(self, phrases: PhraseTable | None) -> Engine:
         """Return an engine that drafts with a table of phrases, or not at all."""

@@ -1,7 +1,8 @@
-"""Logits to the next token of a sequence: sampling, the hold of its form, and the end."""
+"""Logits to the next tokens of a sequence: sampling, the hold of its form, drafts that come true, and the end."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Tokens
 from typing import TYPE_CHECKING
 
 from rubricrm.generation.sampling import choose, logprobs
@@ -13,17 +14,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def decide(sequence: Sequence, row: NDArray[np.float32], manifest: Manifest) -> int:
-    """Choose the token that follows a sequence, and tell it.
+def decide(sequence: Sequence, logits: NDArray[np.float32], drafted: Tokens[int], manifest: Manifest) -> int:
+    """Choose the tokens that follow a sequence: one, and one more for each drafted token that comes true.
 
     Args:
-        sequence: It gets the token, or ends with one that ends a text.
-        row: [vocab_size], the logits after its last token.
+        sequence: It gets the tokens, or ends with one that ends a text.
+        logits: [1 + drafted, vocab_size], after its last token and after each drafted one.
+        drafted: What may follow.
         manifest: Says which tokens there are, and which end a text.
 
     Returns:
-        The token.
+        How many drafted tokens came true.
     """
+    for num_accepted, row in enumerate(logits):
+        token_id = _next_token(sequence, row, manifest)
+        # The rows after a draft that did not come true follow a text that is not there.
+        if sequence.is_finished or num_accepted == len(drafted) or token_id != drafted[num_accepted]:
+            return num_accepted
+    return 0
+
+
+def _next_token(sequence: Sequence, row: NDArray[np.float32], manifest: Manifest) -> int:
     options, seed, index = sequence.options, sequence.seed, len(sequence.token_ids)
     real = row[: manifest.tokenizer.num_tokens]
     token_id = choose(real, options, seed, index)

@@ -9,7 +9,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from rubricrm.errors import ModelClosed, OutputInvalid, PromptTooLong, RubricrmError, RuntimeFailed
+from rubricrm.errors import ModelClosed, OutputInvalid, RubricrmError, RuntimeFailed
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.constraint import constrain
 from rubricrm.generation.decision import decide
@@ -95,14 +95,8 @@ class Engine:
             ModelClosed: The engine was closed, or made before this process was forked.
             RuntimeFailed: The system starts no more threads.
         """
-        room = self._slots.room - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(prompt_ids)} tokens, the context {self._slots.room}: no room for a new token. "
-                f"Shorten the request by at least {1 - room} tokens."
-            )
         wanted = options.max_new_tokens or self._manifest.generation.max_new_tokens
-        max_new_tokens = min(wanted, room)
+        max_new_tokens = min(wanted, self._slots.room_after(prompt_ids))
         sequence = Sequence(
             prompt_ids,
             options,
@@ -158,13 +152,7 @@ class Engine:
             return
         if sequence.state is State.PREFILLING:
             sequence.decode()
-        # Each row follows a draft that came true so far; the first one that did not makes the others worthless.
-        num_accepted = 0
-        for row, drafted in zip(logits, [*work.draft.token_ids, None], strict=True):
-            token_id = decide(sequence, row, self._manifest)
-            if sequence.is_finished or token_id != drafted:
-                break
-            num_accepted += 1
+        num_accepted = decide(sequence, logits, work.draft.token_ids, self._manifest)
         work.chunk.slot.rewind(len(sequence.prompt_ids) + max(0, len(sequence.token_ids) - 1))
         if self._drafts is not None:
             self._drafts.settle(sequence, work.draft, num_accepted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rubricrm.errors import PromptTooLong
 from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.runtime.kv_cache import bytes_per_position
 from rubricrm.runtime.manifest import ModelFacts
@@ -46,6 +47,20 @@ class SlotPool:
         self._lent: dict[Slot, int] = {}  # with the positions that are promised
         self._free: dict[Slot, list[int]] = {}  # with the tokens that each holds, the one used last at the end
         self._touched: dict[Slot, int] = {}  # positions whose memory is in use, whatever they hold
+
+    def room_after(self, prompt_ids: Sequence[int]) -> int:
+        """Return how many tokens may follow a prompt.
+
+        Raises:
+            PromptTooLong: None.
+        """
+        room = self.room - len(prompt_ids)
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has {len(prompt_ids)} tokens, the context {self.room}: no room for a new token. Shorten "
+                f"the request by at least {1 - room} tokens."
+            )
+        return room
 
     def lend(self, prompt_ids: Sequence[int], num_positions: int) -> tuple[Slot, int] | None:
         """Return a slot with room for so many positions, and how many of the prompt's tokens it holds already.
