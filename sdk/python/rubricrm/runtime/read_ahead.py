@@ -3,8 +3,8 @@
 Weights that are used in place are read when a run first touches them: from the disk, or, where the system still holds
 the file, by a page fault for every few pages. A thread has the system do both at once for the whole file.
 
-The runtime maps each tensor by itself. A system that keeps files in pages of 2 MB (seen with ext4 of Linux 6.18) does so where
-one mapping of the whole file is read, and hardly where it is read tensor by tensor. Reads are 7 % faster with such pages.
+The runtime maps each tensor by itself. A system that keeps files in pages of 2 MB (seen: ext4 of Linux 6.18) does so
+where one mapping of the whole file is read, and hardly where it is read tensor by tensor. Reads are 7 % faster then.
 """
 
 from __future__ import annotations
