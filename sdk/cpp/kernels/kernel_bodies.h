@@ -9,7 +9,7 @@
 //   to_int (to nearest, ties to even), to_float, sum(I), zero_int(), add(I, I), store(int32_t*, I)
 //   store_codes<bits>(int8_t*, I): 16 codes in the order of RoundedRows
 //   offset(const uint8_t* zero_points or null, middle, sum): minus zero points times a sum of codes
-//   dot<bits, rows, vectors, is_stream>(sums, codes, x, stride, groups): adds the products of a block
+//   dot<bits, rows, vectors, is_stream>(sums, codes, x, stride, groups, prefetch): adds the products of a block
 //   kMostRows, kManyRows: most rows of a product whose weights come from memory, and from the cache
 //   vectors(rows): how many vectors of outputs `dot` takes at once
 //   sums4(a, b, c, d, out): the sums of four vectors, each as by `sum`
@@ -20,6 +20,7 @@
 #include <limits>
 
 #include "kernel_table.h"
+#include "prefetch.h"
 
 // Accumulators stay in registers only where every loop over them is unrolled. A file without registers to keep defines
 // this as nothing.
@@ -157,7 +158,8 @@ void multiply_rows(const PackedMatrix& matrix, int64_t tile, const RoundedRows& 
         }
       }
       Set::template dot<Bits, Rows, kVectors, IsStream>(sums, codes + 4 * kLanes * first, x.codes + index * matrix.block,
-                                                        x.padded_inputs, matrix.groups());
+                                                        x.padded_inputs, matrix.groups(),
+                                                        Prefetch(matrix.codes, codes, first));
       RUBRICRM_UNROLL(4)
       for (int v = 0; v < kVectors; ++v) {
         const V scale = Set::load(scales + kLanes * (first + v));

@@ -6,8 +6,6 @@
 namespace rubricrm {
 namespace {
 
-constexpr int kPrefetch = 4352;
-
 struct Avx2Set {
   struct V {
     __m256 low;
@@ -125,7 +123,7 @@ struct Avx2Set {
   // Products of four groups of codes fit 16 bits: 8 x 2 x 15 x 127 = 30,480.
   template <int Bits, int Rows, int Vectors, bool IsStream>
   static RUBRICRM_INLINE void dot(I (&sums)[Rows][Vectors], const uint8_t* codes, const int8_t* x, int64_t stride,
-                                  int groups) {
+                                  int groups, const Prefetch& prefetch) {
     constexpr int kInputs = 32 / Bits;
     const __m256i mask = _mm256_set1_epi8(15);
     const __m256i ones = _mm256_set1_epi16(1);
@@ -146,7 +144,7 @@ struct Avx2Set {
         RUBRICRM_UNROLL(4)
         for (int v = 0; v < 2 * Vectors; ++v) {
           const uint8_t* here = codes + 32 * v;
-          if (IsStream && v % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(here) + kPrefetch, _MM_HINT_T0);
+          if (IsStream && v % 2 == 0) prefetch.request(first + group, v / 2);
           const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(here));
           const __m256i low = _mm256_and_si256(both, mask);
           const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);

@@ -6,9 +6,6 @@
 namespace rubricrm {
 namespace {
 
-// Bytes ahead at which weights that come from memory are asked for: one to two blocks of 128.
-constexpr int kPrefetch = 4352;
-
 struct Avx512Set {
   using V = __m512;
   using I = __m512i;
@@ -91,7 +88,7 @@ struct Avx512Set {
 
   template <int Bits, int Rows, int Vectors, bool IsStream>
   static RUBRICRM_INLINE void dot(I (&sums)[Rows][Vectors], const uint8_t* codes, const int8_t* x, int64_t stride,
-                                  int groups) {
+                                  int groups, const Prefetch& prefetch) {
     // With few rows an instruction would wait for the one before: two sums of each take turns.
     constexpr bool kHasTwo = Rows * Vectors <= 8;
     constexpr int kSecond = kHasTwo ? 1 : 0;
@@ -111,13 +108,13 @@ struct Avx512Set {
       RUBRICRM_UNROLL(4)
       for (int v = 0; v < Vectors; ++v) {
         const uint8_t* here = codes + 4 * kLanes * v;
-        if (IsStream) _mm_prefetch(reinterpret_cast<const char*>(here) + kPrefetch, _MM_HINT_T0);
+        if (IsStream) prefetch.request(group, v);
         if (Bits == 4) {
           const I both = _mm512_loadu_si512(here);
           low[v] = _mm512_and_si512(both, _mm512_set1_epi8(15));
           high[v] = _mm512_and_si512(_mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
         } else {
-          if (IsStream) _mm_prefetch(reinterpret_cast<const char*>(here) + 4 * kTile + kPrefetch, _MM_HINT_T0);
+          if (IsStream) prefetch.request(group + 1, v);
           low[v] = _mm512_loadu_si512(here);
           high[v] = _mm512_loadu_si512(here + 4 * kTile);
         }

@@ -9,7 +9,7 @@ namespace {
 struct NeonDotprodSet : NeonSet {
   template <int Bits, int Rows, int Vectors, bool IsStream>
   static RUBRICRM_INLINE void dot(I (&sums)[Rows][Vectors], const uint8_t* codes, const int8_t* x, int64_t stride,
-                                  int groups) {
+                                  int groups, const Prefetch& /*prefetch*/) {
     constexpr int kInputs = 32 / Bits;
     // Codes of 8 bits are made signed: 128 times the sum of the inputs is what that leaves out.
     int32x4_t input_sums[Rows];

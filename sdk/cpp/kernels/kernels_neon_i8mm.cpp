@@ -10,7 +10,7 @@ namespace {
 struct NeonI8mmSet : NeonSet {
   template <int Bits, int Rows, int Vectors, bool IsStream>
   static RUBRICRM_INLINE void dot(I (&sums)[Rows][Vectors], const uint8_t* codes, const int8_t* x, int64_t stride,
-                                  int groups) {
+                                  int groups, const Prefetch& /*prefetch*/) {
     constexpr int kPairs = Rows / 2;
     constexpr int kParts = 4 * Vectors;  // of four outputs
     constexpr int kStep = Bits == 4 ? 1 : 2;  // groups that hold 8 inputs

@@ -129,7 +129,8 @@ struct PlainSet {
   static constexpr int vectors(int /*rows*/) { return 4; }
 
   template <int Bits, int Rows, int Vectors, bool IsStream>
-  static void dot(I (&sums)[Rows][Vectors], const uint8_t* codes, const int8_t* x, int64_t stride, int groups) {
+  static void dot(I (&sums)[Rows][Vectors], const uint8_t* codes, const int8_t* x, int64_t stride, int groups,
+                  const Prefetch& /*prefetch*/) {
     constexpr int kInputs = 32 / Bits;
     for (int group = 0; group < groups; ++group, codes += 4 * kTile, x += kInputs) {
       for (int v = 0; v < Vectors; ++v) {

@@ -37,19 +37,18 @@ RoundedRows round_rows(const KernelTable& kernels, ThreadPool& pool, const Packe
   return all;
 }
 
-// Calls compute(tile, first row, rows, is_stream) for all tiles and groups of rows. A group of rows meets a tile while its
-// weights are in the cache.
+// Calls compute(tile, first row, rows, is_stream) for all tiles and groups of rows. The first group of rows brings a tile's
+// weights from memory; further ones find them in the cache.
 template <class Compute>
 void each_tile(const KernelTable& kernels, ThreadPool& pool, int64_t tiles, int64_t rows, Compute compute) {
-  const bool is_stream = rows <= kernels.most_rows;
-  const int64_t groups = is_stream ? 1 : (rows + kernels.many_rows - 1) / kernels.many_rows;
+  const int64_t groups = rows <= kernels.most_rows ? 1 : (rows + kernels.many_rows - 1) / kernels.many_rows;
   const int64_t tasks = std::min(tiles, kTasks);
   pool.each(tasks, [&](size_t task) {
     const int64_t end = tiles * (static_cast<int64_t>(task) + 1) / tasks;
     for (int64_t tile = tiles * static_cast<int64_t>(task) / tasks; tile < end; ++tile) {
       for (int64_t group = 0; group < groups; ++group) {
         const int64_t first = rows * group / groups;
-        compute(tile, first, static_cast<int>(rows * (group + 1) / groups - first), is_stream);
+        compute(tile, first, static_cast<int>(rows * (group + 1) / groups - first), group == 0);
       }
     }
   });
