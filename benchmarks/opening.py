@@ -46,7 +46,7 @@ def main() -> None:
     bundle = Bundle.open(options.bundle.resolve())
     arguments = [str(bundle.path), str(options.threads), request_of(bundle, options.prompt_tokens)]
     with Worker.started("whole", arguments) as first:
-        facts = {name: first.figures[name] for name in ("model", "prompt_tokens", "cached_tokens")}
+        facts = {name: first.figures[name] for name in ("model", "prompt_tokens", "cached_prompt_tokens")}
     report = {"num_bytes": sum(file.size for file in bundle.manifest.files.values()), "threads": options.threads}
     report |= {"machine": machine_facts()} | facts | measure(arguments, options.processes)
     text = json.dumps(report, indent=2) + "\n"

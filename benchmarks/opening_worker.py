@@ -68,7 +68,7 @@ def open_whole(path: Path, threads: int, request: str) -> tuple[Any, dict[str, A
     result = model.generate(request, max_new_tokens=1)
     figures["first_token_at"] = time.monotonic()
     figures |= {"prefill_ms": result.timings_ms.prefill, "pss_mb": pss_mb()}
-    usage = {"prompt_tokens": result.usage.prompt_tokens, "cached_tokens": result.usage.cached_prompt_tokens}
+    usage = {"prompt_tokens": result.usage.prompt_tokens, "cached_prompt_tokens": result.usage.cached_prompt_tokens}
     return model, figures | usage | {"model": result.model}
 
 
