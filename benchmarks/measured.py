@@ -3,9 +3,10 @@
 
     measured.py
 
-`results/rivals-4b/COMMIT.json` are of rivals.py, `results/bench-*.json` of `rubricrm bench --json`, and
-`results/quantization-*.json` of quantization_table.py. The tables of rivals are of the newest commit; one line per
-commit shows how ours went on. A test holds that the documents show what this script would write.
+`results/rivals-4b/COMMIT.json` are of rivals.py, `results/bench-*.json` of `rubricrm bench --json`,
+`results/opening-4b.json` of opening.py, and `results/quantization-*.json` of quantization_table.py. The tables of
+rivals are of the newest commit; one line per commit shows how ours went on. A test holds that the documents show what
+this script would write.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def tables() -> Iterator[tuple[Path, str, str]]:
     yield ROOT / "docs" / "BENCHMARKING.md", "rivals-4b", table(rivals)
     yield ROOT / "docs" / "BENCHMARKING.md", "rivals-4b-commits", commit_table(commits)
     yield ROOT / "docs" / "BENCHMARKING.md", "bench", bench_table(reports)
+    opening = json.loads((RESULTS / "opening-4b.json").read_text("utf-8"))
+    yield ROOT / "docs" / "BENCHMARKING.md", "opening", opening_table(opening)
     yield from _loss_tables()
 
 
@@ -142,6 +145,27 @@ def _bench_line(name: str, report: Mapping[str, Any], row: Mapping[str, Any]) ->
         f"{1 / roofline['decode_share']:.2f}",
         f"{roofline['prefill_share']:.0%}",
     ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def opening_table(report: Mapping[str, Any]) -> str:
+    """Return one line per part of an opening, and one per figure of the whole: median, least and most."""
+    whole, count = report["whole"], report["prompt_tokens"]
+    lines = ["| what | ms | anonymous MB after it |", "| --- | --- | --- |"]
+    lines += [_opening_line(part["name"], part["ms"], part["anonymous_mb"]) for part in report["parts"]]
+    lines.append(_opening_line("`RubricModel.open`, imports included", whole["open_ms"], whole["anonymous_mb"]))
+    first = f"process start to the first token, prompt of {count} tokens, {report['cached_prompt_tokens']} restored"
+    lines += [
+        _opening_line(first, whole["first_token_ms"]),
+        _opening_line("the same beyond its prefill", whole["beyond_prefill_ms"]),
+    ]
+    alone, (one, other) = whole["pss_mb"][0], report["two_processes_pss_mb"]
+    shared = f"Proportional set size: {alone:,.0f} MB of one process, {one:,.0f} and {other:,.0f} MB of two at once."
+    return "\n".join([*lines, "", shared])
+
+
+def _opening_line(name: str, times: Sequence[float], sizes: Sequence[float] | None = None) -> str:
+    cells = [name, *("{:,.0f} ({:,.0f} to {:,.0f})".format(*found) if found else "" for found in (times, sizes))]
     return "| " + " | ".join(cells) + " |"
 
 

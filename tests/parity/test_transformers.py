@@ -24,7 +24,7 @@ from rubricrm.generation.engine import Engine
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import RUBRIC
-from rubricrm.runtime.prefix import Prefix, open_prefix
+from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
@@ -174,7 +174,7 @@ def open_subject(checkpoint: Path, directory: Path, weights: str | None = None) 
     session = Session(bundle)
     tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
     prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, tokenizer)
-    prefix = open_prefix(bundle, session, prompt.fixed_prefix())
+    prefix = open_prefix(bundle, session, prompt.fixed_prefix(), kept_prefix(bundle, session))
     length = min(2000, bundle.manifest.model.context_length - 148)
     ids = tokenizer.encode(TEXT)
     while len(ids) < length:

@@ -16,7 +16,7 @@ import pytest
 from rubricrm import RubricModel
 from rubricrm.errors import BundleInvalid, OutputInvalid
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.prefix import Prefix, compute_prefix, open_prefix
+from rubricrm.runtime.prefix import Prefix, compute_prefix, kept_prefix, open_prefix
 from rubricrm.runtime.session import Session
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -60,6 +60,10 @@ def runs(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+def opened(bundle: Bundle, session: Session, token_ids: list[int]) -> Prefix:
+    return open_prefix(bundle, session, token_ids, kept_prefix(bundle, session))
+
+
 def kept_file(cache: Path, bundle: Bundle) -> Path:
     (directory,) = (cache / bundle.manifest_sha256).iterdir()
     return directory / f"prefix.rubric.{bundle.manifest.graph.kv_type}.safetensors"
@@ -68,9 +72,9 @@ def kept_file(cache: Path, bundle: Bundle) -> Path:
 def test_a_prefix_is_computed_once_and_then_restored(
     bundle: Bundle, session: Session, runs: list[int], cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    computed = open_prefix(bundle, session, TOKEN_IDS)
+    computed = opened(bundle, session, TOKEN_IDS)
     assert sum(runs) == len(TOKEN_IDS)
-    restored = open_prefix(bundle, session, TOKEN_IDS)
+    restored = opened(bundle, session, TOKEN_IDS)
     assert sum(runs) == len(TOKEN_IDS)
     assert computed.token_ids == restored.token_ids == tuple(TOKEN_IDS)
     assert computed.positions.shape == (2, 2, 1, 2, len(TOKEN_IDS), 32)
@@ -79,11 +83,12 @@ def test_a_prefix_is_computed_once_and_then_restored(
     assert not caplog.records
 
 
-def test_the_kept_file_names_layers_as_the_graph_does(bundle: Bundle, session: Session, cache: Path) -> None:
-    prefix = open_prefix(bundle, session, TOKEN_IDS)
+def test_the_kept_file_is_one_tensor_that_is_mapped(bundle: Bundle, session: Session, cache: Path) -> None:
+    prefix = opened(bundle, session, TOKEN_IDS)
     tensors = load_file(kept_file(cache, bundle))
-    assert set(tensors) == {f"past_key_values.{layer}.{name}" for layer in range(2) for name in ("key", "value")}
-    assert (tensors["past_key_values.1.value"] == prefix.positions[1, 1]).all()
+    assert list(tensors) == ["positions"]
+    assert (tensors["positions"] == prefix.positions).all()
+    assert isinstance(opened(bundle, session, TOKEN_IDS).positions.base, np.memmap)
     digest = hashlib.sha256(prefix.positions.tobytes()).hexdigest()
     assert metadata(kept_file(cache, bundle)) == {"token_ids": ",".join(map(str, TOKEN_IDS)), "sha256": digest}
 
@@ -107,14 +112,14 @@ def test_a_bundles_own_prefix_is_what_its_graph_computes(tiny_bundle: Path) -> N
     bundle = Bundle.open(tiny_bundle)
     ids = [int(n) for n in metadata(tiny_bundle / PREFIX)["token_ids"].split(",")]
     session = Session(bundle, threads=1)
-    stored = open_prefix(bundle, session, ids)
+    stored = opened(bundle, session, ids)
     np.testing.assert_allclose(stored.positions, compute_prefix(session, ids).positions, atol=1e-4)
     session.close()
 
 
 def metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="np") as opened:
-        return dict(opened.metadata())
+    with safe_open(path, framework="np") as file:
+        return dict(file.metadata())
 
 
 def shorten(path: Path) -> None:
@@ -122,6 +127,11 @@ def shorten(path: Path) -> None:
 
 
 def other_tokens(path: Path) -> None:
+    ids = metadata(path)["token_ids"].split(",")
+    save_file(load_file(path), path, metadata=metadata(path) | {"token_ids": ",".join([*ids[:-1], "7"])})
+
+
+def fewer_tokens(path: Path) -> None:
     save_file(load_file(path), path, metadata={"token_ids": "1,2,3"})
 
 
@@ -129,16 +139,20 @@ def no_tokens(path: Path) -> None:
     save_file(load_file(path), path)
 
 
-def lacking_tensor(path: Path) -> None:
-    tensors = load_file(path)
-    del tensors["past_key_values.1.key"]
-    save_file(tensors, path, metadata=metadata(path))
+def other_name(path: Path) -> None:
+    save_file({"keys": load_file(path)["positions"]}, path, metadata=metadata(path))
+
+
+def another_tensor(path: Path) -> None:
+    save_file(load_file(path) | {"more": np.ones(3, np.float32)}, path, metadata=metadata(path))
 
 
 def other_shape(path: Path) -> None:
-    tensors = load_file(path)
-    tensors["past_key_values.1.key"] = tensors["past_key_values.1.key"][:, :, :-1].copy()
-    save_file(tensors, path, metadata=metadata(path))
+    save_file({"positions": load_file(path)["positions"][:, :, :, :, :-1].copy()}, path, metadata=metadata(path))
+
+
+def no_numbers(path: Path) -> None:
+    save_file(load_file(path), path, metadata={"token_ids": "a,b"})
 
 
 def other_type(path: Path) -> None:
@@ -168,7 +182,8 @@ def no_digest(path: Path) -> None:
     save_file(load_file(path), path, metadata={"token_ids": metadata(path)["token_ids"]})
 
 
-DAMAGES = [shorten, other_tokens, no_tokens, lacking_tensor, other_shape, other_type, rubbish, empty]
+DAMAGES = [shorten, other_tokens, fewer_tokens, no_tokens, no_numbers, other_name, another_tensor, other_shape]
+DAMAGES += [other_type, rubbish, empty]
 
 
 # The manifest has the hash of a bundle's own file; whoever wants it compared opens with verify=True.
@@ -181,25 +196,25 @@ def test_a_damaged_cache_is_computed_anew_with_a_warning(
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[Path], None],
 ) -> None:
-    first = open_prefix(bundle, session, TOKEN_IDS)
+    first = opened(bundle, session, TOKEN_IDS)
     damage(kept_file(cache, bundle))
-    again = open_prefix(bundle, session, TOKEN_IDS)
+    again = opened(bundle, session, TOKEN_IDS)
     assert sum(runs) == 2 * len(TOKEN_IDS)
     assert (again.positions == first.positions).all()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "computing the prefix again" in record.getMessage()
     assert str(kept_file(cache, bundle)) in record.getMessage()
-    open_prefix(bundle, session, TOKEN_IDS)
+    opened(bundle, session, TOKEN_IDS)
     assert sum(runs) == 2 * len(TOKEN_IDS)
 
 
 def test_a_directory_in_place_of_the_kept_file_costs_a_warning(
     bundle: Bundle, session: Session, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = open_prefix(bundle, session, TOKEN_IDS)
+    first = opened(bundle, session, TOKEN_IDS)
     directory(kept_file(cache, bundle))
-    assert (open_prefix(bundle, session, TOKEN_IDS).positions == first.positions).all()
+    assert (opened(bundle, session, TOKEN_IDS).positions == first.positions).all()
     assert "could not be kept" in caplog.text
     assert [path.name for path in kept_file(cache, bundle).parent.iterdir()] == [PREFIX]
 
@@ -215,7 +230,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / cache_name))
-    prefix = open_prefix(bundle, session, TOKEN_IDS)
+    prefix = opened(bundle, session, TOKEN_IDS)
     assert prefix.token_ids == tuple(TOKEN_IDS)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -229,7 +244,7 @@ def test_a_full_disk_leaves_no_file_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    open_prefix(bundle, session, TOKEN_IDS)
+    opened(bundle, session, TOKEN_IDS)
     assert "No space left on device" in caplog.text
     assert "writing" not in caplog.text
     assert list(kept_file(cache, bundle).parent.iterdir()) == []
@@ -276,7 +291,7 @@ def test_texts_with_a_kept_a_computed_and_a_bundled_prefix_are_equal(
 def test_a_prefix_of_int8_is_kept_in_int8(int8_bundle: Path, cache: Path) -> None:
     bundle = Bundle.open(int8_bundle)
     session = Session(bundle, threads=1)
-    computed, restored = (open_prefix(bundle, session, TOKEN_IDS) for _ in range(2))
+    computed, restored = (opened(bundle, session, TOKEN_IDS) for _ in range(2))
     session.close()
     assert {tensor.dtype for tensor in load_file(kept_file(cache, bundle)).values()} == {np.dtype(np.int8)}
     assert computed.positions.dtype == restored.positions.dtype == np.int8
@@ -309,8 +324,8 @@ def test_another_bundle_has_another_place_in_the_cache(
     manifest = json.loads((other / "rubricrm.json").read_text("utf-8"))
     manifest["model"]["name"] = "another"
     (other / "rubricrm.json").write_text(json.dumps(manifest))
-    open_prefix(bundle, session, TOKEN_IDS)
-    open_prefix(Bundle.open(other), session, TOKEN_IDS)
+    opened(bundle, session, TOKEN_IDS)
+    opened(Bundle.open(other), session, TOKEN_IDS)
     assert len(list(cache.iterdir())) == 2
 
 
@@ -318,7 +333,7 @@ def test_the_place_in_the_cache_names_device_runtime_and_type(
     bundle: Bundle, session: Session, int8_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What another device, version or type of the KV cache computed is another's."""
-    open_prefix(bundle, session, TOKEN_IDS)
+    opened(bundle, session, TOKEN_IDS)
     assert kept_file(cache, bundle).parent.name == (
         f"cpu-model.onnx-float32-onnxruntime-{onnxruntime.__version__}-{platform.machine()}"
     )
@@ -369,7 +384,7 @@ def test_the_last_layers_keys_are_looked_at_too(session: Session, monkeypatch: p
 def test_a_bundles_own_prefix_must_be_finite(bundle_copy: Path, edit_manifest: EditManifest) -> None:
     path = bundle_copy / PREFIX
     tensors = load_file(path)
-    tensors["past_key_values.1.value"][0, 1, 5, 3] = np.inf
+    tensors["positions"][1, 1, 0, 1, 5, 3] = np.inf
     save_file(tensors, path, metadata=metadata(path))
     edit_manifest(lambda document: document["files"][PREFIX].update(size=path.stat().st_size))
     with pytest.raises(BundleInvalid, match=rf"{PREFIX}: 1 of its keys and values are not finite"):

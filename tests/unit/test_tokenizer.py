@@ -1,4 +1,5 @@
 import copy
+import gc
 import json
 import random
 import re
@@ -451,3 +452,31 @@ def test_a_character_without_bytes_is_refused_and_not_dropped(small_document: di
     assert tokenizer.decode(tokenizer.encode("fine")) == "fine"
     with pytest.raises(RequestInvalid, match=r"the text holds '.x04' at character 2, for which .* no token"):
         tokenizer.encode("é.\x04")
+
+
+# ---- the garbage collector, which opening pauses ----
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+@pytest.mark.parametrize("contents", [None, "{}"], ids=["opens", "fails"])
+def test_opening_leaves_the_garbage_collector_as_it_was(
+    small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_enabled: bool, contents: str | None
+) -> None:
+    path = small_path
+    if contents is not None:
+        path = tmp_path / "tokenizer.json"
+        path.write_text(contents)
+    during: list[bool] = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text: (during.append(gc.isenabled()), loads(text))[1])
+    (gc.enable if is_enabled else gc.disable)()
+    try:
+        if contents is None:
+            Tokenizer.from_file(path)
+        else:
+            with pytest.raises(BundleInvalid):
+                Tokenizer.from_file(path)
+        assert gc.isenabled() is is_enabled
+    finally:
+        gc.enable()
+    assert during == [False]

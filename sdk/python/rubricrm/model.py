@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -27,7 +28,7 @@ from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.graph_choice import running_kernels
 from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.prefix import Prefix, open_prefix
+from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.read_ahead import reading_ahead
 from rubricrm.runtime.session import Session
@@ -72,14 +73,17 @@ class RubricModel:
         self._engine_options = EngineOptions(**engine)
         self.bundle = bundle
         session = Session(bundle, device=device, threads=threads)
-        with reading_ahead(session.mapped_file):
+        with reading_ahead(session.mapped_file), ThreadPoolExecutor(1) as beside:
+            kept = beside.submit(kept_prefix, bundle, session)
+            grammar = beside.submit(self._open_grammar)
             self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
             self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
             token_ids = self._prompt.fixed_prefix()
-            prefix = open_prefix(bundle, session, token_ids) if token_ids else None
+            prefix = open_prefix(bundle, session, token_ids, kept.result()) if token_ids else None
         drafts = self._open_drafts(session, prefix) if self._engine_options.draft and session.is_exact else None
-        grammar = self._open_grammar()
-        self._engine = Engine(session, bundle.manifest, prefix, self._engine_options, grammar=grammar, drafts=drafts)
+        self._engine = Engine(
+            session, bundle.manifest, prefix, self._engine_options, grammar=grammar.result(), drafts=drafts
+        )
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
         self._description = {

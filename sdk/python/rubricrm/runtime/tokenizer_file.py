@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,26 @@ class TokenizerFile:
 
 def read_tokenizer_file(path: Path) -> TokenizerFile:
     """Read and check a file; cost and errors as `Tokenizer.from_file`."""
+    with _collection_paused():
+        return _read(path)
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Keep the garbage collector from a block that makes much and drops nothing.
+
+    A vocabulary and its merges are half a million objects, which it would look at again and again (0.1 s of 0.35).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read(path: Path) -> TokenizerFile:
     fault = partial(_fault, path)
     document = _read_document(path, fault)
     _check_byte_level(document, fault)
