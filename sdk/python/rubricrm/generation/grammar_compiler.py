@@ -81,7 +81,7 @@ class _ByteAutomaton:
         start: The state before the first byte.
     """
 
-    steps: NDArray[np.int32]
+    steps: NDArray[np.int16]
     accepts: NDArray[np.bool_]
     start: int
 
@@ -115,8 +115,10 @@ class _ByteAutomaton:
             ) from error
         transitions, whole = index.get_transitions(), index.get_final_states()
         names = sorted(transitions)  # the library's own order is that of a hash
+        if len(names) > MOST_STATES:
+            raise GrammarUnusable(f"the grammar has {len(names)} states, at most {MOST_STATES} are possible. Simplify it.")
         number = {name: at for at, name in enumerate(names)}
-        steps = np.full((len(names) + 1, _NUM_BYTES), len(names), np.int32)
+        steps = np.full((len(names) + 1, _NUM_BYTES), len(names), np.int16)
         accepts = np.zeros(len(names) + 1, np.bool_)
         for name, leads in transitions.items():
             accepts[number[name]] = leads.pop(_MARK, None) in whole
@@ -131,7 +133,7 @@ def _spellings(tokenizer: Tokenizer, added_ids: Collection[int]) -> list[bytes]:
     return [b"" if token_id in added else spelled for token_id, spelled in enumerate(tokenizer.spellings())]
 
 
-def _columns(automaton: _ByteAutomaton, spellings: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _columns(automaton: _ByteAutomaton, spellings: list[bytes]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     """Compose the bytes of all tokens.
 
     Returns:
@@ -144,7 +146,7 @@ def _columns(automaton: _ByteAutomaton, spellings: list[bytes]) -> tuple[NDArray
     starts = lengths.cumsum() - lengths
     text = np.frombuffer(b"".join(spellings), np.uint8)
     num_states = len(automaton.steps)
-    columns = [np.full(num_states, automaton.nowhere, np.int32), np.arange(num_states, dtype=np.int32)]
+    columns = [np.full(num_states, automaton.nowhere, np.int16), np.arange(num_states, dtype=np.int16)]
     known = {column.tobytes(): at for at, column in enumerate(columns)}
     kinds = np.where(lengths > 0, 1, 0)
     active, place = np.flatnonzero(lengths), 0
@@ -167,7 +169,7 @@ def _columns(automaton: _ByteAutomaton, spellings: list[bytes]) -> tuple[NDArray
     return np.stack([columns[kind] for kind in used]), kinds[1:]
 
 
-def _reached(columns: NDArray[np.int32], start: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _reached(columns: NDArray[np.int16], start: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the states that tokens reach, nearest first.
 
     Returns:
@@ -212,8 +214,6 @@ def _tables(
             "every byte that the grammar needs."
         )
     kept = np.flatnonzero(ways != _NO_WAY)
-    if len(kept) > MOST_STATES:
-        raise GrammarUnusable(f"the grammar has {len(kept)} states, at most {MOST_STATES} can be stored. Simplify it.")
     number = np.full(len(ways) + 1, REFUSED, np.int32)  # the last is that of REFUSED
     number[kept] = np.arange(len(kept))
     following = number[following[kept]]
