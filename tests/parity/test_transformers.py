@@ -298,10 +298,12 @@ def test_greedy_tokens(subject: Subject, kind: str) -> None:
     expected, margin = reference_tokens(subject.reference, ids, NEW_TOKENS, subject.num_tokens)
     assert margin > LEAST_MARGIN, "two tokens are equally good: choose another prompt"
     engine = subject.engine()
-    generation = engine.submit(ids, GenerationOptions(max_new_tokens=NEW_TOKENS))
-    assert [token.id for token in engine.stream(generation)] == expected
+    sequence = engine.submit(ids, GenerationOptions(max_new_tokens=NEW_TOKENS))
+    sequence.wait()
+    sequence.raise_error()
+    assert sequence.token_ids == expected
     if kind == "request":
-        assert generation.cached_tokens == len(subject.prefix.token_ids)
+        assert sequence.cached_tokens == len(subject.prefix.token_ids)
 
 
 # --- weights stored in 16 bits

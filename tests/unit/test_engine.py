@@ -606,9 +606,9 @@ def test_a_closed_engine_ends_real_sequences_with_an_error(tiny_bundle: Path) ->
 # ---- processes ----
 
 PROCESS = """
-import faulthandler, os, sys, threading, time
+import faulthandler, os, signal, sys, threading, time
 faulthandler.dump_traceback_later(60, exit=True)
-from rubricrm.errors import ModelClosed, RubricrmError
+from rubricrm.errors import ModelClosed
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.generation.engine import Engine
 from rubricrm.generation.options import GenerationOptions
@@ -628,7 +628,7 @@ waiter.start()
 for _ in range(5):
     child = os.fork()
     if child == 0:
-        faulthandler.dump_traceback_later(30, exit=True)
+        signal.alarm(30)  # faulthandler's thread does not exist here
         for each in sequences:
             each.wait()
             assert isinstance(each.error, ModelClosed), each.error
@@ -676,7 +676,6 @@ threading.Thread(target=sequences[1].wait, daemon=True).start()
 def test_ctrl_c_ends_what_its_thread_waits_for(tiny_bundle: Path) -> None:
     script = """
 from rubricrm import RubricModel
-import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 engine.close()
 model = RubricModel.open(sys.argv[1], threads=1)
@@ -776,5 +775,6 @@ def test_log_probabilities_do_not_depend_on_temperature_and_filters(engine: Engi
 def test_log_probabilities_come_only_when_asked_for(engine: Engine) -> None:
     without, with_them = start(engine, max_new_tokens=3), start(engine, max_new_tokens=3, logprobs=0)
     assert (len(ids_of(without)), without.logprobs) == (3, [])
+    ids_of(with_them)
     assert [entry.token_id for entry in with_them.logprobs] == ids_of(with_them)
     assert [entry.top for entry in with_them.logprobs] == [()] * 3
