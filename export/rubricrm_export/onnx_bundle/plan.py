@@ -292,4 +292,7 @@ def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:
 
 def tool_versions() -> dict[str, str]:
     """Return the versions that a bundle's bytes depend on."""
-    return {"rubricrm": __version__, **{name: version(name) for name in ("onnx", "onnx-ir", "outlines-core", "numpy", "safetensors")}}
+    return {
+        "rubricrm": __version__,
+        **{name: version(name) for name in ("onnx", "onnx-ir", "outlines-core", "numpy", "safetensors")},
+    }

@@ -44,7 +44,13 @@ NOTHING_FORCED = -1
 """In place of a token: several may follow, or nothing."""
 
 # The arrays of a file and their dimensions.
-_TYPES = {"token_class": ("uint16", 1), "steps": ("int16", 2), "row": ("uint16", 1), "shortest": ("uint16", 1), "forced": ("int32", 1)}
+_TYPES = {
+    "token_class": ("uint16", 1),
+    "steps": ("int16", 2),
+    "row": ("uint16", 1),
+    "shortest": ("uint16", 1),
+    "forced": ("int32", 1),
+}
 _MOST_MASKS = 64
 
 
@@ -83,11 +89,11 @@ class Grammar:
         self.num_tokens = len(tables.token_class)
         self.num_states = len(tables.row)
         # Views that give plain numbers: reading one costs less than reading an element of an array.
-        self._class = memoryview(tables.token_class)
-        self._steps = memoryview(tables.steps.ravel())
-        self._row_start = (tables.row.astype("int64") * tables.steps.shape[1]).tolist()
-        self._shortest = tables.shortest.tolist()
-        self._forced = tables.forced.tolist()
+        self._class: memoryview[int] = tables.token_class.data.cast("B").cast("H")
+        self._steps: memoryview[int] = tables.steps.data.cast("B").cast("h")
+        self._row_start: list[int] = (tables.row.astype("int64") * tables.steps.shape[1]).tolist()
+        self._shortest: list[int] = tables.shortest.tolist()
+        self._forced: list[int] = tables.forced.tolist()
         self._mask = lru_cache(_MOST_MASKS)(self._new_mask)
 
     @classmethod
@@ -224,7 +230,9 @@ def _read(path: Path) -> GrammarTables:
     return GrammarTables(**{name: np.ascontiguousarray(arrays[name]) for name in _TYPES})
 
 
-def _check(tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fault: Callable[[str], Exception]) -> None:
+def _check(
+    tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fault: Callable[[str], Exception]
+) -> None:
     """Refuse tables that contradict themselves, so that no look-up can go wrong later."""
     import numpy as np
 
@@ -233,7 +241,9 @@ def _check(tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fa
     if len(tables.token_class) != num_tokens:
         raise fault(f"is for {len(tables.token_class)} tokens, the tokenizer has {num_tokens}")
     if not (1 < num_states <= MOST_STATES and len(tables.shortest) == len(tables.forced) == num_states):
-        raise fault(f"has {num_states} rows, {len(tables.shortest)} shortest ways and {len(tables.forced)} forced tokens")
+        raise fault(
+            f"has {num_states} rows, {len(tables.shortest)} shortest ways and {len(tables.forced)} forced tokens"
+        )
     if num_classes < 2 or tables.token_class.max(initial=0) >= num_classes or tables.row.max() >= num_rows:
         raise fault("names a class or a row that it does not hold")
     if sorted(np.flatnonzero(tables.token_class == ENDS)) != sorted(set(stop_ids)):

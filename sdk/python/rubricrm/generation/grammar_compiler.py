@@ -64,8 +64,8 @@ def compile_grammar(
     """
     automaton = _ByteAutomaton.of(pattern)
     columns, kinds = _columns(automaton, _spellings(tokenizer, added_ids))
-    states, columns = _reached(columns, automaton.start)
-    tables, kept = _tables(columns, automaton.accepts[states], kinds, stop_ids)
+    states, targets = _reached(columns, automaton.start)
+    tables, kept = _tables(targets, automaton.accepts[states], kinds, stop_ids)
     forced = _Forced(automaton, tokenizer)
     tables.forced[START:] = [forced.first_token(state) for state in states[kept].tolist()]
     return Grammar(tables)
@@ -116,7 +116,9 @@ class _ByteAutomaton:
         transitions, whole = index.get_transitions(), index.get_final_states()
         names = sorted(transitions)  # the library's own order is that of a hash
         if len(names) > MOST_STATES:
-            raise GrammarUnusable(f"the grammar has {len(names)} states, at most {MOST_STATES} are possible. Simplify it.")
+            raise GrammarUnusable(
+                f"the grammar has {len(names)} states, at most {MOST_STATES} are possible. Simplify it."
+            )
         number = {name: at for at, name in enumerate(names)}
         steps = np.full((len(names) + 1, _NUM_BYTES), len(names), np.int16)
         accepts = np.zeros(len(names) + 1, np.bool_)
@@ -235,7 +237,7 @@ def _shortest_ways(following: NDArray[np.int32]) -> NDArray[np.int32]:
     ways = np.full(len(following) + 1, _NO_WAY, np.int32)  # the last is that of REFUSED
     ways[END] = 0
     while True:
-        found = np.minimum(ways[:-1], ways[following].min(axis=1) + 1)
+        found: NDArray[np.int32] = np.minimum(ways[:-1], ways[following].min(axis=1) + 1)
         if (found == ways[:-1]).all():
             return found
         ways[:-1] = found

@@ -52,7 +52,9 @@ _AFTER_BREAK = Characters.of("-#$%&(+,/0-9;=>@A-Z^a-z{|}" + _LETTERS) | (
 )
 # A list of numbers or texts, and a few words such as a placeholder has: neither can be a tag or a control token.
 _LISTED = Literal("[") + Characters.of("-0-9\"'[")
-_WORDS = Literal("[") + Characters.of("A-DF-GJ-OQSU-Za-gi-oq-z") + Characters.of("-0-9A-Za-z '\"_.,/").star() + Literal("]")
+_WORDS = (
+    Literal("[") + Characters.of("A-DF-GJ-OQSU-Za-gi-oq-z") + Characters.of("-0-9A-Za-z '\"_.,/").star() + Literal("]")
+)
 _ANGLE = Literal("<") + Characters.of("0-9=<")
 _LAST = Characters.of("0-9A-Za-z%+#}`" + _CLOSERS + _LETTERS) | (
     Characters.of(_ENDS) + Characters.of(_ENDS + _CLOSERS).star()

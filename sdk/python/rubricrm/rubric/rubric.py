@@ -197,9 +197,7 @@ class RubricReader:
         return new
 
 
-def parse(
-    text: str, *, truncated: bool = False, starts_in_thought: bool = False, strict: bool = False
-) -> Rubric:
+def parse(text: str, *, truncated: bool = False, starts_in_thought: bool = False, strict: bool = False) -> Rubric:
     """Read the rubric in a text; the cost is linear in its length.
 
     Args:
