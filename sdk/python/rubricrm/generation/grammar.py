@@ -109,7 +109,10 @@ class Grammar:
             BundleInvalid: It cannot be read, is not such a file, or contradicts itself, the tokenizer or the stop ids.
         """
         tables = _read(path)
-        _check(tables, num_tokens, stop_ids, partial(_fault, path))
+        fault = partial(_fault, path)
+        _check_sizes(tables, num_tokens, stop_ids, fault)
+        _check_ways(tables, fault)
+        _check_forced(tables, fault)
         return cls(tables)
 
     @classmethod
@@ -230,10 +233,10 @@ def _read(path: Path) -> GrammarTables:
     return GrammarTables(**{name: np.ascontiguousarray(arrays[name]) for name in _TYPES})
 
 
-def _check(
+def _check_sizes(
     tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fault: Callable[[str], Exception]
 ) -> None:
-    """Refuse tables that contradict themselves, so that no look-up can go wrong later."""
+    """Refuse tables whose sizes contradict each other, the tokenizer or the stop ids."""
     import numpy as np
 
     num_rows, num_classes = tables.steps.shape
@@ -248,7 +251,13 @@ def _check(
         raise fault("names a class or a row that it does not hold")
     if sorted(np.flatnonzero(tables.token_class == ENDS)) != sorted(set(stop_ids)):
         raise fault(f"ends a text at other tokens than the stop ids {sorted(stop_ids)}")
-    following = following_states(tables)
+
+
+def _check_ways(tables: GrammarTables, fault: Callable[[str], Exception]) -> None:
+    """Refuse tables of sound sizes that lead out of themselves, or state ways to the end that are others."""
+    import numpy as np
+
+    following, num_states = following_states(tables), len(tables.row)
     if (following[:, NOWHERE] != REFUSED).any() or (following[END] != REFUSED).any():
         raise fault("leads on where nothing can follow")
     if following.min() < REFUSED or following.max() >= num_states:
@@ -257,11 +266,17 @@ def _check(
     ways = np.append(tables.shortest.astype(np.int32), MOST_STATES)
     if ways[END] != 0 or (ways[following[1:]].min(axis=1) + 1 != ways[1:-1]).any():
         raise fault("states shortest ways that are others")
+
+
+def _check_forced(tables: GrammarTables, fault: Callable[[str], Exception]) -> None:
+    """Refuse forced tokens that do not exist or cannot follow."""
+    import numpy as np
+
     forced = np.flatnonzero(tables.forced != NOTHING_FORCED)
     tokens = tables.forced[forced]
-    if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= num_tokens:
+    if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= len(tables.token_class):
         raise fault("forces a token that does not exist")
-    if (following[forced, tables.token_class[tokens]] <= END).any():
+    if (following_states(tables)[forced, tables.token_class[tokens]] <= END).any():
         raise fault("forces a token that cannot follow")
 
 

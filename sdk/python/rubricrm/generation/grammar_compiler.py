@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from rubricrm.runtime.tokenizer import Tokenizer
 
 _NUM_BYTES = 256
-# A byte that ends every text. Without it the library prefers the first of `a|ab` to the longer one, and loses what leads
-# from a whole text to one that is not whole yet.
+# A byte that ends every text. Without it the library prefers the first of `a|ab` to the longer one, and loses what
+# leads from a whole text to one that is not whole yet.
 _MARK = 0
 _MOST_AUTOMATONS = 2
 _NO_WAY = 1 << 20  # more tokens than any way has
@@ -244,7 +244,7 @@ def _shortest_ways(following: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _without_repeats(table: NDArray[np.int16], num_kept: int = 0) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Keep equal rows once, in their order; the first ones are kept as they are, and others are compared with the first.
+    """Keep equal rows once, in their order; the first `num_kept` are kept even where they are equal.
 
     Returns:
         The rows that are left, and the new number of each row.
