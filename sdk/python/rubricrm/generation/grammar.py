@@ -37,6 +37,9 @@ NOWHERE, ENDS = 0, 1
 NO_STEP = -(1 << 15)
 """In place of a step: a token of this class cannot follow."""
 
+TO_END = (1 << 15) - 1
+"""In place of a step of the stop ids: they lead to the end. No other class has it, so no token becomes one of them."""
+
 MOST_STATES = (1 << 15) - 2
 """Steps between so many states fit into 16 bits."""
 
@@ -61,7 +64,7 @@ class GrammarTables:
     Attributes:
         token_class: uint16 [num_tokens], the class of each token; class 0 never follows, class 1 ends the text.
         steps: int16 [num_rows, num_classes], what is added to a state's number; -32768 where the class cannot follow.
-            In the column of class 1 only whether it is -32768 counts: it leads to the end.
+            32767, in the column of class 1 alone, leads to the end.
         row: uint16 [num_states], the row of `steps` that each state has.
         shortest: uint16 [num_states], the fewest tokens to the end, the stop id included.
         forced: int32 [num_states], the token that follows if the text goes on and must go on in one way; else -1.

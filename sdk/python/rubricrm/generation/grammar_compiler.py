@@ -23,6 +23,7 @@ from rubricrm.generation.grammar import (
     NOTHING_FORCED,
     REFUSED,
     START,
+    TO_END,
     Grammar,
     GrammarTables,
 )
@@ -68,6 +69,10 @@ def compile_grammar(
     tables, kept = _tables(targets, automaton.accepts[states], kinds, stop_ids)
     forced = _Forced(automaton, tokenizer)
     tables.forced[START:] = [forced.first_token(state) for state in states[kept].tolist()]
+    grammar = Grammar(tables)
+    for state, token_id in enumerate(tables.forced.tolist()):
+        if token_id != NOTHING_FORCED and grammar.next(state, token_id) == REFUSED:  # it leads to no end
+            tables.forced[state] = NOTHING_FORCED
     return Grammar(tables)
 
 
@@ -220,8 +225,8 @@ def _tables(
     number[kept] = np.arange(len(kept))
     following = number[following[kept]]
     steps = np.where(following == REFUSED, NO_STEP, following - np.arange(len(kept))[:, None])
-    steps[:, ENDS] = np.where(following[:, ENDS] == REFUSED, NO_STEP, 0)
-    by_class, class_of = _without_repeats(steps.T.astype(np.int16), num_kept=2)
+    steps[:, ENDS] = np.where(following[:, ENDS] == REFUSED, NO_STEP, TO_END)
+    by_class, class_of = _without_repeats(steps.T.astype(np.int16))
     token_class = class_of[kinds + 2].astype(np.uint16)
     token_class[list(stop_ids)] = ENDS
     rows, row = _without_repeats(np.ascontiguousarray(by_class.T))
@@ -243,8 +248,8 @@ def _shortest_ways(following: NDArray[np.int32]) -> NDArray[np.int32]:
         ways[:-1] = found
 
 
-def _without_repeats(table: NDArray[np.int16], num_kept: int = 0) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Keep equal rows once, in their order; the first `num_kept` are kept even where they are equal.
+def _without_repeats(table: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    """Keep equal rows once, in their order.
 
     Returns:
         The rows that are left, and the new number of each row.
@@ -256,12 +261,10 @@ def _without_repeats(table: NDArray[np.int16], num_kept: int = 0) -> tuple[NDArr
     number = np.zeros(len(table), np.int64)
     for at, row in enumerate(table):
         key = row.tobytes()
-        if at < num_kept or key not in known:
-            known.setdefault(key, len(kept))
-            number[at] = len(kept)
+        if key not in known:
+            known[key] = len(kept)
             kept.append(at)
-        else:
-            number[at] = known[key]
+        number[at] = known[key]
     return table[kept], number
 
 
