@@ -306,7 +306,7 @@ def test_a_way_that_no_token_ends_is_not_taken() -> None:
     assert np.flatnonzero(grammar.allowed(state, 9)).tolist() == [0, 1]  # no y: "ax" would lead nowhere
     assert [grammar.shortest(state), grammar.shortest(grammar.next(state, 0))] == [2, 2]
     assert np.flatnonzero(grammar.allowed(state, 2)).tolist() == [1]
-    assert grammar.num_states == 4  # the end, the start, after "a", after "ab" and "b"
+    assert grammar.num_states == 5  # the end, the start, after "a", "b" and "ab"
 
 
 def test_a_tokenizer_without_a_way_to_the_end_is_refused() -> None:
