@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from rubricrm.rubric.expression import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence
+from rubricrm.rubric.expression import Characters, Either, Expression, Literal, Repeat, Rule, Sequence
 
 States = frozenset[int]
 _CONTINUATION = range(0x80, 0xC0)
@@ -70,7 +70,7 @@ class Reference:
                 for part in reversed(parts):
                     then = self._build(part, then)
                 return then
-            case Choice(options):
+            case Either(options):
                 return self._state((), [self._build(option, then) for option in options])
             case Repeat(part, "?"):
                 return self._state((), [self._build(part, then), then])
