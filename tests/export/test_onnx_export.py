@@ -96,9 +96,8 @@ def test_manifest_of_a_tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> None:
     assert {name: (entry.size, entry.sha256) for name, entry in source.files.items()} == {
         name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in stored.items()
     }
-    tools = {"rubricrm": __version__} | {
-        n: version(n) for n in ("onnx", "onnx-ir", "outlines-core", "numpy", "safetensors")
-    }
+    names = ("onnx", "onnx-ir", "outlines-core", "numpy", "safetensors")
+    tools = {"rubricrm": __version__} | {name: version(name) for name in names}
     assert manifest.provenance.tools == tools
     assert manifest.provenance.command == "rubricrm export onnx checkpoint --target cpu --weights fp16"
 

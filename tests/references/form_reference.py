@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from rubricrm.rubric.expression import Characters, Choice, Expression, Literal, Repeat, Rule, Sequence
+from rubricrm.rubric.expression import Characters, Either, Expression, Literal, Repeat, Rule, Sequence
 
 States = frozenset[int]
 _CONTINUATION = range(0x80, 0xC0)
@@ -58,7 +58,7 @@ class Reference:
         self._leads.append(leads if leads is not None else [])
         return len(self._ranges) - 1
 
-    def _build(self, expression: Expression, then: int) -> int:
+    def _build(self, expression: Expression, then: int) -> int:  # noqa: C901 - one case per pattern
         match expression:
             case Literal(text):
                 for character in reversed(text):
@@ -70,7 +70,7 @@ class Reference:
                 for part in reversed(parts):
                     then = self._build(part, then)
                 return then
-            case Choice(options):
+            case Either(options):
                 return self._state((), [self._build(option, then) for option in options])
             case Repeat(part, "?"):
                 return self._state((), [self._build(part, then), then])
@@ -97,7 +97,17 @@ class Reference:
 def characters_from(begun: bytes) -> tuple[str, str] | None:
     """The first and the last character whose UTF-8 begins with some bytes."""
     lead = begun[0]
-    length = 1 if lead < 0x80 else 2 if 0xC2 <= lead < 0xE0 else 3 if 0xE0 <= lead < 0xF0 else 4 if 0xF0 <= lead < 0xF5 else 0
+    length = (
+        1
+        if lead < 0x80
+        else 2
+        if 0xC2 <= lead < 0xE0
+        else 3
+        if 0xE0 <= lead < 0xF0
+        else 4
+        if 0xF0 <= lead < 0xF5
+        else 0
+    )
     if not length or len(begun) > length or any(byte not in _CONTINUATION for byte in begun[1:]):
         return None
     missing = length - len(begun)

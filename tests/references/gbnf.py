@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-_TOKEN = re.compile(r'\s*(?:(?P<text>"(?:\\.|[^"\\])*")|(?P<set>\[(?:\\.|[^\]\\])*\])|(?P<name>[a-z][a-z-]*)|(?P<sign>[()|?*+]))')
+_TOKEN = re.compile(
+    r'\s*(?:(?P<text>"(?:\\.|[^"\\])*")|(?P<set>\[(?:\\.|[^\]\\])*\])|(?P<name>[a-z][a-z-]*)|(?P<sign>[()|?*+]))'
+)
 _ESCAPE = re.compile(r"\\(?:x([0-9A-F]{2})|u([0-9A-F]{4})|U([0-9A-F]{8})|(.))")
 _IN_SET = re.compile(r"(\\x..|\\u....|\\U........|\\.|[^\\])(?:-(\\x..|\\u....|\\U........|\\.|[^\\]))?", re.DOTALL)
 
 
-def gbnf_matches(grammar: str, text: str) -> bool:
+def gbnf_matches(grammar: str, text: str) -> bool:  # noqa: C901 - one case per sign
     """Whether the rule `root` of a grammar matches a whole text."""
     rules = {name: _parse(right) for name, right in (line.split(" ::= ", 1) for line in grammar.splitlines())}
 

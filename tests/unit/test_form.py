@@ -82,7 +82,9 @@ def assert_read_whole(text: str) -> None:
     rubric = parse(text, strict=True)
     assert [issue for issue in rubric.issues if issue.code != "repetition"] == []
     lines = text.removesuffix("\n").split("\n")
-    assert [f"{c.number}. {c.text} {c.kind.tag}" for c in rubric.criteria if c.kind] == [line.rstrip(" ") for line in lines]
+    assert [f"{c.number}. {c.text} {c.kind.tag}" for c in rubric.criteria if c.kind] == [
+        line.rstrip(" ") for line in lines
+    ]
     assert parse(text) == rubric
 
 
@@ -153,7 +155,9 @@ def test_every_text_in_the_form_is_read_as_it_is(text: str) -> None:
 def test_all_that_comes_from_the_definition_agrees_on_damaged_texts(data: st.DataObject) -> None:
     text = rubric_of(*data.draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=FEW)))
     at = data.draw(st.integers(0, len(text)))
-    new = data.draw(st.text(st.characters(codec="utf-8"), max_size=2) | st.sampled_from([" ", ".", ". ", "[", "]", "\n", "2"]))
+    new = data.draw(
+        st.text(st.characters(codec="utf-8"), max_size=2) | st.sampled_from([" ", ".", ". ", "[", "]", "\n", "2"])
+    )
     damaged = text[:at] + new + text[at + data.draw(st.integers(0, 2)) :]
     if is_in_form(damaged):
         assert_read_whole(damaged)
@@ -186,7 +190,7 @@ NOT_IN_THE_FORM = {"vivid_character", "negative_form"}
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason=f"needs {PUBLISHED}")
 def test_published_rubrics_are_in_the_form() -> None:
-    """As a model writes them: a table of a paper joins lines, a note wraps them, an item out of a list has its number."""
+    """As a model writes them: a paper's table joins lines, a note wraps them, a single item has its number."""
     refused = set()
     for line in PUBLISHED.read_text("utf-8").splitlines():
         row = json.loads(line)

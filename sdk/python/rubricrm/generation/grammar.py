@@ -37,6 +37,9 @@ NOWHERE, ENDS = 0, 1
 NO_STEP = -(1 << 15)
 """In place of a step: a token of this class cannot follow."""
 
+TO_END = (1 << 15) - 1
+"""In place of a step of the stop ids: they lead to the end. No other class has it, so no token becomes one of them."""
+
 MOST_STATES = (1 << 15) - 2
 """Steps between so many states fit into 16 bits."""
 
@@ -61,7 +64,7 @@ class GrammarTables:
     Attributes:
         token_class: uint16 [num_tokens], the class of each token; class 0 never follows, class 1 ends the text.
         steps: int16 [num_rows, num_classes], what is added to a state's number; -32768 where the class cannot follow.
-            In the column of class 1 only whether it is -32768 counts: it leads to the end.
+            32767, in the column of class 1 alone, leads to the end.
         row: uint16 [num_states], the row of `steps` that each state has.
         shortest: uint16 [num_states], the fewest tokens to the end, the stop id included.
         forced: int32 [num_states], the token that follows if the text goes on and must go on in one way; else -1.
@@ -89,11 +92,11 @@ class Grammar:
         self.num_tokens = len(tables.token_class)
         self.num_states = len(tables.row)
         # Views that give plain numbers: reading one costs less than reading an element of an array.
-        self._class = memoryview(tables.token_class)
-        self._steps = memoryview(tables.steps.ravel())
-        self._row_start = (tables.row.astype("int64") * tables.steps.shape[1]).tolist()
-        self._shortest = tables.shortest.tolist()
-        self._forced = tables.forced.tolist()
+        self._class: memoryview[int] = tables.token_class.data.cast("B").cast("H")
+        self._steps: memoryview[int] = tables.steps.data.cast("B").cast("h")
+        self._row_start: list[int] = (tables.row.astype("int64") * tables.steps.shape[1]).tolist()
+        self._shortest: list[int] = tables.shortest.tolist()
+        self._forced: list[int] = tables.forced.tolist()
         self._mask = lru_cache(_MOST_MASKS)(self._new_mask)
 
     @classmethod
@@ -109,7 +112,10 @@ class Grammar:
             BundleInvalid: It cannot be read, is not such a file, or contradicts itself, the tokenizer or the stop ids.
         """
         tables = _read(path)
-        _check(tables, num_tokens, stop_ids, partial(_fault, path))
+        fault = partial(_fault, path)
+        _check_sizes(tables, num_tokens, stop_ids, fault)
+        _check_ways(tables, fault)
+        _check_forced(tables, fault)
         return cls(tables)
 
     @classmethod
@@ -211,15 +217,20 @@ def following_states(tables: GrammarTables) -> NDArray[np.int32]:
 
 
 def _read(path: Path) -> GrammarTables:
+    import io
     import zipfile
+    import zlib
 
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    # What numpy and the modules below it raise for damaged bytes is in no list of theirs.
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile) as error:
+        # Reading a member compares its checksum: numpy's reader then meets no damaged bytes.
+        with zipfile.ZipFile(path) as file:
+            contents = {name.removesuffix(".npy"): file.read(name) for name in file.namelist()}
+        arrays = {
+            name: np.load(io.BytesIO(data), allow_pickle=False) for name, data in contents.items() if name in _TYPES
+        }
+    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise _fault(path, f"cannot be read ({error or type(error).__name__})") from error
     for name, (kind, num_dimensions) in _TYPES.items():
         if name not in arrays:
@@ -230,10 +241,10 @@ def _read(path: Path) -> GrammarTables:
     return GrammarTables(**{name: np.ascontiguousarray(arrays[name]) for name in _TYPES})
 
 
-def _check(
+def _check_sizes(
     tables: GrammarTables, num_tokens: int, stop_ids: Collection[int], fault: Callable[[str], Exception]
 ) -> None:
-    """Refuse tables that contradict themselves, so that no look-up can go wrong later."""
+    """Refuse tables whose sizes contradict each other, the tokenizer or the stop ids."""
     import numpy as np
 
     num_rows, num_classes = tables.steps.shape
@@ -248,7 +259,13 @@ def _check(
         raise fault("names a class or a row that it does not hold")
     if sorted(np.flatnonzero(tables.token_class == ENDS)) != sorted(set(stop_ids)):
         raise fault(f"ends a text at other tokens than the stop ids {sorted(stop_ids)}")
-    following = following_states(tables)
+
+
+def _check_ways(tables: GrammarTables, fault: Callable[[str], Exception]) -> None:
+    """Refuse tables of sound sizes that lead out of themselves, or state ways to the end that are others."""
+    import numpy as np
+
+    following, num_states = following_states(tables), len(tables.row)
     if (following[:, NOWHERE] != REFUSED).any() or (following[END] != REFUSED).any():
         raise fault("leads on where nothing can follow")
     if following.min() < REFUSED or following.max() >= num_states:
@@ -257,11 +274,17 @@ def _check(
     ways = np.append(tables.shortest.astype(np.int32), MOST_STATES)
     if ways[END] != 0 or (ways[following[1:]].min(axis=1) + 1 != ways[1:-1]).any():
         raise fault("states shortest ways that are others")
+
+
+def _check_forced(tables: GrammarTables, fault: Callable[[str], Exception]) -> None:
+    """Refuse forced tokens that do not exist or cannot follow."""
+    import numpy as np
+
     forced = np.flatnonzero(tables.forced != NOTHING_FORCED)
     tokens = tables.forced[forced]
-    if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= num_tokens:
+    if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= len(tables.token_class):
         raise fault("forces a token that does not exist")
-    if (following[forced, tables.token_class[tokens]] <= END).any():
+    if (following_states(tables)[forced, tables.token_class[tokens]] <= END).any():
         raise fault("forces a token that cannot follow")
 
 

@@ -23,6 +23,7 @@ from rubricrm.generation.grammar import (
     NOTHING_FORCED,
     REFUSED,
     START,
+    TO_END,
     Grammar,
     GrammarTables,
 )
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from rubricrm.runtime.tokenizer import Tokenizer
 
 _NUM_BYTES = 256
-# A byte that ends every text. Without it the library prefers the first of `a|ab` to the longer one, and loses what leads
-# from a whole text to one that is not whole yet.
+# A byte that ends every text. Without it the library prefers the first of `a|ab` to the longer one, and loses what
+# leads from a whole text to one that is not whole yet.
 _MARK = 0
 _MOST_AUTOMATONS = 2
 _NO_WAY = 1 << 20  # more tokens than any way has
@@ -64,10 +65,14 @@ def compile_grammar(
     """
     automaton = _ByteAutomaton.of(pattern)
     columns, kinds = _columns(automaton, _spellings(tokenizer, added_ids))
-    states, columns = _reached(columns, automaton.start)
-    tables, kept = _tables(columns, automaton.accepts[states], kinds, stop_ids)
+    states, targets = _reached(columns, automaton.start)
+    tables, kept = _tables(targets, automaton.accepts[states], kinds, stop_ids)
     forced = _Forced(automaton, tokenizer)
     tables.forced[START:] = [forced.first_token(state) for state in states[kept].tolist()]
+    grammar = Grammar(tables)
+    for state, token_id in enumerate(tables.forced.tolist()):
+        if token_id != NOTHING_FORCED and grammar.next(state, token_id) == REFUSED:  # it leads to no end
+            tables.forced[state] = NOTHING_FORCED
     return Grammar(tables)
 
 
@@ -116,7 +121,9 @@ class _ByteAutomaton:
         transitions, whole = index.get_transitions(), index.get_final_states()
         names = sorted(transitions)  # the library's own order is that of a hash
         if len(names) > MOST_STATES:
-            raise GrammarUnusable(f"the grammar has {len(names)} states, at most {MOST_STATES} are possible. Simplify it.")
+            raise GrammarUnusable(
+                f"the grammar has {len(names)} states, at most {MOST_STATES} are possible. Simplify it."
+            )
         number = {name: at for at, name in enumerate(names)}
         steps = np.full((len(names) + 1, _NUM_BYTES), len(names), np.int16)
         accepts = np.zeros(len(names) + 1, np.bool_)
@@ -218,8 +225,8 @@ def _tables(
     number[kept] = np.arange(len(kept))
     following = number[following[kept]]
     steps = np.where(following == REFUSED, NO_STEP, following - np.arange(len(kept))[:, None])
-    steps[:, ENDS] = np.where(following[:, ENDS] == REFUSED, NO_STEP, 0)
-    by_class, class_of = _without_repeats(steps.T.astype(np.int16), num_kept=2)
+    steps[:, ENDS] = np.where(following[:, ENDS] == REFUSED, NO_STEP, TO_END)
+    by_class, class_of = _without_repeats(steps.T.astype(np.int16))
     token_class = class_of[kinds + 2].astype(np.uint16)
     token_class[list(stop_ids)] = ENDS
     rows, row = _without_repeats(np.ascontiguousarray(by_class.T))
@@ -235,14 +242,14 @@ def _shortest_ways(following: NDArray[np.int32]) -> NDArray[np.int32]:
     ways = np.full(len(following) + 1, _NO_WAY, np.int32)  # the last is that of REFUSED
     ways[END] = 0
     while True:
-        found = np.minimum(ways[:-1], ways[following].min(axis=1) + 1)
+        found: NDArray[np.int32] = np.minimum(ways[:-1], ways[following].min(axis=1) + 1)
         if (found == ways[:-1]).all():
             return found
         ways[:-1] = found
 
 
-def _without_repeats(table: NDArray[np.int16], num_kept: int = 0) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Keep equal rows once, in their order; the first ones are kept as they are, and others are compared with the first.
+def _without_repeats(table: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    """Keep equal rows once, in their order.
 
     Returns:
         The rows that are left, and the new number of each row.
@@ -254,12 +261,10 @@ def _without_repeats(table: NDArray[np.int16], num_kept: int = 0) -> tuple[NDArr
     number = np.zeros(len(table), np.int64)
     for at, row in enumerate(table):
         key = row.tobytes()
-        if at < num_kept or key not in known:
-            known.setdefault(key, len(kept))
-            number[at] = len(kept)
+        if key not in known:
+            known[key] = len(kept)
             kept.append(at)
-        else:
-            number[at] = known[key]
+        number[at] = known[key]
     return table[kept], number
 
 

@@ -24,7 +24,7 @@ class Expression:
 
     def __or__(self, other: Expression) -> Expression:
         """Return this pattern or another."""
-        return Choice((self, other))
+        return Either((self, other))
 
     def optional(self) -> Expression:
         """Return the pattern once or not at all."""
@@ -123,15 +123,15 @@ class Sequence(Expression):
 
     def regex(self) -> str:
         """Return the parts in a row."""
-        return "".join(f"(?:{part.regex()})" if isinstance(part, Choice) else part.regex() for part in self.parts)
+        return "".join(f"(?:{part.regex()})" if isinstance(part, Either) else part.regex() for part in self.parts)
 
     def gbnf(self) -> str:
         """Return the parts in a row, a space between them."""
-        return " ".join(f"({part.gbnf()})" if isinstance(part, Choice) else part.gbnf() for part in self.parts)
+        return " ".join(f"({part.gbnf()})" if isinstance(part, Either) else part.gbnf() for part in self.parts)
 
 
 @dataclass(frozen=True)
-class Choice(Expression):
+class Either(Expression):
     """One of several patterns."""
 
     options: tuple[Expression, ...]

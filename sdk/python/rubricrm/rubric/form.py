@@ -117,7 +117,7 @@ def check_form(text: str, max_items: int = MAX_ITEMS) -> None:
 def regex(max_items: int = MAX_ITEMS) -> str:
     """Return a regular expression that a whole rubric matches, without anchors: for a server's structured output.
 
-    It is read alike by Python's `re`, by Rust's `regex` and by what is built on them. It holds about 900 characters
+    It is read alike by Python's `re`, by Rust's `regex` and by what is built on them. It holds about 1,200 characters
     per item, since the numbers are in it.
 
     Raises:
