@@ -138,9 +138,7 @@ def cancel(sequence: Sequence, event: threading.Event, how: str) -> str:
 def test_a_sequence_ends_in_any_state(scripted: Scripted, how: str, state: State, takes_any_mix: bool) -> None:
     """It keeps what it has, is computed no more, and its slot serves the next."""
     prompt = [30] * 150
-    engine, session = scripted(
-        WORD, len(prompt), takes_any_mix=takes_any_mix, by_hand=True, max_concurrency=1
-    )
+    engine, session = scripted(WORD, len(prompt), takes_any_mix=takes_any_mix, by_hand=True, max_concurrency=1)
     event = threading.Event()
     before = start(engine, OTHER, max_new_tokens=1)
     if state is not State.WAITING:
@@ -317,9 +315,7 @@ def test_the_longest_common_part_is_restored_and_the_last_token_always_run(
     assert again.cached_tokens == len(prompt) - 1
 
 
-def test_a_slot_remembers_nothing_of_the_request_before(
-    tiny_bundle: Path, session: Session, restoring: Engine
-) -> None:
+def test_a_slot_remembers_nothing_of_the_request_before(tiny_bundle: Path, session: Session, restoring: Engine) -> None:
     prompts = [[*PREFIX_IDS, *range(61, 61 + n)] for n in (1, 90, 3)] + [[70] * 30, PREFIX_IDS[:5]]
     manifest = Bundle.open(tiny_bundle).manifest
     fresh = [run(Engine(session, manifest, None), prompt, max_new_tokens=10) for prompt in prompts]
@@ -375,9 +371,7 @@ def test_numbers_that_are_none_fail_a_real_sequence_alone(
 
 @any_session
 def test_a_failed_step_fails_those_that_were_in_it_and_no_others(scripted: Scripted, takes_any_mix: bool) -> None:
-    engine, session = scripted(
-        WORD, len(PROMPT), takes_any_mix=takes_any_mix, by_hand=True, max_concurrency=2
-    )
+    engine, session = scripted(WORD, len(PROMPT), takes_any_mix=takes_any_mix, by_hand=True, max_concurrency=2)
     failed = [start(engine, max_new_tokens=4), start(engine, OTHER, max_new_tokens=4)]
     waiting = start(engine, max_new_tokens=4)
     engine.step()
@@ -627,6 +621,8 @@ def start(count=2000):
 """
 
 FORK = """
+faulthandler.cancel_dump_traceback_later()  # at its exit, a fork would wait for that thread
+signal.alarm(90)
 sequences = [start() for _ in range(12)]
 sequences[0].wait(lambda: len(sequences[0].token_ids) > 2)
 waiter = threading.Thread(target=sequences[1].wait, daemon=True)
@@ -634,7 +630,7 @@ waiter.start()
 for _ in range(5):
     child = os.fork()
     if child == 0:
-        signal.alarm(30)  # faulthandler's thread does not exist here
+        signal.alarm(30)
         for each in sequences:
             each.wait()
             assert isinstance(each.error, ModelClosed), each.error

@@ -86,16 +86,16 @@ def ours(packed_bundle: Path) -> Iterator[Subject]:
 def theirs(tiny_bundle: Path) -> Iterator[Subject]:
     """ONNX Runtime's own."""
     bundle = Bundle.open(tiny_bundle)
-    session = Session(
-        bundle, threads=2, variant=GraphVariant("model.onnx", bundle.file("model.onnx").read_bytes())
-    )
+    session = Session(bundle, threads=2, variant=GraphVariant("model.onnx", bundle.file("model.onnx").read_bytes()))
     assert not session.takes_any_mix
     yield subject_of(session, bundle)
     session.close()
 
 
 orders = st.lists(
-    st.tuples(st.integers(0, len(PROMPTS) - 1), st.integers(0, len(OPTIONS) - 1), st.integers(-1, 1), st.integers(0, 6)),
+    st.tuples(
+        st.integers(0, len(PROMPTS) - 1), st.integers(0, len(OPTIONS) - 1), st.integers(-1, 1), st.integers(0, 6)
+    ),
     min_size=1,
     max_size=14,
 )
@@ -145,7 +145,9 @@ def test_on_the_runtimes_kernels_greedy_tokens_differ_at_most_at_ties(theirs: Su
     """At most one in 1,000, each where the two best logits are within 1e-3."""
     numbers = random.Random(0)
     num_tokens = num_ties = 0
-    for slots, with_prefix, keep_prompts in [(s, p, k) for s in (1, 2, 8) for p in (False, True) for k in (False, True)]:
+    for slots, with_prefix, keep_prompts in [
+        (s, p, k) for s in (1, 2, 8) for p in (False, True) for k in (False, True)
+    ]:
         requests = [(numbers.randrange(len(PROMPTS)), 0, 0, numbers.randrange(7)) for _ in range(12)]
         for key, found in together(theirs, slots, with_prefix, keep_prompts, requests):
             num_tokens += len(found)
@@ -165,5 +167,3 @@ def test_threads_change_nothing_either(ours: Subject) -> None:
     random.Random(1).shuffle(keys)
     sequences = [submit(engine, key) for key in keys]
     assert [tokens(each) for each in sequences] == [ours.alone[key] for key in keys]
-
-

@@ -169,9 +169,7 @@ def test_one_after_the_other_fills_all_slots_before_one_is_overwritten(make: Mak
 @any_session
 @pytest.mark.parametrize("with_prefix", [False, True])
 def test_nothing_is_kept_where_it_must_not(make: Make, prefix: Prefix, takes_any_mix: bool, with_prefix: bool) -> None:
-    pool, session = make(
-        prefix=prefix if with_prefix else None, takes_any_mix=takes_any_mix, keep_prompts=False
-    )
+    pool, session = make(prefix=prefix if with_prefix else None, takes_any_mix=takes_any_mix, keep_prompts=False)
     prompt = [*PREFIX_IDS, *A]
     assert [use(pool, prompt)[1] for _ in range(3)] == [len(PREFIX_IDS) if with_prefix else 0] * 3
     assert session.slots <= 3

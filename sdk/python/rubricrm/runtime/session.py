@@ -183,7 +183,9 @@ class Session:
                     found.update(self._run(graph, group))
                 except Exception as error:  # its own classes have no common base
                     if self._graph is None:
-                        raise ModelClosed(f"{self._bundle.path}: the model was closed during a step. Open it again.") from error
+                        raise ModelClosed(
+                            f"{self._bundle.path}: the model was closed during a step. Open it again."
+                        ) from error
                     raise RuntimeFailed(f"running {self._bundle.path}: {error}") from error
         return [found[chunk.slot] for chunk in chunks]
 
