@@ -11,7 +11,7 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees native native-release native-asan \
+.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak native native-release native-asan \
 	native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
@@ -50,6 +50,10 @@ test-aarch64: native-aarch64 .venv/installed-test
 # What sdk/cpp/kernels/onnxruntime_abi.h declares against ONNX Runtime's own header.
 abi:
 	tests/cpp/onnxruntime_abi.sh build/onnxruntime-header
+
+# 2,000 requests from 16 threads, with cancels, timeouts, wrong ones and slow readers: minutes.
+soak: .venv/installed-test
+	$(BIN)/python tests/references/soak.py sdk/python/rubricrm/demo_bundle 2000 16
 
 # Against torch, transformers, optimum-onnx and onnxruntime-genai.
 test-reference: .venv/installed-reference

@@ -37,16 +37,17 @@ def write(tokenizer: Tokenizer) -> Write:
         script: str | bytes | Sequence[int], *, is_whole: bool = True, **options: Any
     ) -> tuple[list[str], str | None, int]:
         completion = Completion(tokenizer, GenerationOptions(**options))
-        pieces, count = [], 0
-        for count, token_id in enumerate(byte_ids(script) if isinstance(script, str | bytes) else script, 1):
+        pieces = []
+        for token_id in byte_ids(script) if isinstance(script, str | bytes) else script:
             piece, reason = completion.push(token_id)
             pieces.append(piece)
             if reason is not None:
                 break
         else:
             reason = None
+        taken = len(pieces)
         piece, is_stopped = completion.finish(is_whole=is_whole or reason == "stop")
-        return [piece for piece in [*pieces, piece] if piece], "stop" if is_stopped else reason, count
+        return [piece for piece in [*pieces, piece] if piece], "stop" if is_stopped else reason, taken
 
     return complete
 

@@ -621,6 +621,8 @@ def start(count=2000):
 """
 
 FORK = """
+faulthandler.cancel_dump_traceback_later()  # at its exit, a fork would wait for that thread
+signal.alarm(90)
 sequences = [start() for _ in range(12)]
 sequences[0].wait(lambda: len(sequences[0].token_ids) > 2)
 waiter = threading.Thread(target=sequences[1].wait, daemon=True)
@@ -628,7 +630,7 @@ waiter.start()
 for _ in range(5):
     child = os.fork()
     if child == 0:
-        signal.alarm(30)  # faulthandler's thread does not exist here
+        signal.alarm(30)
         for each in sequences:
             each.wait()
             assert isinstance(each.error, ModelClosed), each.error

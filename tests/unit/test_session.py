@@ -319,7 +319,9 @@ def test_a_model_on_a_device_writes_what_it_writes_on_the_host(device_bundle: Pa
         with RubricModel(bundle, threads=1) as model:
             texts += [model.generate("Write a haiku.", max_new_tokens=20).text for _ in range(2)]
             assert model.generate("Hi", max_new_tokens=1).model["device"] == bundle.manifest.graph.target
-            assert model.generate("Hi", max_new_tokens=1).usage.cached_prompt_tokens == 128
+            assert (
+                model.generate("Hi", max_new_tokens=1).usage.cached_prompt_tokens >= 128
+            )  # the prefix, and what was kept
     assert len(set(texts)) == 1
 
 

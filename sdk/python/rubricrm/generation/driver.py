@@ -57,7 +57,9 @@ class Driver:
             self._thread.start()
         except RuntimeError as error:
             self._thread = None
-            raise RuntimeFailed(f"starting the engine's thread: {error}. Raise the limit, or end others.") from error
+            raise RuntimeFailed(
+                f"starting the engine's thread: {error}. Raise the limit, or end other ones."
+            ) from error
 
     def _run(self) -> None:
         while self._is_wanted():
