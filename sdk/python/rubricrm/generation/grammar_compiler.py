@@ -27,6 +27,7 @@ from rubricrm.generation.grammar import (
     Grammar,
     GrammarTables,
 )
+from rubricrm.generation.pattern_size import pattern_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from rubricrm.runtime.tokenizer import Tokenizer
 
 _NUM_BYTES = 256
+# The library has no limit of its own, and ends the process when memory does. The form of a rubric has 38,000.
+_MOST_CHARACTERS = 100_000
 # A byte that ends every text. Without it the library prefers the first of `a|ab` to the longer one, and loses what
 # leads from a whole text to one that is not whole yet.
 _MARK = 0
@@ -111,6 +114,11 @@ class _ByteAutomaton:
                 f"outlines-core cannot be imported ({error}): it compiles a grammar. Install it: "
                 "pip install 'rubricrm[grammar]'."
             ) from error
+        if (size := pattern_size(pattern)) > _MOST_CHARACTERS:
+            raise GrammarUnusable(
+                f"the grammar {pattern[:60]!r} has {size} characters when its repetitions are written out, at most "
+                f"{_MOST_CHARACTERS} are possible. Repeat less, or without a limit."
+            )
         try:
             index = Index(f"(?:{pattern})\\x00", Vocabulary(_NUM_BYTES, {bytes([b]): [b] for b in range(_NUM_BYTES)}))
         except ValueError as error:
