@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import short_requests
 from rubricrm import RubricModel
-from rubricrm.model import DEMO_BUNDLE
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import load_file
 from templates import lines

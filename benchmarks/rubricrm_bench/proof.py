@@ -56,7 +56,7 @@ def prove(bundle: Bundle, job: BenchJob, requests: tuple[str, ...]) -> Proof:
     except BundleInvalid as error:
         return Proof(False, str(error))
     with RubricModel(bundle, device=job.device, threads=job.threads) as model:
-        written = model.generate(requests[0], max_new_tokens=_CHECKED_TOKENS, logprobs=1)
+        written = model.generate(requests[0], max_new_tokens=_CHECKED_TOKENS, logprobs=1, constrain=False)
         problem = _problem(bundle, job, requests[0], [token.token_id for token in written.logprobs or ()])
         if problem is not None:
             return Proof(False, problem)
@@ -97,7 +97,7 @@ def _shared(model: RubricModel, reference: Path, requests: tuple[str, ...]) -> f
     total = common = 0
     with RubricModel.open(reference) as other:
         for request in requests:
-            expected, found = other.generate(request).text, model.generate(request).text
+            expected, found = (side.generate(request, constrain=False).text for side in (other, model))
             total += max(1, len(expected))
             common += next(
                 (n for n, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1]),

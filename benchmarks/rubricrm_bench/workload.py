@@ -119,9 +119,10 @@ def _grow(text: str, pieces: Sequence[str], length: Callable[[str], int], most: 
 def without_stops(bundle: Bundle) -> Bundle:
     """Return a bundle whose answers of fixed length do not end before it.
 
-    The id that is left as the only end is padding, which is never chosen, or, where there is none, the last one.
+    The id that is left as the only end is padding, which is never chosen, or, where there is none, the last one. The
+    form of a rubric, which ends at another, is left out.
     """
     manifest = bundle.manifest
     ids = (manifest.model.vocab_size - 1,)
-    prompts = {**manifest.prompts, RUBRIC: replace(manifest.prompt, stop_ids=ids)}
+    prompts = {**manifest.prompts, RUBRIC: replace(manifest.prompt, stop_ids=ids, grammar=None)}
     return replace(bundle, manifest=replace(manifest, prompts=prompts))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rubricrm import RubricModel, parse
-from rubricrm.model import DEMO_BUNDLE
+from rubricrm.text_model import DEMO_BUNDLE
 from templates import HERE, lines
 
 MAX_NEW_TOKENS = 1024

@@ -180,7 +180,7 @@ def test_small_models_ship_their_prefix(make_checkpoint: MakeCheckpoint) -> None
     with safe_open(bundle.file("prefix.rubric.float32.safetensors"), framework="np") as tensors:
         ids = [int(token) for token in tensors.metadata()["token_ids"].split(",")]
         assert len(ids) == facts.num_tokens > 100
-        assert tensors.get_tensor("past_key_values.1.value").shape == (1, 2, facts.num_tokens, 32)
+        assert tensors.get_tensor("positions").shape == (2, 2, 1, 2, facts.num_tokens, 32)
     with RubricModel.open(bundle.path, threads=1) as model:
         result = model.generate("Write a haiku.", max_new_tokens=4)
     assert result.usage.cached_prompt_tokens == facts.num_tokens

@@ -400,7 +400,7 @@ def test_layers_of_a_foreign_graph(bundle_copy: Path, name: str) -> None:
 def written(**texts: str) -> dict[str, RubricResult]:
     unused: Any = None
     return {
-        request: RubricResult(request, text, parse(text), "stop", unused, unused, 0, None, {})
+        request: RubricResult(request, text, parse(text), "stop", unused, unused, 0, None, None, {})
         for request, text in texts.items()
     }
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rubricrm.errors import OptionInvalid
-from rubricrm.model import DEMO_BUNDLE
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_export.calibrate import texts
 from rubricrm_export.calibrate.texts import builtin_requests, held_out_rubrics, held_out_text, read_text, self_text
 from rubricrm_export.calibrate.token_text import WINDOW, TokenText

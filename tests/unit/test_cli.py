@@ -236,8 +236,10 @@ ENDS: dict[str, tuple[tuple[str, ...], int, str]] = {
 def test_only_a_complete_rubric_exits_with_0(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     arguments, exit_code, words = ENDS[end]
     # The token of the letter t, again and again.
-    monkeypatch.setattr("rubricrm.generation.engine.choose", lambda *_: 5 + ord("t"))
-    result = invoke("generate", REQUEST * (20 if end == "context" else 1), "-m", tiny_bundle, "--json", *arguments)
+    monkeypatch.setattr("rubricrm.generation.decision.choose", lambda *_: 5 + ord("t"))
+    result = invoke(
+        "generate", REQUEST * (20 if end == "context" else 1), "-m", tiny_bundle, "--json", "--no-constrain", *arguments
+    )
     assert result.exit_code == exit_code
     assert result.stderr.count("\n") == (exit_code != 0)
     assert words in result.stderr
@@ -322,25 +324,25 @@ def test_ctrl_c_keeps_what_was_written(tiny_bundle: Path, tiny_model: RubricMode
 # Ctrl-C where nothing is written that a test could wait for: with the given token.
 INTERRUPT = """
 import os, signal, sys
-from rubricrm.generation import engine
+from rubricrm.generation import decision
 from rubricrm.cli import main
-choose = engine.choose
+choose = decision.choose
 
 def choose_and_interrupt(logits, options, seed, index):
     if index == 25:
         os.kill(os.getpid(), signal.SIGINT)
     return choose(logits, options, seed, index)
 
-engine.choose = choose_and_interrupt
+decision.choose = choose_and_interrupt
 main()
 """
 
 
 @pytest.mark.parametrize("mode", ["--json", "--no-stream"])
 def test_ctrl_c_prints_what_was_generated(tiny_bundle: Path, tiny_model: RubricModel, mode: str) -> None:
-    command = [sys.executable, "-c", INTERRUPT, "generate", REQUEST, "-m", str(tiny_bundle), mode]
+    command = [sys.executable, "-c", INTERRUPT, "generate", REQUEST, "-m", str(tiny_bundle), mode, "--no-constrain"]
     done = subprocess.run(command, capture_output=True, timeout=120, preexec_fn=restore_interrupt, check=False)
-    least, whole = (tiny_model.generate(REQUEST, max_new_tokens=count).text for count in (25, 1024))
+    least, whole = (tiny_model.generate(REQUEST, max_new_tokens=count, constrain=False).text for count in (25, 1024))
     assert done.returncode == 130
     assert b"Traceback" not in done.stderr
     if mode == "--json":
@@ -357,9 +359,9 @@ def test_ctrl_c_prints_what_was_generated(tiny_bundle: Path, tiny_model: RubricM
 def test_ctrl_c_while_opening_is_said_in_one_line(tiny_bundle: Path) -> None:
     script = """
 import os, signal
-from rubricrm import model
+from rubricrm import text_model
 from rubricrm.cli import main
-model.open_prefix = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+text_model.open_prefix = lambda *_: os.kill(os.getpid(), signal.SIGINT)
 main()
 """
     command = [sys.executable, "-c", script, "generate", REQUEST, "-m", str(tiny_bundle)]

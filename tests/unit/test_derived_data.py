@@ -59,7 +59,9 @@ def derived(path: Path) -> bytes:
 
 
 def kept(cache: Path) -> list[Path]:
-    return sorted((path for path in cache.rglob("*") if path.is_file()), key=lambda path: path.name)
+    """What an opening left there, but for how long steps take."""
+    paths = (path for path in cache.rglob("*") if path.is_file() and not path.name.startswith("step_cost."))
+    return sorted(paths, key=lambda path: path.name)
 
 
 # ---- what is derived, and when ----

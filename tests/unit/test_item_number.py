@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rubricrm.generation.item_number import NUMBER, ItemNumbers, Reading
 from rubricrm.generation.next_token import symbols_of
-from rubricrm.model import DEMO_BUNDLE
 from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm.text_model import DEMO_BUNDLE
 
 
 def read(text: str) -> Reading:

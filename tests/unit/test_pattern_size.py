@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from rubricrm.errors import GrammarUnusable
 from rubricrm.generation.grammar_compiler import compile_grammar
 from rubricrm.generation.pattern_size import pattern_size
-from rubricrm.model import DEMO_BUNDLE
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm.text_model import DEMO_BUNDLE
 
 
 @pytest.mark.parametrize(

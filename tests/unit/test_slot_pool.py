@@ -335,8 +335,8 @@ def test_what_is_only_kept_gives_way_the_oldest_first(make: Make, takes_any_mix:
     for slot, prompt in zip(slots, (A, B, C), strict=True):
         slot.cache.advance(len(prompt))
         pool.give_back(slot, prompt)
-    assert pool.lend([250] * 30, 45) is not None  # 120 are kept: A gives way
-    assert slots[0] not in pool._touched
+    assert lend(pool, [250] * 30, 25)[0] is slots[0]  # takes the place of A; 80 are kept: B gives way too
+    assert slots[1] not in pool._touched
     assert pool._touched[slots[2]] == 40
     assert lend(pool, C, 0) == (slots[2], 39)
 

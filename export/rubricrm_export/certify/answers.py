@@ -69,7 +69,7 @@ class BundleAnswerer:
 
     def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
         """WrittenAnswer a request."""
-        result = self._model.generate(request, max_new_tokens=max_new_tokens)
+        result = self._model.generate(request, max_new_tokens=max_new_tokens, constrain=False)
         timings = result.timings_ms
         return WrittenAnswer(result.text, result.finish_reason == "stop", timings.first_token, timings.total)
 

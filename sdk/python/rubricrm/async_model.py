@@ -80,7 +80,8 @@ class AsyncStream(Generic[Piece, Result]):
         if self._stream is None:
             loop = asyncio.get_running_loop()
             self._stream = stream = await asyncio.to_thread(self._open)
-            stream.on_change(lambda: _call_in(loop, self._changed.set))
+            wake = self._changed.set  # not this object: a stream that nobody holds any more must end
+            stream.on_change(lambda: _call_in(loop, wake))
         return self._stream
 
 

@@ -252,7 +252,8 @@ def _standard_input() -> bytes:
 
 
 def _open_model(path: Path | None, device: str | None, threads: int | None, verify: bool) -> RubricModel:
-    from rubricrm.model import DEMO_BUNDLE, RubricModel
+    from rubricrm.model import RubricModel
+    from rubricrm.text_model import DEMO_BUNDLE
 
     if path is None:
         click.echo("Using the demo model; --model BUNDLE uses yours.", err=True)

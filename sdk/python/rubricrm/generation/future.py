@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from rubricrm.errors import RubricrmError
 from rubricrm.generation.result import RubricResult
 from rubricrm.generation.rubric_stream import RubricStream
 
@@ -32,5 +31,5 @@ class RubricFuture(Future[RubricResult]):
         try:
             self._stream.wait()
             self.set_result(self._stream.result())
-        except RubricrmError as error:
+        except Exception as error:  # noqa: BLE001 (whoever waits must hear of it, whatever it is)
             self.set_exception(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rubricrm.errors import PromptTooLong
+from rubricrm.errors import PromptTooLong, RequestInvalid
 from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.runtime.kv_cache import bytes_per_position
 from rubricrm.runtime.manifest import ModelFacts
@@ -52,8 +52,11 @@ class SlotPool:
         """Return how many tokens may follow a prompt.
 
         Raises:
-            PromptTooLong: None.
+            PromptTooLong: None may.
+            RequestInvalid: The prompt is empty.
         """
+        if not prompt_ids:
+            raise RequestInvalid("the prompt has no tokens, expected at least one.")
         room = self.room - len(prompt_ids)
         if room < 1:
             raise PromptTooLong(
@@ -70,11 +73,12 @@ class SlotPool:
         Returns:
             None while other sequences hold what is needed.
         """
-        if len(self._lent) == self._count or not self._make_room(num_positions):
-            return None
         num_fixed = 0 if self._prefix is None else _common(self._prefix.token_ids, prompt_ids)
-        slot, num_held = self._best(prompt_ids, num_positions, num_fixed)
-        self._free.pop(slot, None)
+        wanted = self._best(prompt_ids, num_positions, num_fixed)
+        if len(self._lent) == self._count or not self._make_room(num_positions, wanted):
+            return None
+        slot = wanted if wanted in self._free else self._new_slot(num_positions)
+        num_held = max(_common(self._free.pop(slot, ()), prompt_ids), num_fixed)
         if num_held > num_fixed:
             slot.rewind(num_held)
         else:
@@ -94,8 +98,8 @@ class SlotPool:
         self._touched.clear()
         self._prefix_slot = None
 
-    def _best(self, prompt_ids: Sequence[int], num_positions: int, num_fixed: int) -> tuple[Slot, int]:
-        """Return the free slot that holds most of the prompt, of equal ones the oldest; a new one if none will do.
+    def _best(self, prompt_ids: Sequence[int], num_positions: int, num_fixed: int) -> Slot | None:
+        """Return the free slot that holds most of the prompt, of equal ones the oldest; None if none is large enough.
 
         The fixed part counts for all alike: it comes from the prefix, and is no reason to give up another prompt.
         """
@@ -104,8 +108,7 @@ class SlotPool:
             for slot, token_ids in self._free.items()
             if slot.cache.capacity >= num_positions
         ]
-        length, slot = max(found, key=lambda pair: pair[0], default=(num_fixed, None))
-        return slot or self._new_slot(num_positions), length
+        return max(found, key=lambda pair: pair[0], default=(num_fixed, None))[1]
 
     def _new_slot(self, num_positions: int) -> Slot:
         if not self._session.takes_any_mix:
@@ -126,14 +129,18 @@ class SlotPool:
         else:
             slot.borrow(self._prefix_slot, length)
 
-    def _make_room(self, num_positions: int) -> bool:
-        """Give up what is only kept, the oldest first, until so many positions fit beside those that are promised."""
+    def _make_room(self, num_positions: int, wanted: Slot | None) -> bool:
+        """Give up what is only kept until so many positions fit beside those that are promised.
+
+        The oldest goes first, and last of all what the wanted slot holds.
+        """
         promised = sum(max(count, self._touched.get(slot, 0)) for slot, count in self._lent.items())
         if promised and promised + num_positions > self._max_positions:
             return False
-        for slot in list(self._free):
-            kept = sum(self._touched.get(free, 0) for free in self._free)
-            if promised + kept + num_positions <= self._max_positions:
+        for slot in sorted(self._free, key=lambda free: free is wanted):
+            needed = max(num_positions, self._touched.get(wanted, 0)) if wanted is not None else num_positions
+            kept = sum(self._touched.get(free, 0) for free in self._free if free is not wanted)
+            if promised + needed + kept <= self._max_positions:
                 break
             self._forget(slot)
         return True

@@ -20,7 +20,7 @@ class Expression:
 
     def __add__(self, other: Expression) -> Expression:
         """Return this pattern, then another."""
-        return Sequence((self, other))
+        return Concatenation((self, other))
 
     def __or__(self, other: Expression) -> Expression:
         """Return this pattern or another."""
@@ -116,7 +116,7 @@ class Characters(Expression):
 
 
 @dataclass(frozen=True)
-class Sequence(Expression):
+class Concatenation(Expression):
     """Patterns one after another."""
 
     parts: tuple[Expression, ...]

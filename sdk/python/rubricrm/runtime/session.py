@@ -21,7 +21,7 @@ from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import PACKED_LAYOUT
 from rubricrm.runtime.providers import find_device, provider_options
-from rubricrm.runtime.slot import Arena, Chunk, Slot
+from rubricrm.runtime.slot import Arena, Chunk, Slot, by_arena
 from rubricrm.runtime.step_inputs import STEP_INPUTS, Part
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Session:
         # running at once: one run already takes all cores.
         with self._lock:
             found: dict[Slot, NDArray[np.float32]] = {}
-            for group in _by_arena(chunks):
+            for group in by_arena(chunks):
                 try:
                     found.update(self._run(graph, group))
                 except Exception as error:  # its own classes have no common base
@@ -341,13 +341,6 @@ class Session:
         if graph is None:
             raise ModelClosed(f"{self._bundle.path}: the model was closed. Open it again.")
         return graph
-
-
-def _by_arena(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
-    groups: dict[Arena, list[Chunk]] = {}
-    for chunk in chunks:
-        groups.setdefault(chunk.slot.arena, []).append(chunk)
-    return list(groups.values())
 
 
 def _check_integer(name: str, value: int, most: int) -> None:

@@ -92,3 +92,11 @@ class Chunk:
     slot: Slot
     token_ids: Sequence[int]
     rows: int = 1
+
+
+def by_arena(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Return the chunks of each arena, in their order."""
+    groups: dict[Arena, list[Chunk]] = {}
+    for chunk in chunks:
+        groups.setdefault(chunk.slot.arena, []).append(chunk)
+    return list(groups.values())
