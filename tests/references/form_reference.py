@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from rubricrm.rubric.expression import Characters, Either, Expression, Literal, Repeat, Rule, Sequence
+from rubricrm.rubric.expression import Characters, Concatenation, Either, Expression, Literal, Repeat, Rule
 
 States = frozenset[int]
 _CONTINUATION = range(0x80, 0xC0)
@@ -66,7 +66,7 @@ class Reference:
                 return then
             case Characters(ranges):
                 return self._state(ranges, [then])
-            case Sequence(parts):
+            case Concatenation(parts):
                 for part in reversed(parts):
                     then = self._build(part, then)
                 return then
