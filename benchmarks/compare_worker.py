@@ -28,7 +28,9 @@ def main() -> None:
     bundle, new_tokens = sys.argv[1], int(sys.argv[2])
     with RubricModel.open(bundle) as model:
         for line in sys.stdin:
-            result = model.generate(REQUESTS[int(line) % len(REQUESTS)], max_new_tokens=new_tokens)
+            # Another text each time: a prompt that was kept would be no prompt any more.
+            request = f"{line.strip()}. {REQUESTS[int(line) % len(REQUESTS)]}"
+            result = model.generate(request, max_new_tokens=new_tokens)
             times, count = result.timings_ms, result.usage.completion_tokens
             assert times.first_token is not None
             token = (times.total - times.first_token) / max(1, count - 1)

@@ -90,7 +90,15 @@ def _run_rows(bundle: Bundle, rows: Sequence[BenchRow], result: BenchResult, on_
     runs = [RowRun(row) for row in rows]
     for opening in range(max(job.openings_of(row.concurrency) for row in rows)):
         # A model that is open may be some percent faster or slower than when it is opened again.
-        with RubricModel(bundle, device=job.device, threads=job.threads) as model:
+        # Requests come again: a prompt that was kept would be no prompt any more.
+        with RubricModel(
+            bundle,
+            device=job.device,
+            threads=job.threads,
+            max_concurrency=max(job.concurrency),
+            keep_prompts=False,
+            draft=job.draft,
+        ) as model:
             for run in runs:
                 if opening >= job.openings_of(run.row.concurrency):
                     continue

@@ -52,6 +52,7 @@ class _Limits(click.ParamType[dict[str, float]]):
 @click.option("--prompt-tokens", type=_Integers(), default=(), help="Fixed shapes: lengths of prompts.")
 @click.option("--new-tokens", type=_Integers(), default=(), help="Fixed shapes: lengths of answers.")
 @click.option("--no-rubrics", is_flag=True, help="Run fixed shapes alone.")
+@click.option("--draft", is_flag=True, help="Let steps verify drafts, also of what these very requests brought before.")
 @click.option("--concurrency", type=_Integers(), default=(1,), help="Requests in flight.  [default: 1]")
 @click.option("--warmup", type=int, default=2, show_default=True, metavar="N", help="Requests not counted.")
 @click.option("--repeat", type=int, default=10, show_default=True, metavar="N", help="Requests counted, of each row.")

@@ -24,6 +24,8 @@ class BenchJob:
         prompt_tokens, new_tokens: Fixed shapes besides: each pair is a row whose prompts have exactly so many tokens
             and whose answers are exactly so long, end tokens or not. Both or neither.
         no_rubrics: Run the fixed shapes alone.
+        draft: Let steps verify drafts. The requests of a row are few and come again, so phrases of their own answers
+            are drafted: a bound of what drafts give, and no measure of new requests.
         concurrency: How many requests run at once; each value gives a row.
         warmup: Requests of each row that are run and not counted, in each opening.
         repeat: Requests of each row that are counted.
@@ -40,6 +42,7 @@ class BenchJob:
     prompt_tokens: tuple[int, ...] = ()
     new_tokens: tuple[int, ...] = ()
     no_rubrics: bool = False
+    draft: bool = False
     concurrency: tuple[int, ...] = (1,)
     warmup: int = 2
     repeat: int = 10

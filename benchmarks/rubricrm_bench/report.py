@@ -22,6 +22,9 @@ FORMULAS = {
     "decode_tokens_per_s": "(new tokens - 1) / (e2e - ttft), of all samples together",
     "rubrics_per_min": "requests that ended / wall time",
     "goodput_per_min": "requests that ended within every limit of --slo / wall time",
+    "rubrics_per_min_per_gb": "rubrics_per_min / peak_rss_bytes in GB",
+    "draft_acceptance": "drafted tokens that came true / drafted tokens that were verified; with --draft",
+    "grammar_overrules": "how often the form of a rubric overruled the model, in all samples",
     "decode_bytes_per_s": "(weights + keys and values of the mean position) * decode_tokens_per_s; at concurrency 1",
     "prefill_flops_per_s": "2 * (parameters without the embedding) * prefill_tokens_per_s; at concurrency 1",
     "percentiles": "linear between samples",
@@ -88,9 +91,21 @@ def _row(result: BenchResult, run: RowRun) -> dict[str, Any]:
         "decode_tokens_per_s": decode_rate(samples),
         "rubrics_per_min": 60 * len(samples) / run.wall_s if run.wall_s else None,
         "goodput_per_min": _goodput(run, result.job.slo),
+        "rubrics_per_min_per_gb": _per_gb(samples, run.wall_s, result.opening.get("peak_rss_bytes")),
+        "draft_acceptance": _acceptance(samples),
+        "grammar_overrules": sum(sample.overrules for sample in samples),
         "roofline": _shares(result, run, result.limits),
         "samples": [{k: v for k, v in sample.to_dict().items() if k != "text"} for sample in samples],
     }
+
+
+def _per_gb(samples: list[Sample], wall_s: float, peak_rss_bytes: float | None) -> float | None:
+    return 60 * len(samples) / wall_s / (peak_rss_bytes / 1e9) if wall_s and peak_rss_bytes else None
+
+
+def _acceptance(samples: list[Sample]) -> float | None:
+    drafted = sum(sample.drafted_tokens for sample in samples)
+    return sum(sample.accepted_tokens for sample in samples) / drafted if drafted else None
 
 
 def prefill_rate(samples: list[Sample]) -> float | None:

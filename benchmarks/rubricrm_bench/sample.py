@@ -24,6 +24,8 @@ class Sample:
         prefill_ms: Restoring the prefix and computing the rest of the prompt.
         prompt_tokens: Of these `cached_tokens` were restored.
         new_tokens: Generated, the end token not counted.
+        drafted_tokens, accepted_tokens: Drafted and verified, and those of them that came true.
+        overrules: How often the form of a rubric overruled the model.
         text: What was generated.
     """
 
@@ -35,10 +37,15 @@ class Sample:
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    overrules: int
     text: str
 
     @classmethod
-    def of(cls, usage: Usage, timings: Timings, first_criterion_ms: float | None, text: str) -> Sample:
+    def of(
+        cls, usage: Usage, timings: Timings, first_criterion_ms: float | None, text: str, overrules: int = 0
+    ) -> Sample:
         """Make a sample of what the SDK measured."""
         count, first = usage.completion_tokens, timings.first_token
         tpot = None if first is None or count < 2 else (timings.total - first) / (count - 1)
@@ -51,6 +58,9 @@ class Sample:
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_prompt_tokens,
             new_tokens=count,
+            drafted_tokens=usage.drafted_tokens,
+            accepted_tokens=usage.accepted_tokens,
+            overrules=overrules,
             text=text,
         )
 
@@ -68,7 +78,8 @@ def run_request(model: RubricModel, request: str) -> Sample:
         if event.criteria and first_criterion is None:
             first_criterion = (time.perf_counter() - started) * _MS
     result = stream.result()
-    return Sample.of(result.usage, result.timings_ms, first_criterion, result.text)
+    overrules = 0 if result.grammar_overrules is None else result.grammar_overrules.count
+    return Sample.of(result.usage, result.timings_ms, first_criterion, result.text, overrules)
 
 
 def run_shape(model: RubricModel, message: str, new_tokens: int) -> Sample:
