@@ -13,6 +13,7 @@ def test_the_defaults_are_what_the_docs_say() -> None:
     assert (options.max_concurrency, options.max_waiting, options.max_memory) == (8, 1000, None)
     assert options.keep_prompts
     assert options.draft
+    assert options.phrases is False
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ def test_the_defaults_are_what_the_docs_say() -> None:
         {"max_memory": "1 GB"},
         {"keep_prompts": 1},
         {"draft": None},
+        {"phrases": 3},
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ from threading import Event
 from types import TracebackType
 from typing import Self, Unpack
 
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, WriteFailed
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.draft_desk import DraftDesk
 from rubricrm.generation.engine import Engine
@@ -18,7 +18,7 @@ from rubricrm.generation.engine_options import EngineKeywords, EngineOptions
 from rubricrm.generation.grammar import Grammar
 from rubricrm.generation.item_number import ItemNumbers
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
-from rubricrm.generation.phrase_table import PhraseTable
+from rubricrm.generation.phrase_table import PhraseTable, saved_table
 from rubricrm.generation.result import TextResult
 from rubricrm.generation.step_cost import MOST_ROWS, open_step_cost
 from rubricrm.generation.text_stream import TextStream
@@ -66,9 +66,10 @@ class TextModel:
             self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
             token_ids = self._prompt.fixed_prefix()
             prefix = open_prefix(bundle, session, token_ids, kept.result()) if token_ids else None
-        drafts = self._open_drafts(session, prefix) if self._engine_options.draft and session.is_exact else None
+        is_drafting = self._engine_options.draft and session.is_exact
+        self._drafts = self._open_drafts(session, prefix) if is_drafting else None
         self._engine = Engine(
-            session, bundle.manifest, prefix, self._engine_options, grammar=grammar.result(), drafts=drafts
+            session, bundle.manifest, prefix, self._engine_options, grammar=grammar.result(), drafts=self._drafts
         )
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
@@ -111,6 +112,8 @@ class TextModel:
                   given. No result depends on it, but times do.
                 - draft (bool): verify drafted tokens where that is quicker; True if not given. No result depends on it,
                   but times do: from the text, and from phrases of earlier rubrics of this open model.
+                - phrases (path or bool): read these phrases from a file, and save them there at `close`; True: the
+                  bundle's own in the cache directory. False, the default, saves nothing.
 
         Raises:
             BundleNotFound: No bundle there.
@@ -188,8 +191,13 @@ class TextModel:
         return compile_grammar(pattern, self._tokenizer, self.bundle.manifest.prompt.stop_ids)
 
     def close(self) -> None:
-        """Free the model and unmap its files. Closing twice is fine."""
+        """Free the model and unmap its files, and save phrases if that was asked for. Closing twice is fine.
+
+        Raises:
+            WriteFailed: Phrases cannot be saved; the model is closed all the same.
+        """
         self._engine.close()
+        self._save_phrases()
 
     def __repr__(self) -> str:
         facts = self._description
@@ -226,7 +234,28 @@ class TextModel:
         conditions = f"{session.threads}-threads-{session.kernels.instruction_set if session.kernels else 'none'}"
         cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, run)
         numbers = ItemNumbers(self._tokenizer)
-        return DraftDesk(cost, numbers, PhraseTable(numbers))
+        path = self._phrases_file()
+        phrases = PhraseTable(numbers) if path is None else PhraseTable.load(path, numbers, self._tokenizer_sha256)
+        return DraftDesk(cost, numbers, phrases)
+
+    def _phrases_file(self) -> Path | None:
+        phrases = self._engine_options.phrases
+        if isinstance(phrases, bool):
+            return saved_table(self.bundle.manifest_sha256) if phrases else None
+        return Path(phrases)
+
+    @property
+    def _tokenizer_sha256(self) -> str:
+        return self.bundle.manifest.files[self.bundle.manifest.tokenizer.file].sha256
+
+    def _save_phrases(self) -> None:
+        path = self._phrases_file()
+        if path is None or self._drafts is None:
+            return
+        try:
+            self._drafts.phrases.save(path, self._tokenizer_sha256)
+        except OSError as error:
+            raise WriteFailed(f"{path}: the phrases cannot be saved ({error}).") from error
 
     def _start(
         self,

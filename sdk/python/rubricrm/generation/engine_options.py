@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TypedDict
 
 from rubricrm.errors import OptionInvalid
@@ -18,6 +19,7 @@ class EngineKeywords(TypedDict, total=False):
     max_memory: int | None
     keep_prompts: bool
     draft: bool
+    phrases: Path | str | bool
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class EngineOptions:
         draft: Whether steps verify drafted tokens where that is quicker: from the form, the text so far, and phrases of
             earlier rubrics, which are kept in memory as long as the model is open. No result depends on it, but times
             do. It is only done where results are the same to the last bit.
+        phrases: Where phrases of rubrics are read from when the model is opened, and saved when it is closed: a file, or
+            True for the bundle's own in the cache directory (what `rubricrm phrases` shows). False saves nothing.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.
@@ -45,12 +49,15 @@ class EngineOptions:
     max_memory: int | None = None
     keep_prompts: bool = True
     draft: bool = True
+    phrases: Path | str | bool = False
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
         for name in ("keep_prompts", "draft"):
             if type(getattr(self, name)) is not bool:
                 raise OptionInvalid(f"{name} must be True or False, got {getattr(self, name)!r:.80}.")
+        if not isinstance(self.phrases, Path | str | bool):
+            raise OptionInvalid(f"phrases must be a path, True or False, got {self.phrases!r:.80}.")
         most = {"max_concurrency": _MOST_TOGETHER, "max_waiting": 1 << 30, "max_memory": 1 << 60}
         for name, default in ((field.name, field.default) for field in fields(self) if field.name in most):
             value = getattr(self, name)
