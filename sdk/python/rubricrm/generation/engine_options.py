@@ -37,8 +37,8 @@ class EngineOptions:
         draft: Whether steps verify drafted tokens where that is quicker: from the form, the text so far, and phrases of
             earlier rubrics, which are kept in memory as long as the model is open. No result depends on it, but times
             do. It is only done where results are the same to the last bit.
-        phrases: Where phrases of rubrics are read from when the model is opened, and saved when it is closed: a file, or
-            True for the bundle's own in the cache directory (what `rubricrm phrases` shows). False saves nothing.
+        phrases: Where phrases of rubrics are read from at opening, and saved at closing: a file, or True for
+            the bundle's own in the cache directory (what `rubricrm phrases` shows). False saves nothing.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.
