@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What drafting gives on a real engine: published rubrics are written by a model that would write something else.
 
-    whole_rubric.py BUNDLE RUBRICS [--template FILE] [--count 3] [--first 0] [--threads 2]
+    whole_rubric.py BUNDLE RUBRICS [--count 3] [--first 0] [--threads 2]
 
 Every step is a real one; only the tokens that it decides are those of the rubric, so that a model of random weights
 writes it too. RUBRICS is as for replay.py. Each rubric is written without drafts, with an empty table of phrases, and
