@@ -65,12 +65,14 @@ def test_the_dictionary_of_a_result_has_exactly_the_documented_keys(tiny_model: 
     result = tiny_model.generate(REQUEST, max_new_tokens=5).to_dict()
     assert list(result) == [
         *("schema_version", "request", "text", "rubric", "finish_reason", "usage", "timings_ms", "seed", "logprobs"),
-        "model",
+        *("grammar_overrules", "model"),
     ]
     assert result["schema_version"] == 1
     assert result["logprobs"] is None
     assert list(result["rubric"]) == ["schema_version", "criteria", "issues"]
-    assert list(result["usage"]) == ["prompt_tokens", "cached_prompt_tokens", "completion_tokens"]
+    assert list(result["usage"]) == [
+        *("prompt_tokens", "cached_prompt_tokens", "completion_tokens", "drafted_tokens", "accepted_tokens")
+    ]
     assert list(result["timings_ms"]) == ["tokenize", "prefill", "first_token", "decode", "total"]
     assert list(result["model"]) == ["name", "weights", "device", "kernels", "manifest_sha256"]
     assert json.loads(json.dumps(result)) == result
@@ -289,8 +291,8 @@ def test_several_threads_share_the_events_of_a_stream(rubric_stream: Callable[..
 
 
 def test_another_thread_can_close_a_stream(tiny_model: RubricModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiny_model._engine, "_stop_ids", frozenset())
-    stream = tiny_model.stream(REQUEST, max_new_tokens=1500, stop_on_repetition=False)
+    monkeypatch.setattr("rubricrm.generation.decision.choose", lambda *_: 5 + ord("t"))
+    stream = tiny_model.stream(REQUEST, max_new_tokens=1500, stop_on_repetition=False, constrain=False)
     has_started = threading.Event()
 
     def read() -> str:
@@ -389,9 +391,11 @@ def test_an_event_set_before_gives_an_empty_result(tiny_model: RubricModel) -> N
 
 @pytest.mark.parametrize("how", ["event", "method"])
 def test_another_thread_can_cancel(tiny_model: RubricModel, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    monkeypatch.setattr(tiny_model._engine, "_stop_ids", frozenset())
+    monkeypatch.setattr("rubricrm.generation.decision.choose", lambda *_: 5 + ord("t"))
     cancel, has_started, was_cancelled = threading.Event(), threading.Event(), threading.Event()
-    stream = tiny_model.stream(REQUEST, cancel=cancel, max_new_tokens=1500, timeout_s=60)
+    stream = tiny_model.stream(
+        REQUEST, cancel=cancel, max_new_tokens=1500, timeout_s=60, stop_on_repetition=False, constrain=False
+    )
 
     def cancel_it() -> None:
         has_started.wait(30)
@@ -577,12 +581,14 @@ def test_a_prompt_directory_opens_and_says_that_it_does_not_run(
         document["graphs"] = []
         document["quantization"]["weights"] = document["quantization"]["method"] = "none"
         document["prompts"]["rubric"]["prefix"]["files"] = {}
+        document["prompts"]["rubric"]["grammar"] = None
         kept = ("tokenizer.json", "tokenizer_config.json")
         document["files"] = {name: facts for name, facts in document["files"].items() if name in kept}
 
     path = edit_manifest(without_graphs)
-    for name in ("model.onnx", "model.onnx.data", "genai_config.json", "prefix.rubric.float32.safetensors"):
+    for name in ("model.onnx", "model.onnx.data", "genai_config.json", "grammar.npz"):
         (path / name).unlink()
+    (path / "prefix.rubric.float32.safetensors").unlink()
     bundle = Bundle.open(path, verify=True)
     assert bundle.manifest.prompt.fields == {"request": "{prompt}"}
     with pytest.raises(GraphUnusable, match="is a prompt directory, for use with a server"):
