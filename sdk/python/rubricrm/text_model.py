@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -29,6 +30,7 @@ from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.read_ahead import reading_ahead
 from rubricrm.runtime.session import Session
+from rubricrm.runtime.slot import Slot
 from rubricrm.runtime.tokenizer import Tokenizer
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
@@ -223,14 +225,19 @@ class TextModel:
     def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
         """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""
 
-        def run(rows: int) -> None:
-            slot.cache.rewind(past)
-            session.run(slot, [0] * rows, rows)
-
         past = len(prefix.token_ids) if prefix is not None else 0
-        slot = session.new_slot(past + MOST_ROWS)
-        if prefix is not None:
-            slot.restore(prefix.positions, past)
+
+        @cache
+        def slot() -> Slot:  # where something is measured: most openings find it in the cache directory
+            made = session.new_slot(past + MOST_ROWS)
+            if prefix is not None:
+                made.restore(prefix.positions, past)
+            return made
+
+        def run(rows: int) -> None:
+            slot().rewind(past)
+            session.run(slot(), [0] * rows, rows)
+
         conditions = f"{session.threads}-threads-{session.kernels.instruction_set if session.kernels else 'none'}"
         cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, run)
         numbers = ItemNumbers(self._tokenizer)
