@@ -224,7 +224,6 @@ class TextModel:
 
     def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
         """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""
-
         past = len(prefix.token_ids) if prefix is not None else 0
 
         @cache
