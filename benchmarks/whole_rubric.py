@@ -32,7 +32,7 @@ from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.phrase_table import PhraseTable
 from rubricrm.generation.sampling import choose
 from rubricrm.generation.sequence import Sequence as Generation
-from rubricrm.generation.step_cost import measure_step_cost
+from rubricrm.generation.step_cost import measure_step_cost, step_runner
 from rubricrm.rubric.form import regex
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
@@ -78,14 +78,7 @@ class Writer:
         self.grammar: Grammar = compile_grammar(regex(), self.tokenizer, manifest.prompt.stop_ids)
         ids = np.random.default_rng(3).integers(1000, manifest.tokenizer.num_tokens // 2, FIXED_TOKENS).tolist()
         self.fixed, self.prefix = ids, compute_prefix(self.session, ids)
-        slot = self.session.new_slot(512)
-        slot.restore(self.prefix.positions, FIXED_TOKENS)
-
-        def run(rows: int) -> None:
-            slot.rewind(FIXED_TOKENS)
-            self.session.run(slot, [0] * rows, rows)
-
-        self.cost = measure_step_cost(run)
+        self.cost = measure_step_cost(step_runner(self.session, self.prefix))
         self.script = Script()
         decision._next_token = self.script.next_token
 

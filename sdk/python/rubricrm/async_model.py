@@ -18,7 +18,6 @@ from rubricrm.model import RubricModel
 
 Piece = TypeVar("Piece", StreamEvent, str)
 Result = TypeVar("Result", RubricResult, TextResult)
-T = TypeVar("T")
 
 
 class AsyncStream(Generic[Piece, Result]):

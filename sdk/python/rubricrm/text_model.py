@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from threading import Event
-from types import TracebackType
 from typing import Self, Unpack
 
 from rubricrm.errors import OptionInvalid, WriteFailed
+from rubricrm.generation.closing import Closing
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.draft_desk import DraftDesk
 from rubricrm.generation.engine import Engine
@@ -21,7 +20,7 @@ from rubricrm.generation.item_number import ItemNumbers
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.phrase_table import PhraseTable, saved_table
 from rubricrm.generation.result import TextResult
-from rubricrm.generation.step_cost import MOST_ROWS, open_step_cost
+from rubricrm.generation.step_cost import open_step_cost, step_runner
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.graph_choice import running_kernels
@@ -30,13 +29,12 @@ from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.read_ahead import reading_ahead
 from rubricrm.runtime.session import Session
-from rubricrm.runtime.slot import Slot
 from rubricrm.runtime.tokenizer import Tokenizer
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
 
 
-class TextModel:
+class TextModel(Closing):
     """An open model that answers messages: what `RubricModel` is built on, and holds all that is opened.
 
     Attributes:
@@ -188,9 +186,7 @@ class TextModel:
             >>> model.generate_text("Is snow white?", grammar=yes_or_no).text in ("Yes", "No")
             True
         """
-        from rubricrm.generation.grammar_compiler import compile_grammar
-
-        return compile_grammar(pattern, self._tokenizer, self.bundle.manifest.prompt.stop_ids)
+        return Grammar.compile(pattern, self._tokenizer, self.bundle.manifest.prompt.stop_ids)
 
     def close(self) -> None:
         """Free the model and unmap its files, and save phrases if that was asked for. Closing twice is fine.
@@ -208,14 +204,6 @@ class TextModel:
             f"context {self.context_length} tokens)"
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _open_grammar(self) -> Grammar | None:
         facts = self.bundle.manifest
         if facts.prompt.grammar is None:
@@ -224,21 +212,8 @@ class TextModel:
 
     def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
         """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""
-        past = len(prefix.token_ids) if prefix is not None else 0
-
-        @cache
-        def slot() -> Slot:  # where something is measured: most openings find it in the cache directory
-            made = session.new_slot(past + MOST_ROWS)
-            if prefix is not None:
-                made.restore(prefix.positions, past)
-            return made
-
-        def run(rows: int) -> None:
-            slot().rewind(past)
-            session.run(slot(), [0] * rows, rows)
-
         conditions = f"{session.threads}-threads-{session.kernels.instruction_set if session.kernels else 'none'}"
-        cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, run)
+        cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, step_runner(session, prefix))
         numbers = ItemNumbers(self._tokenizer)
         path = self._phrases_file()
         phrases = PhraseTable(numbers) if path is None else PhraseTable.load(path, numbers, self._tokenizer_sha256)

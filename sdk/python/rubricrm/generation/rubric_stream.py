@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
+from rubricrm.generation.closing import Closing
 from rubricrm.generation.result import RubricResult
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.rubric.rubric import Criterion, RubricReader, parse
@@ -27,7 +26,7 @@ class StreamEvent:
     takes_back: bool = False
 
 
-class RubricStream:
+class RubricStream(Closing):
     """Iterates over events while a rubric is generated; `result` holds the outcome afterwards.
 
     The texts of the events, joined, are `result().text`. Their criteria, in a row from the last event on that takes
@@ -109,14 +108,6 @@ class RubricStream:
             grammar_overrules=self._text.overrules,
             model=self._model,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._text!r})"

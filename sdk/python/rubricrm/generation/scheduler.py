@@ -105,11 +105,11 @@ class Scheduler:
         if self._drafts is not None and decoding:
             rows_left = self._max_rows - other_rows - len(decoding)
             drafts = self._drafts.drafts(decoding, rows_left=rows_left, other_rows=other_rows)
-        return [
-            Work(sequence, Chunk(self._running[sequence], [sequence.token_ids[-1], *ids], rows=1 + len(ids)), draft)
-            for sequence, draft in zip(decoding, drafts, strict=True)
-            for ids in (draft.token_ids,)
-        ]
+        works = []
+        for sequence, draft in zip(decoding, drafts, strict=True):
+            token_ids = [sequence.token_ids[-1], *draft.token_ids]
+            works.append(Work(sequence, Chunk(self._running[sequence], token_ids, rows=len(token_ids)), draft))
+        return works
 
     def _next_chunks(self, rows: int) -> list[Work]:
         """Return the next parts of prompts, as many rows as there are."""

@@ -8,15 +8,18 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from rubricrm.runtime.cache_directory import cache_reason, own_directory, warn_without_cache
+from rubricrm.runtime.prefix import Prefix
+from rubricrm.runtime.session import Session
+from rubricrm.runtime.slot import Slot
 from rubricrm.runtime.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
 _MEASURED_ROWS = (1, 2, 3, 4, 6, 8)
-MOST_ROWS = _MEASURED_ROWS[-1]
 _ROUNDS = 3
 
 
@@ -57,6 +60,24 @@ class StepCost:
         if rows > high:
             slope = max(0.0, slope)
         return self.measured[high] + slope * (rows - high)
+
+
+def step_runner(session: Session, prefix: Prefix | None) -> Callable[[int], object]:
+    """Return what runs a step of so many rows after a prefix, in a slot that the first step makes."""
+    past = len(prefix.token_ids) if prefix is not None else 0
+
+    @cache
+    def slot() -> Slot:
+        made = session.new_slot(past + _MEASURED_ROWS[-1])
+        if prefix is not None:
+            made.restore(prefix.positions, past)
+        return made
+
+    def run(rows: int) -> None:
+        slot().rewind(past)
+        session.run(slot(), [0] * rows, rows)
+
+    return run
 
 
 def measure_step_cost(run: Callable[[int], object]) -> StepCost:

@@ -6,16 +6,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
-from typing import Self
 
 from rubricrm.errors import StreamBusy
+from rubricrm.generation.closing import Closing
 from rubricrm.generation.constraint import Overrules
 from rubricrm.generation.result import TextResult, Timings, Usage
 from rubricrm.generation.sequence import Sequence
 
 
-class TextStream:
+class TextStream(Closing):
     """Iterates over pieces of text while they are generated; `result` holds the outcome afterwards.
 
     Pieces are whole characters, never empty, and joined they are `result().text`, unless the stream was left early.
@@ -129,14 +128,6 @@ class TextStream:
         """What a constraint has overruled; None where there is none."""
         constraint = self._sequence.constraint
         return None if constraint is None else constraint.overrules
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if os.getpid() == self._process:  # nobody can read what is still to come

@@ -8,6 +8,7 @@ structured output that are built on either.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 _REGEX_SPECIALS = frozenset("\\.+*?()|[]{}^$")
@@ -15,7 +16,7 @@ _CLASS_SPECIALS = frozenset("\\]^-[&~")  # the last three have a meaning in clas
 _GBNF_CLASS_SPECIALS = frozenset("\\]^-[")
 
 
-class Expression:
+class Expression(ABC):
     """A pattern. `a + b` is a followed by b, `a | b` is one of the two."""
 
     def __add__(self, other: Expression) -> Expression:
@@ -39,13 +40,13 @@ class Expression:
         """Whether a repeat can follow it without parentheses."""
         return False
 
+    @abstractmethod
     def regex(self) -> str:
         """Return the regular expression, without anchors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gbnf(self) -> str:
         """Return the right side of a rule of llama.cpp's GBNF."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Slot:
         self.cache.clear()
 
     def rewind(self, length: int) -> None:
-        """Forget all positions from `length` on; of borrowed ones too, which then may be written to anew."""
+        """Forget all positions from `length` on, borrowed ones too: the slot then writes its own in their place."""
         self.cache.rewind(length)
         self.arena.base_lengths[self.number] = min(self.arena.base_lengths[self.number], length)
 
