@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.integer_option import check_integer
 
 _MOST_TOGETHER = 128
+_MOST_WAITING = 1 << 30
+_MOST_BYTES = 1 << 60
 
 
 class EngineKeywords(TypedDict, total=False):
@@ -58,8 +61,7 @@ class EngineOptions:
                 raise OptionInvalid(f"{name} must be True or False, got {getattr(self, name)!r:.80}.")
         if not isinstance(self.phrases, Path | str | bool):
             raise OptionInvalid(f"phrases must be a path, True or False, got {self.phrases!r:.80}.")
-        most = {"max_concurrency": _MOST_TOGETHER, "max_waiting": 1 << 30, "max_memory": 1 << 60}
-        for name, default in ((field.name, field.default) for field in fields(self) if field.name in most):
-            value = getattr(self, name)
-            if (default is not None or value is not None) and not (type(value) is int and 1 <= value <= most[name]):
-                raise OptionInvalid(f"{name} must be an integer from 1 to {most[name]}, got {value!r:.80}.")
+        check_integer("max_concurrency", self.max_concurrency, _MOST_TOGETHER)
+        check_integer("max_waiting", self.max_waiting, _MOST_WAITING)
+        if self.max_memory is not None:
+            check_integer("max_memory", self.max_memory, _MOST_BYTES)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rubricrm.errors import ModelClosed, OptionInvalid, OutputInvalid, RuntimeFailed
+from rubricrm.errors import ModelClosed, OutputInvalid, RuntimeFailed
 from rubricrm.runtime.binding import ELEMENT_TYPES, ArenaMaker, address, allocate, bind_integers
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.concatenated_cache import ConcatenatedCache
 from rubricrm.runtime.derived_data import data_directory
 from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
 from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
+from rubricrm.runtime.integer_option import check_integer
 from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import PACKED_LAYOUT
@@ -103,8 +104,8 @@ class Session:
         self.device = choice.device
         self._device = find_device(self.device)
         if threads is not None:
-            _check_integer("threads", threads, _MAX_THREADS)
-        _check_integer("max_rows", max_rows, _MAX_ROWS)
+            check_integer("threads", threads, _MAX_THREADS)
+        check_integer("max_rows", max_rows, _MAX_ROWS)
         self.threads = threads or usable_cores()
         self.max_rows = max_rows
         self._bundle = bundle
@@ -341,8 +342,3 @@ class Session:
         if graph is None:
             raise ModelClosed(f"{self._bundle.path}: the model was closed. Open it again.")
         return graph
-
-
-def _check_integer(name: str, value: int, most: int) -> None:
-    if type(value) is not int or not 1 <= value <= most:
-        raise OptionInvalid(f"{name} must be an integer from 1 to {most}, got {value!r}.")
