@@ -58,8 +58,7 @@ class Scripts:
         """Let ours write a rubric."""
         others = [text for index, text in enumerate(self.texts) if index != number]
         engine = self._writer.engine(self._writer.learned(others), is_cold=is_cold)
-        with contextlib.closing(engine):
-            done = self._writer.write(engine, self.prompts[number], self.texts[number])
+        done = self._writer.write(engine, self.prompts[number], self.texts[number])
         return {"seconds": done["seconds"], "drafts": [done["drafted"], done["accepted"]]}
 
     def ask(self, server: Server, number: int, *, is_cold: bool, follows: bool) -> dict[str, Any]:

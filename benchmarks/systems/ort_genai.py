@@ -182,7 +182,7 @@ class GenaiModel:
 
     def _counts(self, generator: Any) -> list[int]:
         found = generator.get_speculative_stats() if self._drafting else {}
-        return [found.get("drafted", 0), found.get("accepted", 0)]
+        return [found.get("draft_tokens_proposed", 0), found.get("draft_tokens_accepted", 0)]
 
 
 def open_model(directory: Path, variant: str, threads: int) -> GenaiModel:
