@@ -182,6 +182,7 @@ def measure_llama(path: Path, job: Job, threads: int, alone: int) -> dict[str, A
     parameters.n_ctx, parameters.n_batch, parameters.n_ubatch = length * job.senders, 512, 512
     parameters.n_parallel = job.senders
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.cache_ram_mib = 0  # copies of older prompts, which nothing here asks for
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
     parameters.verbosity = 0
     server = xllamacpp.Server(parameters)
