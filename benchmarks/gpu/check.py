@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What only a GPU can check: `make gpu` on a machine with one, a rehearsal on the CPU provider elsewhere.
 
-    check.py OUT [--device cuda|cpu] [--shape 4b|tiny] [--minutes 9]
+    check.py OUT [--device cuda|cpu] [--shape 4b|tiny] [--minutes 9] [--jobs N]
 
 For each recipe (float16, INT4, FP8 weights, each with each type of KV cache) two things are done, every step in a
-process of its own, so that a crash costs one row:
+process of its own, so that a crash costs one row. Exports and comparisons run `jobs` at a time; what is timed runs
+alone, after them:
 
 1. The demo model is exported and compared with a float32 bundle on the CPU: KL of the next token, tokens and rubrics.
    The loss must be the one that the export measured on its CPU twin.
@@ -19,10 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,7 +40,8 @@ HERE = Path(__file__).resolve().parent
 DEMO_PLACES = (HERE.parents[1] / "models/demo/checkpoint", HERE / "checkpoint")
 PACKAGES = ("rubricrm", "onnxruntime-gpu", "onnxruntime", "numpy", "onnx")
 # 600 tokens: enough for scales of the KV cache (512), short enough for a streamed float model of 4B parameters.
-TEXT = "The response must state the date, name the city and end with a question. It should be short and vivid. " * 24
+SENTENCE = "The response must state the date, name the city and end with a question. It should be short and vivid. "
+TEXT = SENTENCE * 24
 PROMPT_TOKENS, NEW_TOKENS = 390, 200
 
 
@@ -91,6 +96,7 @@ class Check:
     device: str
     shape: str
     deadline: float
+    jobs: int = 1
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -107,7 +113,7 @@ class Check:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise CommandError("not run: the time is up")
-        log = self.out / f"{name.replace(', ', '-').replace(' ', '-')}.log"
+        log = self.out / f"{file_name(name)}.log"
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "rubricrm", *words], capture_output=True, text=True, check=False, timeout=left
@@ -120,22 +126,23 @@ class Check:
             raise CommandError(last[0])
         return done.stdout
 
-    def export(self, name: str, recipe: Recipe, checkpoint: Path, bundle: Path) -> dict[str, Any]:
+    def export(
+        self, name: str, recipe: Recipe, checkpoint: Path, bundle: Path, eval_text: str = "text.txt"
+    ) -> dict[str, Any]:
         """Export a checkpoint for the device and return the command's report."""
-        text = str(self.work / "text.txt")
         words = ["export", "onnx", str(checkpoint), "-o", str(bundle), "--target", self.device]
         words += [*recipe.options, "--json"]
         if recipe.is_quantized:
-            words += ["--max-kl", "none", "--no-rubrics", "--eval-text", text]
+            words += ["--max-kl", "none", "--no-rubrics", "--eval-text", str(self.work / eval_text)]
         if recipe.is_calibrated:
-            words += ["--calibration", text]
+            words += ["--calibration", str(self.work / "text.txt")]
         report: dict[str, Any] = json.loads(self.run(f"export {name}", *words))
         return report
 
 
 def compare(check: Check, recipe: Recipe, reference: Path, checkpoint: Path) -> dict[str, Any]:
     """Return how the demo model's answers on the device differ from those of a float32 bundle on the CPU."""
-    bundle = check.work / "demo-bundle"
+    bundle = check.work / f"demo-{file_name(recipe.name)}"
     exported = check.export(f"demo {recipe.name}", recipe, checkpoint, bundle)
     words = ("eval", str(bundle), "--reference", str(reference), "--device", check.device, "--json")
     found = json.loads(check.run(f"eval {recipe.name}", *words))
@@ -144,12 +151,19 @@ def compare(check: Check, recipe: Recipe, reference: Path, checkpoint: Path) -> 
     return {"exported_quality": exported.get("quality"), **{name: found[name] for name in names}}
 
 
-def measure(check: Check, recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
-    """Return export time and latency of the large shape, as `rubricrm bench` reports them."""
-    bundle = check.work / "large-bundle"
+def export_large(check: Check, recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
+    """Export the large shape and return the bundle, its size, and how long that took beside `jobs - 1` others."""
+    bundle = check.work / f"large-{file_name(recipe.name)}"
     started = time.monotonic()
-    exported = check.export(f"large {recipe.name}", recipe, checkpoint, bundle)
-    export_s = time.monotonic() - started
+    report = check.export(f"large {recipe.name}", recipe, checkpoint, bundle, eval_text="sentence.txt")
+    return {"bundle": bundle, "export_s": time.monotonic() - started, "num_bytes": report["num_bytes"]}
+
+
+def measure(check: Check, recipe: Recipe, exported: dict[str, Any]) -> dict[str, Any]:
+    """Return the latency of the large shape, as `rubricrm bench` reports it, and remove the bundle."""
+    bundle = exported.pop("bundle", None)
+    if bundle is None:
+        return exported
     shapes = ("--prompt-tokens", str(PROMPT_TOKENS), "--new-tokens", str(NEW_TOKENS), "--no-rubrics")
     counts = ("--warmup", "1", "--repeat", "3", "--openings", "1", "--device", check.device, "--json", "-")
     try:
@@ -158,7 +172,7 @@ def measure(check: Check, recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
         shutil.rmtree(bundle, ignore_errors=True)
     row = {key: value for key, value in found["rows"][0].items() if key != "samples"}
     parts = {key: found[key] for key in ("bundle", "answers", "load_ms", "peak_rss_bytes", "roofline")}
-    return {"export_s": export_s, "num_bytes": exported["num_bytes"], **parts, "row": row}
+    return {**exported, **parts, "row": row}
 
 
 def run_all(check: Check) -> None:
@@ -166,28 +180,42 @@ def run_all(check: Check) -> None:
     demo = next(place for place in DEMO_PLACES if place.is_dir())
     check.work.mkdir(parents=True, exist_ok=True)
     (check.work / "text.txt").write_text(TEXT, "utf-8")
+    (check.work / "sentence.txt").write_text(SENTENCE, "utf-8")
     reference = check.work / "reference"
-    check.run("export reference", "export", "onnx", str(demo), "-o", str(reference), "--weights", "fp32")
     recipes = [recipe for recipe in RECIPES if recipe.is_on_cpu or check.device != "cpu"]
-    for recipe in recipes:
-        row: dict[str, Any] = {"name": recipe.name, "options": " ".join(recipe.options)}
-        check.rows.append(row)
-        row["demo"] = attempt(lambda recipe=recipe: compare(check, recipe, reference, demo))
-        say(f"{recipe.name}: {summary(row['demo'])}")
+    check.rows += [{"name": recipe.name, "options": " ".join(recipe.options)} for recipe in recipes]
+    large = [(recipe, row) for recipe, row in zip(recipes, check.rows, strict=True) if recipe.is_large]
+    with ThreadPoolExecutor(check.jobs) as pool:
+        checkpoint = pool.submit(write_large_checkpoint, check, demo)
+        check.run("export reference", "export", "onnx", str(demo), "-o", str(reference), "--weights", "fp32")
+        answers = [pool.submit(attempt, compare, check, recipe, reference, demo) for recipe in recipes]
+        exports = [pool.submit(attempt, export_large, check, recipe, checkpoint.result()) for recipe, _ in large]
+        for row, answer in zip(check.rows, answers, strict=True):
+            row["demo"] = answer.result()
+            say(f"{row['name']}: {summary(row['demo'])}")
+    for (recipe, row), exported in zip(large, exports, strict=True):
+        row["large"] = attempt(measure, check, recipe, exported.result())
+        say(f"{recipe.name}: {summary(row['large'])}")
+
+
+def write_large_checkpoint(check: Check, demo: Path) -> Path:
+    """Write the checkpoint of random weights and return where it lies."""
     checkpoint = check.work / "large"
     started = time.monotonic()
     write_checkpoint(checkpoint, SHAPES[check.shape], demo)
     say(f"checkpoint of shape {check.shape}: {time.monotonic() - started:.0f} s")
-    for recipe, row in zip(recipes, check.rows, strict=True):
-        if recipe.is_large:
-            row["large"] = attempt(lambda recipe=recipe: measure(check, recipe, checkpoint))
-            say(f"{recipe.name}: {summary(row['large'])}")
+    return checkpoint
 
 
-def attempt(step: Any) -> dict[str, Any]:
+def file_name(name: str) -> str:
+    """Return the name of a recipe or command as it stands in file names."""
+    return name.replace(", ", "-").replace(" ", "-")
+
+
+def attempt(step: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Return what a step found, or its error: a row that fails does not end the run."""
     try:
-        found: dict[str, Any] = step()
+        found = step(*arguments)
     except CommandError as error:
         return {"error": str(error)}
     return found
@@ -238,13 +266,14 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is a GPU")
     parser.add_argument("--shape", choices=tuple(SHAPES), help="default: 4b on a GPU, tiny in a rehearsal")
     parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 3), help="exports at a time")
     options = parser.parse_args()
     gpu = card()
     device = options.device or ("cuda" if gpu else "cpu")
     shape = options.shape or ("4b" if device == "cuda" else "tiny")
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    check = Check(options.out, device, shape, started + 60 * options.minutes)
+    check = Check(options.out, device, shape, started + 60 * options.minutes, options.jobs)
     try:
         run_all(check)
     finally:

@@ -81,15 +81,15 @@ def test_a_rehearsal_compares_and_measures(tmp_path: Path, monkeypatch: pytest.M
 def test_no_row_starts_when_the_time_is_up_and_the_report_says_so(tmp_path: Path) -> None:
     check = script("check")
     late = check.Check(tmp_path, "cpu", "tiny", time.monotonic() - 1)
-    assert check.attempt(lambda: late.run("eval", "--version")) == {"error": "not run: the time is up"}
+    assert check.attempt(late.run, "eval", "--version") == {"error": "not run: the time is up"}
     slow = check.Check(tmp_path, "cpu", "tiny", time.monotonic() + 0.05)
-    assert check.attempt(lambda: slow.run("eval", "--version")) == {"error": "stopped: the time is up"}
+    assert check.attempt(slow.run, "eval", "--version") == {"error": "stopped: the time is up"}
 
 
 def test_a_command_that_fails_is_a_row_and_its_log_is_kept(tmp_path: Path) -> None:
     check = script("check")
     run = check.Check(tmp_path, "cpu", "tiny", time.monotonic() + 60)
-    found = check.attempt(lambda: run.run("inspect", "inspect", str(tmp_path / "nothing")))
+    found = check.attempt(run.run, "inspect", "inspect", str(tmp_path / "nothing"))
     assert "BUNDLE_NOT_FOUND" in found["error"]
     assert "BUNDLE_NOT_FOUND" in (tmp_path / "inspect.log").read_text()
 
