@@ -3,13 +3,16 @@
 
     check.py OUT [--device cuda|cpu] [--shape 4b|tiny] [--minutes 9]
 
-For each recipe (float16, INT4, FP8 weights, each with each type of KV cache) two things are done, every step in a
-process of its own, so that a crash costs one row:
+For each recipe (float16, INT4, FP8 weights, each with each type of KV cache) these are done on the graph of one
+sequence a run, model.onnx, every step in a process of its own, so that a crash costs one row:
 
 1. The demo model is exported and compared with a float32 bundle on the CPU: KL of the next token, tokens and rubrics.
    The loss must be the one that the export measured on its CPU twin.
 2. A checkpoint of Qwen3-4B's shape with random weights is exported and measured by `rubricrm bench`: latency per
    token, beside the time that reading weights and keys and values takes at the rate of the device's memory.
+3. For some recipes the graph of steps of many sequences, model.step.onnx: the demo model's answers, alone and
+   together, beside those on model.onnx; and the speed of up to 32 sequences of the large shape on both
+   (`many_sequences.py`). In a rehearsal it is the CPU's, of this project's kernels.
 
 OUT gets `gpu-CARD.json` and `gpu-CARD.md`, to be committed in benchmarks/results, and the log of every command. No
 network is used. Rows for which no time was left are listed as such.
@@ -23,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,12 +36,16 @@ from gpu_table import to_markdown
 from random_checkpoint import SHAPES, write_checkpoint
 
 HERE = Path(__file__).resolve().parent
+GRAPH, STEP_GRAPH = "model.onnx", "model.step.onnx"
 # In a checkout; beside this file where `pack.py` has packed both.
 DEMO_PLACES = (HERE.parents[1] / "models/demo/checkpoint", HERE / "checkpoint")
 PACKAGES = ("rubricrm", "onnxruntime-gpu", "onnxruntime", "numpy", "onnx")
 # 600 tokens: enough for scales of the KV cache (512), short enough for a streamed float model of 4B parameters.
 TEXT = "The response must state the date, name the city and end with a question. It should be short and vivid. " * 24
 PROMPT_TOKENS, NEW_TOKENS = 390, 200
+# Of the graphs of steps: new tokens of each sequence, sequences measured on the other graph, and what one command may
+# take, so that one that hangs leaves time for the rest.
+NEW_TOGETHER, ONE_A_RUN, STEPS_LIMIT_S = 64, (1, 8), 60.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Recipe:
     options: tuple[str, ...]
     is_on_cpu: bool = True
     is_large: bool = True  # also measured at the large shape; the others are compared on the demo model alone
+    has_steps: bool = False  # the answers of its graph of steps are compared too
+    together: tuple[int, ...] = ()  # how many sequences at once are measured on that at the large shape
 
     @property
     def is_calibrated(self) -> bool:
@@ -61,14 +71,14 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("fp16", ("--weights", "fp16")),
-    Recipe("int4", ("--weights", "int4", "--method", "rtn")),
+    Recipe("fp16", ("--weights", "fp16"), has_steps=True, together=(1, 8, 32)),
+    Recipe("int4", ("--weights", "int4", "--method", "rtn"), has_steps=True, together=(1, 2, 4, 8, 16, 32)),
     Recipe("fp8", ("--weights", "fp8")),
     Recipe("int4, KV int8", ("--weights", "int4", "--method", "rtn", "--kv", "int8")),
     Recipe("fp8, KV fp8", ("--weights", "fp8", "--kv", "fp8"), is_on_cpu=False),
-    Recipe("fp16, KV int8", ("--weights", "fp16", "--kv", "int8"), is_large=False),
+    Recipe("fp16, KV int8", ("--weights", "fp16", "--kv", "int8"), is_large=False, has_steps=True),
     Recipe("fp16, KV int8-tensor", ("--weights", "fp16", "--kv", "int8-tensor"), is_large=False),
-    Recipe("fp16, KV fp8", ("--weights", "fp16", "--kv", "fp8"), is_on_cpu=False, is_large=False),
+    Recipe("fp16, KV fp8", ("--weights", "fp16", "--kv", "fp8"), is_on_cpu=False, is_large=False, has_steps=True),
     Recipe("bf16", ("--weights", "bf16"), is_large=False),
     Recipe("int8", ("--weights", "int8"), is_large=False),
     Recipe("int4, KV int8-tensor", ("--weights", "int4", "--method", "rtn", "--kv", "int8-tensor"), is_large=False),
@@ -98,23 +108,26 @@ class Check:
         """Where checkpoints and bundles lie until the run ends."""
         return self.out / "work"
 
-    def run(self, name: str, *words: str) -> str:
-        """Run `rubricrm WORDS`, keep its log, and return what it printed.
+    def run(self, name: str, *words: str, limit: float | None = None) -> str:
+        """Run `rubricrm WORDS`, keep its log, and return what it printed; as `run_program`."""
+        return self.run_program(name, ["-m", "rubricrm", *words], limit)
+
+    def run_program(self, name: str, words: Sequence[str], limit: float | None = None) -> str:
+        """Run `python WORDS`, keep its log, and return what it printed.
 
         Raises:
-            CommandError: It failed, or the time is up.
+            CommandError: It failed, or the time is up: all of it, or `limit` seconds.
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise CommandError("not run: the time is up")
+        left = min(left, limit or left)
         log = self.out / f"{name.replace(', ', '-').replace(' ', '-')}.log"
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "rubricrm", *words], capture_output=True, text=True, check=False, timeout=left
-            )
+            done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, timeout=left)
         except subprocess.TimeoutExpired as error:
             raise CommandError("stopped: the time is up") from error
-        log.write_text(f"$ rubricrm {' '.join(words)}\n{done.stdout}\n{done.stderr}", "utf-8")
+        log.write_text(f"$ python {' '.join(words)}\n{done.stdout}\n{done.stderr}", "utf-8")
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
             raise CommandError(last[0])
@@ -130,7 +143,22 @@ class Check:
         if recipe.is_calibrated:
             words += ["--calibration", text]
         report: dict[str, Any] = json.loads(self.run(f"export {name}", *words))
+        put_first(bundle, GRAPH)
         return report
+
+    def many(self, name: str, bundle: Path, *words: str) -> dict[str, Any]:
+        """Return what `many_sequences.py` reports of a bundle."""
+        command = [str(HERE / "many_sequences.py"), str(bundle), "--device", self.device, *words]
+        report: dict[str, Any] = json.loads(self.run_program(name, command, STEPS_LIMIT_S))
+        return report
+
+
+def put_first(bundle: Path, file: str) -> None:
+    """Make a graph of a bundle the one that runs."""
+    path = bundle / "rubricrm.json"
+    document = json.loads(path.read_text("utf-8"))
+    document["graphs"].sort(key=lambda graph: graph["file"] != file)
+    path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
 
 
 def compare(check: Check, recipe: Recipe, reference: Path, checkpoint: Path) -> dict[str, Any]:
@@ -139,9 +167,19 @@ def compare(check: Check, recipe: Recipe, reference: Path, checkpoint: Path) -> 
     exported = check.export(f"demo {recipe.name}", recipe, checkpoint, bundle)
     words = ("eval", str(bundle), "--reference", str(reference), "--device", check.device, "--json")
     found = json.loads(check.run(f"eval {recipe.name}", *words))
-    shutil.rmtree(bundle)
     names = ("kl", "kl_stderr", "top1_agreement", "num_tokens", "rubric_agreement", "rubrics")
     return {"exported_quality": exported.get("quality"), **{name: found[name] for name in names}}
+
+
+def compare_steps(check: Check, recipe: Recipe, reference: Path) -> dict[str, Any]:
+    """Return how the answers of the bundle's graph of steps differ from the reference's, and from model.onnx's."""
+    bundle = check.work / "demo-bundle"
+    many = attempt(lambda: check.many(f"answers {recipe.name}", bundle, "--graph", STEP_GRAPH, "--against", GRAPH))
+    put_first(bundle, STEP_GRAPH)
+    words = ("eval", str(bundle), "--reference", str(reference), "--device", check.device, "--json")
+    found = json.loads(check.run(f"eval steps {recipe.name}", *words, limit=STEPS_LIMIT_S))
+    names = ("kl", "kl_stderr", "top1_agreement", "rubric_agreement")
+    return {"many": many, **{name: found[name] for name in names}}
 
 
 def measure(check: Check, recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
@@ -152,13 +190,20 @@ def measure(check: Check, recipe: Recipe, checkpoint: Path) -> dict[str, Any]:
     export_s = time.monotonic() - started
     shapes = ("--prompt-tokens", str(PROMPT_TOKENS), "--new-tokens", str(NEW_TOKENS), "--no-rubrics")
     counts = ("--warmup", "1", "--repeat", "3", "--openings", "1", "--device", check.device, "--json", "-")
-    try:
-        found = json.loads(check.run(f"bench {recipe.name}", "bench", str(bundle), *shapes, *counts))
-    finally:
-        shutil.rmtree(bundle, ignore_errors=True)
+    found = json.loads(check.run(f"bench {recipe.name}", "bench", str(bundle), *shapes, *counts))
     row = {key: value for key, value in found["rows"][0].items() if key != "samples"}
     parts = {key: found[key] for key in ("bundle", "answers", "load_ms", "peak_rss_bytes", "roofline")}
     return {"export_s": export_s, "num_bytes": exported["num_bytes"], **parts, "row": row}
+
+
+def measure_many(check: Check, recipe: Recipe) -> dict[str, Any]:
+    """Return the speed of several sequences of the large shape on each graph: where one runs alone, of fewer."""
+    bundle, found = check.work / "large-bundle", {}
+    for graph, counts in ((STEP_GRAPH, recipe.together), (GRAPH, ONE_A_RUN)):
+        words = ("--graph", graph, "--counts", *map(str, counts), "--new", str(NEW_TOGETHER))
+        name = f"many {recipe.name} {graph}"
+        found[graph] = attempt(lambda name=name, words=words: check.many(name, bundle, *words))
+    return found
 
 
 def run_all(check: Check) -> None:
@@ -174,6 +219,10 @@ def run_all(check: Check) -> None:
         check.rows.append(row)
         row["demo"] = attempt(lambda recipe=recipe: compare(check, recipe, reference, demo))
         say(f"{recipe.name}: {summary(row['demo'])}")
+        if recipe.has_steps:
+            row["steps"] = attempt(lambda recipe=recipe: compare_steps(check, recipe, reference))
+            say(f"{recipe.name}, steps: {summary(row['steps'])}")
+        shutil.rmtree(check.work / "demo-bundle", ignore_errors=True)
     checkpoint = check.work / "large"
     started = time.monotonic()
     write_checkpoint(checkpoint, SHAPES[check.shape], demo)
@@ -182,6 +231,10 @@ def run_all(check: Check) -> None:
         if recipe.is_large:
             row["large"] = attempt(lambda recipe=recipe: measure(check, recipe, checkpoint))
             say(f"{recipe.name}: {summary(row['large'])}")
+        if recipe.together:
+            row["many"] = measure_many(check, recipe)
+            say(f"{recipe.name}, steps: {summary(row['many'][STEP_GRAPH])}")
+        shutil.rmtree(check.work / "large-bundle", ignore_errors=True)
 
 
 def attempt(step: Any) -> dict[str, Any]:
@@ -197,6 +250,9 @@ def summary(found: dict[str, Any]) -> str:
     """Return one line on a step, for whoever watches."""
     if "error" in found:
         return str(found["error"])
+    if "rows" in found:
+        rows = (f"{row['sequences']}: {row.get('error') or round(row['tokens_per_s'])}" for row in found["rows"])
+        return f"tokens per second by sequences: {', '.join(rows)}"
     if "kl" in found:
         return f"KL {found['kl']:.2g} nats per token, top-1 {found['top1_agreement']:.1%}"
     share = found["row"]["roofline"]
@@ -263,7 +319,7 @@ def main() -> int:
         path.with_suffix(".md").write_text(to_markdown(report), "utf-8")
         say(f"{path}: {len(check.rows)} rows in {report['seconds']:.0f} s")
         shutil.rmtree(check.work, ignore_errors=True)
-    failed = [row["name"] for row in check.rows if "error" in {**row.get("demo", {}), **row.get("large", {})}]
+    failed = [row["name"] for row in check.rows if '"error": ' in json.dumps(row)]
     say(f"rows with an error: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 
