@@ -15,7 +15,7 @@ _STEPS = (
     "| --- | --- | --- | --- | --- | --- | --- |"
 )
 _MANY = (
-    "| recipe | graph | sequences | tokens/s | ms of a step | ms between tokens | newcomer's first token, and alone, ms "
+    "| recipe | graph | sequences | tokens/s | ms of a step | ms between tokens | newcomer's first token, and alone "
     "| longest gap of the others, ms |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
