@@ -174,10 +174,11 @@ def compare(check: Check, recipe: Recipe, reference: Path, checkpoint: Path) -> 
 def compare_steps(check: Check, recipe: Recipe, reference: Path) -> dict[str, Any]:
     """Return how the answers of the bundle's graph of steps differ from the reference's, and from model.onnx's."""
     bundle = check.work / "demo-bundle"
-    many = attempt(lambda: check.many(f"answers {recipe.name}", bundle, "--graph", STEP_GRAPH, "--against", GRAPH))
+    words = ("--graph", STEP_GRAPH, "--against", GRAPH, "--new", str(NEW_TOGETHER))
+    many = attempt(lambda: check.many(f"answers {recipe.name}", bundle, *words))
     put_first(bundle, STEP_GRAPH)
-    words = ("eval", str(bundle), "--reference", str(reference), "--device", check.device, "--json")
-    found = json.loads(check.run(f"eval steps {recipe.name}", *words, limit=STEPS_LIMIT_S))
+    command = ("eval", str(bundle), "--reference", str(reference), "--device", check.device, "--json")
+    found = json.loads(check.run(f"eval steps {recipe.name}", *command, limit=STEPS_LIMIT_S))
     names = ("kl", "kl_stderr", "top1_agreement", "rubric_agreement")
     return {"many": many, **{name: found[name] for name in names}}
 
