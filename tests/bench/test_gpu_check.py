@@ -6,6 +6,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +29,7 @@ def script(name: str) -> ModuleType:
 def _path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(GPU)
     yield
-    for name in ("check", "gpu_table", "pack", "random_checkpoint"):
+    for name in ("check", "gpu_recipes", "gpu_table", "many_sequences", "pack", "random_checkpoint"):
         sys.modules.pop(name, None)
 
 
@@ -62,7 +63,9 @@ def test_the_random_checkpoint_is_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_rehearsal_compares_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = script("check")
-    monkeypatch.setattr(check, "RECIPES", (check.RECIPES[0],))
+    monkeypatch.setattr(check, "RECIPES", (replace(check.RECIPES[0], together=(1, 3)),))
+    monkeypatch.setattr(check, "NEW_TOGETHER", 8)
+    monkeypatch.setattr(check, "ONE_A_RUN", (2,))
     monkeypatch.setattr(check, "PROMPT_TOKENS", 20)
     monkeypatch.setattr(check, "NEW_TOKENS", 8)
     monkeypatch.setattr(check, "card", lambda: None)
@@ -74,7 +77,18 @@ def test_a_rehearsal_compares_and_measures(tmp_path: Path, monkeypatch: pytest.M
     assert row["name"] == "fp16"
     assert 0 <= row["demo"]["kl"] < 1e-3
     assert row["large"]["row"]["tpot_ms"]["n"] == 3
-    assert (tmp_path / "out" / "gpu-rehearsal.md").read_text().startswith("# Rehearsal on the CPU provider: no GPU\n")
+    assert 0 <= row["steps"]["kl"] < 1e-3
+    compared = row["steps"]["many"]["compared"]
+    assert (compared["answers"], compared["tokens"]) == (12, 8)
+    # Where answers part, the two best tokens are nearly equal.
+    assert all(0 <= gap < 0.05 for gaps in compared["gaps_where_different"].values() for gap in gaps)
+    many = row["many"]
+    assert [[found["sequences"] for found in many[file]["rows"]] for file in many] == [[1, 3], [2]]
+    assert [many[file]["kv_update"] for file in many] == ["slots", "shared"]
+    assert all(found["tokens_per_s"] > 0 for file in many for found in many[file]["rows"])
+    text = (tmp_path / "out" / "gpu-rehearsal.md").read_text()
+    assert text.startswith("# Rehearsal on the CPU provider: no GPU\n")
+    assert "| fp16 | slots | 3 | " in text
     assert not (tmp_path / "out" / "work").exists()
 
 
@@ -102,13 +116,25 @@ def test_the_table_shows_errors_in_their_rows() -> None:
         "seconds": 1.0,
         "shape": {"name": "4b"},
         "rows": [
-            {"name": "fp8, KV fp8", "demo": {"error": "no kernel"}, "large": {"error": "not run: the time is up"}}
+            {
+                "name": "fp8, KV fp8",
+                "demo": {"error": "no kernel"},
+                "large": {"error": "not run: the time is up"},
+                "steps": {"many": {"error": "stopped"}, "kl": 0.1, "top1_agreement": 1.0},
+                "many": {
+                    "model.step.onnx": {"kv_update": "paged", "rows": [{"sequences": 32, "error": "no memory"}]},
+                    "model.onnx": {"error": "no device"},
+                },
+            }
         ],
     }
     text = script("gpu_table").to_markdown(report)
     assert "# GPU check: NVIDIA H100, driver 580" in text
     assert "| fp8, KV fp8 | no kernel | | | |" in text
     assert "| fp8, KV fp8 | not run: the time is up |" in text
+    assert "| fp8, KV fp8 | 0.1 | 100.00% | stopped | | | |" in text
+    assert "| fp8, KV fp8 | paged | 32 | no memory |" in text
+    assert "| fp8, KV fp8 | model.onnx | no device |" in text
 
 
 def test_limits_of_a_device_are_measured_through_the_runtime() -> None:

@@ -49,9 +49,14 @@ def make(new_session: NewSession, model: ModelFacts) -> Make:
     """Return a function that makes a pool and its session."""
 
     def make_one(
-        count: int = 2, *, prefix: Prefix | None = None, takes_any_mix: bool = True, **others: Any
+        count: int = 2,
+        *,
+        prefix: Prefix | None = None,
+        takes_any_mix: bool = True,
+        is_paged: bool = False,
+        **others: Any,
     ) -> tuple[SlotPool, Any]:
-        session = new_session(takes_any_mix=takes_any_mix)
+        session = new_session(takes_any_mix=takes_any_mix, is_paged=is_paged)
         return SlotPool(session, model, prefix, limits(model, max_concurrency=count, **others)), session
 
     return make_one
@@ -221,6 +226,15 @@ def test_other_slots_have_a_copy_of_the_prefix(make: Make, prefix: Prefix) -> No
     assert session.slots == 2
 
 
+def test_slots_of_paged_memory_have_a_copy_of_the_prefix_each(make: Make, prefix: Prefix) -> None:
+    pool, session = make(2, prefix=prefix, is_paged=True)
+    slots = [lend(pool, [*PREFIX_IDS, *rest])[0] for rest in (A, B)]
+    for slot in slots:
+        assert (slot.cache.positions(len(PREFIX_IDS)) == prefix.positions).all()
+    assert slots[0].arena is slots[1].arena
+    assert session.slots == 2
+
+
 def test_a_kept_prompt_that_leaves_the_prefix_borrows_no_more_than_is_common(make: Make, prefix: Prefix) -> None:
     pool, _ = make(1, prefix=prefix)
     use(pool, [*PREFIX_IDS, *A])
@@ -244,6 +258,15 @@ def test_no_more_are_lent_than_may_be(make: Make, takes_any_mix: bool) -> None:
     pool.give_back(slots[1], A)
     assert lend(pool, A)[0] is slots[1]
     assert session.slots == (4 if takes_any_mix else 3)
+
+
+@pytest.mark.parametrize(("memory", "total"), [(None, 4 * 2048), (1000, 1000)], ids=["by-itself", "limited"])
+def test_paged_memory_has_room_for_what_all_may_hold(make: Make, memory: int | None, total: int) -> None:
+    pool, session = make(4, is_paged=True, positions=memory)
+    slot, _ = lend(pool, A)
+    assert session.total_positions == total
+    assert pool.room == min(CONTEXT, total)
+    assert slot.cache.capacity == CONTEXT
 
 
 def test_nothing_is_allocated_before_the_first(make: Make) -> None:

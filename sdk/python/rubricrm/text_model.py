@@ -107,7 +107,8 @@ class TextModel(Closing):
 
                 - max_concurrency (int): most requests that are computed together, 8 if not given.
                 - max_waiting (int): most that wait beside them, 1000 if not given; one more gets EngineBusy.
-                - max_memory (int): most bytes of keys and values; if not given, as many as the requests need.
+                - max_memory (int): most bytes of keys and values; if not given, as many as the requests need; on a GPU
+                  see `EngineOptions`.
                 - keep_prompts (bool): keep keys and values of a prompt for the next one that begins alike; True if not
                   given. No result depends on it, but times do.
                 - draft (bool): verify drafted tokens where that is quicker; True if not given. No result depends on it,

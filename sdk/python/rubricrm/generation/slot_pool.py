@@ -13,14 +13,18 @@ from rubricrm.runtime.prompt import common_prefix
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.slot import Slot
 
+# What the slots of a device's memory have room for on the average, unless `max_memory` says how much to take: a whole
+# context for each would be more than devices have, and a rubric needs a fourth of this.
+_PAGED_POSITIONS = 2048
+
 
 class SlotPool:
     """Lends up to `max_concurrency` slots.
 
     A slot that comes back keeps what it holds until another sequence needs it: a second request that begins as an
     earlier one (a retry, a vote, another question about the same long text) computes only what differs. What a prompt
-    has in common with the fixed prefix is never computed, and where slots are of one memory it is not copied either:
-    all borrow it from a slot of its own.
+    has in common with the fixed prefix is never computed. It is copied once into each slot, or not at all where all may
+    borrow it from a slot of its own.
 
     Attributes:
         room: Most positions of one slot.
@@ -39,6 +43,8 @@ class SlotPool:
         self._prefix = prefix
         self._count = min(options.max_concurrency, session.max_rows)  # so that each has a row in every step
         self._max_positions = self._count * self._context
+        if session.is_paged:
+            self._max_positions = max(self._context, self._count * min(self._context, _PAGED_POSITIONS))
         if options.max_memory is not None:
             self._max_positions = options.max_memory // bytes_per_position(model, session.facts.kv_type)
         self.room = min(self._context, self._max_positions)
@@ -115,9 +121,13 @@ class SlotPool:
             if len(self._lent) + len(self._free) == self._count:  # all free ones are too small
                 self._forget(next(iter(self._free)))
             return self._session.new_slot(num_positions)
-        self._prefix_slot, *slots = self._session.new_slots(self._count + 1, self._context)
-        if self._prefix is not None:
-            self._prefix_slot.restore(self._prefix.positions, len(self._prefix.token_ids))
+        slots: Sequence[Slot]
+        if self._session.can_borrow:
+            self._prefix_slot, *slots = self._session.new_slots(self._count + 1, self._context)
+            if self._prefix is not None:
+                self._prefix_slot.restore(self._prefix.positions, len(self._prefix.token_ids))
+        else:
+            slots = self._session.new_slots(self._count, self._context, self._max_positions)
         self._free = {slot: [] for slot in slots}
         return slots[0]
 
