@@ -35,6 +35,9 @@ sha256sum --quiet -c pieces.sha256
 cat piece-* | tar x
 python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target site wheels/*.whl
 export PYTHONPATH="$here/site" RUBRICRM_CACHE="$here/cache"
+# ONNX Runtime looks for NVIDIA's packages beside itself only.
+nvidia=$(python3 -c 'import glob, sys; print(*(f for p in sys.path for f in glob.glob(p + "/nvidia/*/lib")), sep=":")')
+export LD_LIBRARY_PATH="$nvidia${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 exec python3 check.py "$results" "$@"
 """
 
