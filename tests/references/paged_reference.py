@@ -1,7 +1,8 @@
 """PagedAttention of com.microsoft in numpy, written from its documentation, and a graph of it that runs without a GPU.
 
-No ONNX Runtime has the operator for CPUs. Sums are of 64 bits, so that a row rounds the same whatever else is there. `PagedGraph` stands in for an open graph: it computes each node with ONNX's
-own reference, on the memory that a session has bound, and writes the caches in place as the kernel does.
+No ONNX Runtime has the operator for CPUs. `PagedGraph` stands in for an open graph: it computes each node with ONNX's
+own reference, on the memory that a session has bound, and writes the caches in place as the kernel does. Sums are of 64
+bits, so that a row rounds the same whatever else is there.
 """
 
 from __future__ import annotations
