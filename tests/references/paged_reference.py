@@ -1,7 +1,8 @@
 """PagedAttention of com.microsoft in numpy, written from its documentation, and a graph of it that runs without a GPU.
 
 No ONNX Runtime has the operator for CPUs. `PagedGraph` stands in for an open graph: it computes each node with ONNX's
-own reference, on the memory that a session has bound, and writes the caches in place as the kernel does.
+own reference, on the memory that a session has bound, and writes the caches in place as the kernel does. Sums are of 64
+bits, so that a row rounds the same whatever else is there.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ def paged_attention(
     the blocks that the sequence's row of the table names.
     """
     tokens, head_dim = len(query), key_cache.shape[-1]
-    heads = query.astype(np.float32).reshape(tokens, num_heads + 2 * kv_num_heads, head_dim)
+    heads = query.astype(np.float64).reshape(tokens, num_heads + 2 * kv_num_heads, head_dim)
     q, k, v = np.split(heads, [num_heads, num_heads + kv_num_heads], axis=1)
     if norms is not None:
         q, k = (_norm(part, gain, epsilon) for part, gain in zip((q, k), norms, strict=True))
-    output = np.empty((tokens, num_heads, head_dim), np.float32)
+    output = np.empty((tokens, num_heads, head_dim))
     assert cumulative_sequence_length[0] == 0
     assert cumulative_sequence_length[-1] == tokens
     for row, past in enumerate(past_seqlens):
@@ -86,13 +87,13 @@ def paged_attention(
 
 
 def _norm(heads: Array, gain: Array, epsilon: float) -> Array:
-    normed: Array = heads / np.sqrt(np.square(heads).mean(-1, keepdims=True) + epsilon) * gain.astype(np.float32)
+    normed: Array = heads / np.sqrt(np.square(heads).mean(-1, keepdims=True) + epsilon) * gain.astype(np.float64)
     return normed
 
 
 def _rotate(heads: Array, cos: Array, sin: Array) -> Array:
     first, second = np.split(heads, 2, axis=-1)
-    cos, sin = (table.astype(np.float32)[:, None] for table in (cos, sin))
+    cos, sin = (table.astype(np.float64)[:, None] for table in (cos, sin))
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
 
 
@@ -104,7 +105,7 @@ def _stored(fresh: Array, kind: Any, scale: Array | None) -> Array:
 
 
 def _read(stored: Array, scale: Array | None) -> Array:
-    values = stored.astype(np.float32)
+    values = stored.astype(np.float64)
     return values if scale is None else values * scale.reshape(-1, stored.shape[-1] if scale.size > 1 else 1)
 
 
@@ -135,7 +136,7 @@ class SkipSimplifiedLayerNormalization(OpRun):
 
     def _run(self, x: Array, skip: Array, gamma: Array, epsilon: float | None = None) -> tuple[Any, ...]:
         total = x + skip
-        normed = _norm(total.astype(np.float32), gamma, float(epsilon or 0)).astype(x.dtype)
+        normed = _norm(total.astype(np.float64), gamma, float(epsilon or 0)).astype(x.dtype)
         nothing = np.zeros(0, np.float32)
         return normed, nothing, nothing, total
 
@@ -144,7 +145,7 @@ class FusedMatMul(OpRun):
     op_domain = "com.microsoft"
 
     def _run(self, a: Array, b: Array, transB: int | None = None) -> tuple[Array, ...]:  # noqa: N803
-        return ((a.astype(np.float32) @ (b.T if transB else b).astype(np.float32)).astype(a.dtype),)
+        return ((a.astype(np.float64) @ (b.T if transB else b).astype(np.float64)).astype(a.dtype),)
 
 
 class _Binding:

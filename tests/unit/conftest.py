@@ -114,7 +114,6 @@ class ScriptedSession:
 
     Attributes:
         takes_any_mix: As of `Session`.
-        can_borrow: As of `Session`: where it takes any mix, unless `is_paged`.
         is_paged: As of `Session`.
         total_positions: What was asked for when slots were made last.
         steps: For each step the number of tokens of each of its chunks.
@@ -137,7 +136,6 @@ class ScriptedSession:
     ) -> None:
         self.takes_any_mix = takes_any_mix
         self.is_paged = is_paged
-        self.can_borrow = takes_any_mix and not is_paged
         self.total_positions: int | None = None
         self.steps: list[list[int]] = []
         self.slots = 0

@@ -122,12 +122,12 @@ class SlotPool:
                 self._forget(next(iter(self._free)))
             return self._session.new_slot(num_positions)
         slots: Sequence[Slot]
-        if self._session.can_borrow:
+        if self._session.is_paged:
+            slots = self._session.new_slots(self._count, self._context, self._max_positions)
+        else:
             self._prefix_slot, *slots = self._session.new_slots(self._count + 1, self._context)
             if self._prefix is not None:
                 self._prefix_slot.restore(self._prefix.positions, len(self._prefix.token_ids))
-        else:
-            slots = self._session.new_slots(self._count, self._context, self._max_positions)
         self._free = {slot: [] for slot in slots}
         return slots[0]
 

@@ -147,22 +147,14 @@ class Session:
         return self.takes_any_mix and self.mapped_file is not None
 
     @property
-    def can_borrow(self) -> bool:
-        """Whether a slot may hold positions of another: `Slot.borrow`."""
-        return self.facts.kv_update == "slots"
-
-    @property
     def is_paged(self) -> bool:
-        """Whether slots share a memory that is taken at once, in blocks: its size is then a choice."""
+        """Whether slots share blocks of a memory that is taken at once. They then borrow nothing (`Slot.borrow`)."""
         return self.facts.kv_update == "paged"
 
     def new_slots(self, count: int, num_positions: int, total_positions: int | None = None) -> tuple[Slot, ...]:
         """Allocate and bind caches that hold at least `num_positions` tokens each, the context at most.
 
-        Args:
-            count: How many.
-            num_positions: Tokens that each must have room for.
-            total_positions: Where `is_paged`, tokens that all must have room for together; None: all are full.
+        Where `is_paged` all together hold `total_positions`; None: each may be full.
 
         Raises:
             ModelClosed: As `step`.
