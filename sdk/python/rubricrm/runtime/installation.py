@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,9 +106,11 @@ def _installed() -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for directory in _search_path():
-        for path in directory.glob("*.*-info"):
-            name, _, version = path.stem.partition("-")
-            found.setdefault(_normalized(name), version)
+        with suppress(OSError):  # nothing, an archive, or somebody else's
+            for path in directory.iterdir():
+                if path.suffix in (".dist-info", ".egg-info"):
+                    name, _, version = path.stem.partition("-")
+                    found.setdefault(_normalized(name), version)
     return found
 
 
