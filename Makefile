@@ -25,8 +25,9 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A worker per core: most tests use one. Each worker exports its own fixtures, and large machines would gain little more.
 test-fast: .venv/installed-test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 # A machine without a compiler has ONNX Runtime's kernels only. Tests of ours are skipped there, and named.
 test-without-kernels: .venv-without-kernels/installed

@@ -76,7 +76,12 @@ def some_token(rng: Random, words: Vocabulary, state: int) -> int:
     if draw < 0.2:
         return rng.randrange(grammar.num_tokens)
     left = grammar.shortest(state) if draw < 0.7 else grammar.num_tokens
-    return int(rng.choice(np.flatnonzero(grammar.allowed(state, left)).tolist()))
+    return one_of(rng, np.flatnonzero(grammar.allowed(state, left)))
+
+
+def one_of(rng: Random, token_ids: np.ndarray) -> int:
+    """One of an array, which may be long: a list of it would take longer to make than all else here."""
+    return int(token_ids[rng.randrange(len(token_ids))])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,10 +190,11 @@ def generate(words: Vocabulary, rng: Random, budget: int, homesick: float) -> tu
         left = budget - len(ids)
         is_homing = grammar.shortest(state) > 1 and rng.random() < homesick
         mask = grammar.allowed(state, grammar.shortest(state) if is_homing else left)
-        choice = np.flatnonzero(mask).tolist()
+        choice = np.flatnonzero(mask)
         if rng.random() < homesick:  # then it goes on where it may
-            choice = [token_id for token_id in choice if token_id not in words.stop_ids] or choice
-        token_id = int(rng.choice(choice))
+            goes_on = choice[~np.isin(choice, words.stop_ids)]
+            choice = goes_on if len(goes_on) else choice
+        token_id = one_of(rng, choice)
         state = grammar.next(state, token_id)
         if state == END:
             return ids, True

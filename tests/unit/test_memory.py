@@ -1,6 +1,7 @@
 """Resident memory does not grow with requests or with openings. Each test has a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,10 @@ print(json.dumps(sizes))
 
 def sizes(script: str, bundle: Path) -> list[int]:
     command = [sys.executable, "-c", HEAD + script, str(bundle)]
-    values: list[int] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # One heap: else a thread may get one of its own, of some megabytes, and when it does is chance.
+    env = os.environ | {"MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    values: list[int] = json.loads(done.stdout)
     return values
 
 
