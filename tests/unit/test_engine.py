@@ -121,14 +121,21 @@ def test_it_starts_by_itself_and_needs_no_reader(scripted: Scripted) -> None:
 # ---- cancelling, and time, in every state ----
 
 
-def cancel(sequence: Sequence, event: threading.Event, how: str) -> str:
+def expire(engine: Engine, sequence: Sequence) -> None:
+    """Let the time of a sequence be up."""
+    sequence.started -= 2000
+    with engine._lock:
+        engine._scheduler._deadlines.add(sequence)
+
+
+def cancel(engine: Engine, sequence: Sequence, event: threading.Event, how: str) -> str:
     """End a sequence in one of the ways that others end it; return the reason that it must have."""
     if how == "event":
         event.set()
     elif how == "method":
         sequence.finish("cancelled")
     else:
-        sequence.started -= 2000
+        expire(engine, sequence)
     return "timeout" if how == "timeout" else "cancelled"
 
 
@@ -147,7 +154,7 @@ def test_a_sequence_ends_in_any_state(scripted: Scripted, how: str, state: State
     while sequence.state is not state:
         engine.step()
     num_steps, num_tokens = len(session.steps), len(sequence.token_ids)
-    reason = cancel(sequence, event, how)
+    reason = cancel(engine, sequence, event, how)
     after = start(engine, prompt, max_new_tokens=4)
     finish(engine)
     assert (sequence.finish_reason, len(sequence.token_ids)) == (reason, num_tokens)
@@ -165,7 +172,7 @@ def test_what_a_step_brings_after_the_end_is_dropped(scripted: Scripted, hold: H
     wait_for(sequence, 1)
     gate.wait()
     gate.wait()  # the second step has begun
-    reason = cancel(sequence, event, how)
+    reason = cancel(engine, sequence, event, how)
     sequence.end_if_due()
     gate.open()
     assert run(engine, max_new_tokens=2) == WORD[:2]
@@ -199,7 +206,7 @@ def test_one_that_waits_in_the_line_ends_in_time_though_nobody_waits_for_it(scri
     engine, _ = scripted(WORD, len(PROMPT), by_hand=True, max_concurrency=1)
     start(engine)
     waiting = [start(engine, timeout_s=1000) for _ in range(3)]
-    waiting[1].started -= 2000
+    expire(engine, waiting[1])
     engine.step()
     assert [each.finish_reason for each in waiting] == [None, "timeout", None]
 
@@ -526,7 +533,7 @@ def test_a_listener_may_close_the_engine(scripted: Scripted, event: str) -> None
     other = start(engine, max_new_tokens=2000)
     sequence.listen(close)
     if event == "timeout":
-        sequence.started -= 2000
+        expire(engine, sequence)
     elif event == "failure":
         session.spoils = lambda chunk: chunk.slot is engine._scheduler._running.get(sequence)
     may_go.set()

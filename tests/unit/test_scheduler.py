@@ -289,6 +289,7 @@ def test_those_whose_end_nobody_noticed_yet_do_not_count_either(scripted: Script
     else:
         for each in waiting:
             each.started -= 2000
+            engine._scheduler._deadlines.add(each)
     later = engine.submit(prompt, GenerationOptions())
     assert [each.finish_reason for each in waiting] == ["cancelled" if how == "event" else "timeout"] * 2
     engine.step()

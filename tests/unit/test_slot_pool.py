@@ -128,8 +128,7 @@ def test_the_longest_beginning_wins(make: Make, takes_any_mix: bool) -> None:
         slot.cache.advance(len(prompt))
         pool.give_back(slot, prompt)
     assert lend(pool, A) == (slots[1], 30)
-    assert lend(pool, A) == (slots[0], 20)
-    assert lend(pool, A) == (slots[2], 10)
+    assert [lend(pool, A)[0] for _ in range(2)] == [slots[0], slots[2]]
 
 
 @any_session

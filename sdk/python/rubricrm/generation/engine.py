@@ -159,15 +159,15 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         """End everything: a slot could not be made, or a step raised what it should not have."""
-        if isinstance(error, RubricrmError):
-            self._fail_all(error)
-            return
-        logger.error("a step of the engine failed", exc_info=error)
-        failure = RuntimeFailed(f"a step of the engine failed: {error!r}. It is a fault of rubricrm: please report it.")
-        self._fail_all(failure)
+        if not isinstance(error, RubricrmError):
+            logger.error("a step of the engine failed", exc_info=error)
+            error = RuntimeFailed(f"a step of the engine failed: {error!r}. It is rubricrm's fault: please report it.")
+        self._fail_all(error)
 
     def _end_due(self) -> None:
-        for sequence in self._sequences():
+        with self._lock:
+            due = self._scheduler.take_due()
+        for sequence in due:
             sequence.end_if_due()
 
     def _fail_all(self, error: RubricrmError) -> None:

@@ -44,6 +44,7 @@ class Sequence:
         is_rubric: Whether what follows is a rubric.
         constraint: What holds it to a form, and what that has overruled; None: nothing does.
         drafter: What drafts for it; None: nothing is drafted.
+        cancel: Setting it ends the sequence before its next token; None: there is no such event.
         drafted_tokens: Drafted tokens that were verified.
         accepted_tokens: How many of them came true.
         seed: The seed in use, drawn if the options had none.
@@ -108,7 +109,7 @@ class Sequence:
         self.first_token: float | None = None
         self.ended: float | None = None
         self._completion = completion
-        self._cancel = cancel
+        self.cancel = cancel
         # Reentrant: a signal's handler may end the sequence that its own thread waits for.
         self._changed = threading.Condition(threading.RLock())
         self._listeners: list[Callable[[], object]] = []
@@ -118,6 +119,16 @@ class Sequence:
     def is_finished(self) -> bool:
         """Whether nothing more comes."""
         return self.state is State.FINISHED
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its event is set."""
+        return self.cancel is not None and self.cancel.is_set()
+
+    @property
+    def deadline(self) -> float | None:
+        """When its time is up; None: never."""
+        return None if self.options.timeout_s is None else self.started + self.options.timeout_s
 
     @property
     def tokens_left(self) -> int:
@@ -180,16 +191,15 @@ class Sequence:
 
     def end_if_due(self) -> bool:
         """End if it was cancelled by its event, or ran out of time; return whether it has ended."""
-        if self._cancel is not None and self._cancel.is_set():
+        if self.is_cancelled:
             self.finish("cancelled")
         elif self.time_left() == 0:
             self.finish("timeout")
         return self.is_finished
 
     def time_left(self) -> float | None:
-        """Return the seconds until the timeout, at least 0; None: there is none."""
-        timeout = self.options.timeout_s
-        return None if timeout is None else max(0.0, self.started + timeout - time.perf_counter())
+        """Return the seconds until the deadline, at least 0; None: there is none."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.perf_counter())
 
     def wait(self, is_ready: Callable[[], bool] = lambda: False) -> None:
         """Wait until a condition holds that new tokens, text or the end may bring about; return at the end anyway.

@@ -68,6 +68,10 @@ class Slot:
         self.arena.base_lengths[self.number] = 0
         self.cache.restore(positions, length)
 
+    def copy(self, source: Slot, length: int) -> None:
+        """Take positions of another slot, from where this one ends up to `length`: ones that it does not borrow."""
+        self.cache.copy(source.cache, length)
+
     def clear(self) -> None:
         """Forget everything, and make the memory zero: after a run whose numbers were none."""
         self.arena.base_lengths[self.number] = 0
