@@ -37,9 +37,9 @@ class Deadlines:
     def take_due(self) -> list[Sequence]:
         """Return those that are due, maybe some that have ended, and watch them no more."""
         due: list[Sequence] = []
-        if self._timed and self._timed[0][0] <= (now := time.perf_counter()):
-            while self._timed and self._timed[0][0] <= now:
-                due.append(heapq.heappop(self._timed)[2])
+        now = time.perf_counter()
+        while self._timed and self._timed[0][0] <= now:
+            due.append(heapq.heappop(self._timed)[2])
         if any(sequence.is_cancelled or sequence.is_finished for sequence in self._with_event):
             watched, self._with_event = self._with_event, []
             for sequence in watched:

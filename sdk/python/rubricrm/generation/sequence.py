@@ -8,7 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
+from queue import Empty, SimpleQueue
 
 from rubricrm.errors import ModelClosed, RubricrmError
 from rubricrm.generation.completion import Completion
@@ -110,8 +112,10 @@ class Sequence:
         self.ended: float | None = None
         self._completion = completion
         self.cancel = cancel
-        # Reentrant: a signal's handler may end the sequence that its own thread waits for.
-        self._changed = threading.Condition(threading.RLock())
+        # Reentrant: a signal's handler may end the sequence that its own thread reads.
+        self._lock = threading.RLock()
+        # Of those that wait. Not a condition: that would lose the end that a handler brings just before the wait.
+        self._wakers: list[SimpleQueue[None]] = []
         self._listeners: list[Callable[[], object]] = []
         _all.add(self)
 
@@ -137,7 +141,7 @@ class Sequence:
 
     def admit(self, cached_tokens: int) -> None:
         """Begin, in a slot that holds the first tokens of the prompt."""
-        with self._changed:
+        with self._lock:
             if not self.is_finished:
                 self.cached_tokens = cached_tokens
                 self.admitted = time.perf_counter()
@@ -145,14 +149,14 @@ class Sequence:
 
     def decode(self) -> None:
         """The prompt is computed: each further step decides tokens."""
-        with self._changed:
+        with self._lock:
             if not self.is_finished:
                 self.prefilled = time.perf_counter()
                 self.state = State.DECODING
 
     def push(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
         """Take a token that was decided; nothing if the sequence has ended meanwhile."""
-        with self._changed:
+        with self._lock:
             if self.is_finished:
                 return
             self.first_token = self.first_token or time.perf_counter()
@@ -169,12 +173,11 @@ class Sequence:
                     self.pieces.append(piece)
             if reason is not None:
                 self._finish(reason)
-            self._changed.notify_all()
         self._tell()
 
     def finish(self, reason: str) -> None:
         """End for a reason, from any thread; the first end stands."""
-        with self._changed:
+        with self._lock:
             if self.is_finished:
                 return
             self._finish(reason)
@@ -182,7 +185,7 @@ class Sequence:
 
     def fail(self, error: RubricrmError) -> None:
         """End with an error, from any thread; the first end stands."""
-        with self._changed:
+        with self._lock:
             if self.is_finished:
                 return
             self.error = error
@@ -206,9 +209,14 @@ class Sequence:
 
         The timeout is kept to here, in the middle of a step too.
         """
-        with self._changed:
-            while not (self.is_finished or is_ready() or self.time_left() == 0):
-                self._changed.wait(self.time_left())
+        waker: SimpleQueue[None] = SimpleQueue()
+        self._wakers.append(waker)
+        try:
+            while not (self.is_finished or is_ready() or (left := self.time_left()) == 0):
+                with suppress(Empty):
+                    waker.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
+        finally:
+            self._wakers.remove(waker)
         if not is_ready():
             self.end_if_due()
 
@@ -217,7 +225,7 @@ class Sequence:
 
         It must be quick; what it raises is logged. No lock is held meanwhile.
         """
-        with self._changed:
+        with self._lock:
             self._listeners.append(listener)
         if self.is_finished:
             _call(listener)
@@ -229,7 +237,7 @@ class Sequence:
 
     def end_in_fork(self) -> None:
         """Fail, in a process that has no thread to go on with it; whoever held the lock may not exist here either."""
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
         self._listeners.clear()
         self.fail(
             ModelClosed(f"the generation runs in another process than its fork {os.getpid()}. Open the model here.")
@@ -247,9 +255,10 @@ class Sequence:
     def _end(self) -> None:
         self.ended = time.perf_counter()
         self.state = State.FINISHED
-        self._changed.notify_all()
 
     def _tell(self) -> None:
+        for waker in tuple(self._wakers):
+            waker.put(None)
         for listener in tuple(self._listeners):
             _call(listener)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rubricrm.runtime.concatenated_cache import ConcatenatedCache
 from rubricrm.runtime.kv_cache import KVCache
@@ -70,7 +70,7 @@ class Slot:
 
     def copy(self, source: Slot, length: int) -> None:
         """Take positions of another slot, from where this one ends up to `length`: ones that it does not borrow."""
-        self.cache.copy(source.cache, length)
+        self.cache.copy(cast("Any", source.cache), length)  # of one graph, so of one class
 
     def clear(self) -> None:
         """Forget everything, and make the memory zero: after a run whose numbers were none."""
