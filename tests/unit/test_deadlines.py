@@ -62,7 +62,7 @@ def test_those_that_ended_are_forgotten(has_event: bool) -> None:
         deadlines.add(each)
         each.finish("cancelled")
         deadlines.take_due()
-    assert len(deadlines._timed) + len(deadlines._with_event) < 200
+    assert len(deadlines._timed) + len(deadlines._cancellable) < 200
 
 
 def test_those_that_have_not_ended_are_kept_however_many() -> None:
