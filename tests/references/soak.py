@@ -3,7 +3,7 @@
 python soak.py BUNDLE [--requests 2000 | --seconds 3600] [--threads 16] [--loops 4] [--quota CORES]
 
 Prints what became of the requests, and resident memory: ten times on the way, or once a minute. If no request ends for
-five minutes, the process prints where every thread stands, and fails.
+five minutes, the process prints where every thread stands, and fails. A quota takes a control group of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import faulthandler
 import gc
 import json
+import statistics
 import threading
 import time
 from collections import Counter
@@ -102,6 +103,11 @@ def fill(model: RubricModel) -> None:
         length -= 20
 
 
+def growth(resident: list[int]) -> float:
+    """Return the mean of the last ten minutes over that of the first ten, after two of warming up."""
+    return statistics.fmean(resident[-10:]) / statistics.fmean(resident[2:12]) - 1
+
+
 def is_spinning(model: RubricModel) -> bool:
     """Whether threads of the runtime spin while they wait for work."""
     options = model._engine._session._graph.get_session_options()
@@ -114,12 +120,8 @@ def is_spinning(model: RubricModel) -> bool:
 def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     """Do it, and return what is to be printed."""
     quota = nullcontext() if arguments.quota is None else limited_to(arguments.quota)
-    with (
-        quota,
-        RubricModel.open(
-            arguments.bundle, threads=2, max_waiting=arguments.threads + _TASKS * arguments.loops
-        ) as model,
-    ):
+    max_waiting = arguments.threads + _TASKS * arguments.loops
+    with quota, RubricModel.open(arguments.bundle, threads=2, max_waiting=max_waiting) as model:
         fill(model)
         started, cpu_started = time.monotonic(), time.process_time()
         tally = Tally(arguments.requests, arguments.seconds)
@@ -130,9 +132,11 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
         wall_s, cpu_s = time.monotonic() - started, time.process_time() - cpu_started
         final = model.generate("Write a haiku.", max_new_tokens=5)
         assert final.usage.completion_tokens == 5 or final.finish_reason == "stop"
+        assert all(sequence.is_finished for sequence in model._engine._sequences())
         return {
             "ends": tally.ends,
             "resident": tally.resident,
+            "growth": growth(tally.resident) if arguments.requests is None else None,
             "quota": cpu_quota(),
             "spinning": is_spinning(model),
             "wall_s": round(wall_s, 1),
