@@ -196,7 +196,9 @@ class DeviceBuffer:
 
     def copy(self, source: DeviceBuffer, start: int, end: int) -> None:
         """As `Buffer`, by way of the host."""
-        self.write(source.read(end), start, end)
+        positions = self.read(end)
+        positions[:, :, :, :, start:] = source.read(end)[:, :, :, :, start:]
+        self.write(positions, start, end)
 
     def clear(self) -> None:
         """As `Buffer`: a copy of the buffer's size, as allocated memory holds what was there before."""
