@@ -6,7 +6,7 @@ import math
 import mmap
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,9 +68,6 @@ class Buffer(Protocol):
     def read(self, length: int) -> NDArray[np.generic]:
         """Copy the first `length` positions out."""
 
-    def copy(self, source: Self, start: int, end: int) -> None:
-        """Copy positions `start` to `end` of another buffer of this kind in; as `write`."""
-
     def clear(self) -> None:
         """Make all of it zero again."""
 
@@ -95,10 +92,6 @@ class HostBuffer:
     def read(self, length: int) -> NDArray[np.generic]:
         """As `Buffer`."""
         return self.array[:, :, :, :, :length].copy()
-
-    def copy(self, source: HostBuffer, start: int, end: int) -> None:
-        """As `Buffer`."""
-        self.write(source.array, start, end)
 
     def clear(self) -> None:
         """As `Buffer`."""
@@ -194,12 +187,6 @@ class DeviceBuffer:
         layers = [value.numpy().view(self._storage_type)[:, :, :, :length] for value in self._layers]
         return np.stack(layers)
 
-    def copy(self, source: DeviceBuffer, start: int, end: int) -> None:
-        """As `Buffer`, by way of the host."""
-        positions = self.read(end)
-        positions[:, :, :, :, start:] = source.read(end)[:, :, :, :, start:]
-        self.write(positions, start, end)
-
     def clear(self) -> None:
         """As `Buffer`: a copy of the buffer's size, as allocated memory holds what was there before."""
         import numpy as np
@@ -270,8 +257,9 @@ class KVCache:
         self.length = length
 
     def copy(self, source: KVCache, length: int) -> None:
-        """Take positions of another cache of the same graph, from where this one ends up to `length`."""
-        self.buffer.copy(source.buffer, self.length, length)
+        """Append positions of another cache of the graph, up to `length`: what this one holds are the same tokens."""
+        held = source.buffer.array if isinstance(source.buffer, HostBuffer) else source.positions(length)
+        self.buffer.write(held, self.length, length)
         self.length = length
 
     def positions(self, length: int) -> NDArray[np.generic]:

@@ -69,7 +69,7 @@ class Slot:
         self.cache.restore(positions, length)
 
     def copy(self, source: Slot, length: int) -> None:
-        """Take positions of another slot, from where this one ends up to `length`: ones that it does not borrow."""
+        """Append positions of another slot, up to `length`: ones that it does not borrow, after the same tokens."""
         self.cache.copy(cast("Any", source.cache), length)  # of one graph, so of one class
 
     def clear(self) -> None:
