@@ -41,6 +41,7 @@ class TextModel(Closing):
         bundle: What it was opened from.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
+        max_concurrency: Most requests that are computed together.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class TextModel(Closing):
         )
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
+        self.max_concurrency = self._engine_options.max_concurrency
         self._description = {
             "name": bundle.manifest.model.name,
             "weights": bundle.manifest.quantization.weights,

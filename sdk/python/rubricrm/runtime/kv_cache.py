@@ -263,6 +263,12 @@ class KVCache:
         self._restored, self._num_restored = prefix, length
         self.length = length
 
+    def copy(self, source: KVCache, length: int) -> None:
+        """Append positions of another cache of the graph, up to `length`: what this one holds are the same tokens."""
+        held = source.buffer.array if isinstance(source.buffer, HostBuffer) else source.positions(length)
+        self.buffer.write(held, self.length, length)
+        self.length = length
+
     def positions(self, length: int) -> NDArray[np.generic]:
         """Return a copy of the first `length` positions, in the shape that `restore` takes."""
         return self.buffer.read(length)
