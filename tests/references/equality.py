@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rubricrm.generation.acceptance import DraftSource, grade
 from rubricrm.generation.completion import Completion
-from rubricrm.generation.constraint import Overrules
+from rubricrm.generation.constraint import _SECOND_DRAW, Overrules
 from rubricrm.generation.draft_desk import DraftDesk
 from rubricrm.generation.drafting import Draft, Drafter, TokenRules
 from rubricrm.generation.engine import Engine
@@ -224,7 +225,7 @@ class Subject:
                 max_memory=memory if setting.is_tight else None,
             ),
             prefix=self._prefix if setting.with_prefix else None,
-            drafts=self._desk(setting),
+            drafts=None if setting.drafts == "none" else self._desk(self._learned(setting)),
         )
         engine._scheduler._max_rows = setting.max_rows
         sequences = []
@@ -242,6 +243,19 @@ class Subject:
         while engine.step():
             pass
         return [(arrival, Answer.of(each)) for arrival, each in zip(setting.arrivals, sequences, strict=True)]
+
+    def from_threads(self, keys: list[Key]) -> list[Answer]:
+        """What requests give that come from several threads, computed by the engine's own."""
+        engine = self._engine(EngineOptions(max_concurrency=4), prefix=self._prefix, drafts=self._desk(()))
+        del engine._driver.wake  # it was taken away from this one engine alone
+
+        def answer(key: Key) -> Answer:
+            sequence = self._submit(engine, key)
+            sequence.wait()
+            return Answer.of(sequence)
+
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(answer, keys))
 
     def check(self, setting: Setting) -> None:
         """Compare what requests give together with what each gives alone: all of it, to the last bit."""
@@ -264,10 +278,11 @@ class Subject:
                 tally.margins.append(self.margin(arrival.key, place))
 
     def margin(self, key: Key, place: int) -> float:
-        """By how much token `place` of an answer was preferred: a gap of logits, or of probability where it is drawn."""
+        """By how much token `place` of an answer was preferred: a gap of logits; of probability where it was drawn."""
         options, ids = self.options(key), self.alone(key).token_ids[:place]
         logits = self._logits([*self.prompts[key.prompt], *ids])[: self.manifest.tokenizer.num_tokens]
-        least = _margin(logits, options, WAYS[key.way].seed or 0, place)
+        seed = options.seed or 0
+        least = _margin(logits, options, seed, place)
         grammar = self._grammars.get(key.form)
         if grammar is not None:
             state = grammar.start
@@ -275,7 +290,7 @@ class Subject:
                 state = grammar.next(state, token_id)
             mask = grammar.allowed(state, (options.max_new_tokens or 0) - place)
             masked = np.where(mask, logits, np.float32(-np.inf))
-            least = min(least, _margin(masked, options, (WAYS[key.way].seed or 0) ^ 0x5851F42D4C957F2D, place))
+            least = min(least, _margin(masked, options, seed ^ _SECOND_DRAW, place))
         return least
 
     def _logits(self, ids: list[int]) -> NDArray[np.float32]:
@@ -284,31 +299,25 @@ class Subject:
             logits = self.session.run(slot, ids[start : start + self.session.max_rows])[0]
         return logits
 
-    def _engine(
-        self, options: EngineOptions, prefix: Prefix | None = None, drafts: DraftDesk | None = None
-    ) -> Engine:
+    def _engine(self, options: EngineOptions, prefix: Prefix | None = None, drafts: DraftDesk | None = None) -> Engine:
         """An engine that computes when `step` is called; whoever makes it lets it go, as it shares its session."""
         grammar = self._grammars["rubric"]
         engine = Engine(self.session, self.manifest, prefix, options, grammar=grammar, drafts=drafts)
         engine._driver.wake = lambda: None  # type: ignore[method-assign]
         return engine
 
-    def _submit(
-        self, engine: Engine, key: Key, priority: int = 0, cancel: threading.Event | None = None
-    ) -> Sequence:
+    def _submit(self, engine: Engine, key: Key, priority: int = 0, cancel: threading.Event | None = None) -> Sequence:
         options = replace(self.options(key), priority=priority)
         completion = Completion(self.tokenizer, options)
-        return engine.submit(
-            self.prompts[key.prompt], options, is_rubric=True, completion=completion, cancel=cancel
-        )
+        return engine.submit(self.prompts[key.prompt], options, is_rubric=True, completion=completion, cancel=cancel)
 
-    def _desk(self, setting: Setting) -> DraftDesk | None:
-        if setting.drafts == "none":
-            return None
+    def _learned(self, setting: Setting) -> list[Key]:
+        return [arrival.key for arrival in setting.arrivals[::2]] if setting.drafts == "learned" else []
+
+    def _desk(self, learned: Iterable[Key]) -> DraftDesk:
         phrases = PhraseTable(self._numbers)
-        if setting.drafts == "learned":
-            for arrival in setting.arrivals[::2]:
-                phrases.learn(self.alone(arrival.key).token_ids)
+        for key in learned:
+            phrases.learn(self.alone(key).token_ids)
         return DraftDesk(FREE_ROWS, self._numbers, phrases)
 
 
@@ -319,6 +328,3 @@ def _margin(logits: NDArray[np.float32], options: GenerationOptions, seed: int, 
     _, kept = weights(logits, options)
     running = kept.cumsum() / kept.sum()
     return float(np.abs(running[:-1] - uniform(seed, place)).min(initial=1.0))
-
-
-Check = Callable[[Setting], None]

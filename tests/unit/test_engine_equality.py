@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from equality import DRAFTS, FORMS, REQUESTS, SPARE_TOKENS, WAYS, Answer, Key, Setting, Subject, Tally, settings_of
+from equality import DRAFTS, FORMS, REQUESTS, SPARE_TOKENS, WAYS, Key, Setting, Subject, Tally, settings_of
 from hypothesis import HealthCheck, given, settings
 from own_kernels import needs_kernels
-from rubricrm.generation.engine import Engine
-from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.session import GraphVariant, Session
 from rubricrm.text_model import DEMO_BUNDLE
@@ -105,6 +103,21 @@ def test_on_our_kernels_every_answer_is_the_one_alone_at_length(ours: Subject) -
     check_ours(ours, MANY)
 
 
+@needs_kernels
+def test_threads_change_nothing_either(ours: Subject) -> None:
+    """The engine's own thread, and requests that come whenever they come."""
+    keys = [Key(n % NUM_PROMPTS, FORMS[n % 3], n % len(WAYS), SPARE_TOKENS[-1]) for n in range(30)]
+    random.Random(1).shuffle(keys)
+    assert ours.from_threads(keys) == [ours.alone(key) for key in keys]
+
+
 def test_on_the_runtimes_kernels_answers_part_at_most_at_ties(theirs: Subject) -> None:
     tally = check_theirs(theirs, FEW)
     assert len(tally.margins) <= max(1, tally.num_tokens / 1000)
+
+
+@pytest.mark.equality
+def test_on_the_runtimes_kernels_answers_part_at_most_at_ties_at_length(theirs: Subject) -> None:
+    tally = check_theirs(theirs, MANY)
+    print(f"{len(tally.margins)} of {tally.num_tokens} tokens part, at margins {sorted(tally.margins)}")
+    assert len(tally.margins) <= tally.num_tokens / 1000
