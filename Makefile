@@ -11,8 +11,8 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-release native-asan \
-	native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
+.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-release \
+	native-asan native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -56,7 +56,7 @@ soak: .venv/installed-test
 	$(BIN)/python tests/references/soak.py sdk/python/rubricrm/demo_bundle 2000 16
 
 # Answers alone and among others, in every way to ask for them, and those of SmolLM2 where RUBRICRM_SMOLLM2 names its
-# checkpoint: an hour.
+# checkpoint: half an hour.
 equality: .venv/installed-test
 	$(BIN)/python -m pytest -q -rA -m equality tests/unit/test_engine_equality.py
 

@@ -15,7 +15,7 @@ from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 NUM_PROMPTS = len(REQUESTS) + 2
-FEW, MANY = 25, 1000
+FEW, MANY = 12, 300  # examples
 DEMO = Path(__file__).parents[2] / "models" / "demo" / "checkpoint"
 SMOLLM2 = os.environ.get("RUBRICRM_SMOLLM2")
 TEMPLATE = "List what a good answer must satisfy, one criterion a line.\n\nRequest:\n{prompt}\n\nRubric:"
