@@ -11,8 +11,8 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak native native-release native-asan \
-	native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
+.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-release \
+	native-asan native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -57,6 +57,16 @@ abi:
 soak: .venv/installed-test
 	$(BIN)/python tests/references/soak.py sdk/python/rubricrm/demo_bundle --requests 2000
 	$(BIN)/python tests/references/soak.py sdk/python/rubricrm/demo_bundle --requests 2000 --quota 0.5
+
+# Answers alone and among others, in every way to ask for them, and those of SmolLM2 where RUBRICRM_SMOLLM2 names its
+# checkpoint: half an hour.
+equality: .venv/installed-test
+	$(BIN)/python -m pytest -q -rA -m equality tests/unit/test_engine_equality.py
+
+# Rubrics of more than 500 requests, greedy and sampled, with and without room for them, each parsed strictly: minutes.
+form: .venv/installed-test
+	$(BIN)/python tests/references/kept_form.py sdk/python/rubricrm/demo_bundle 500 \
+		benchmarks/rubricrm_bench/requests.jsonl $(wildcard ../shared/data/requests.jsonl)
 
 # Against torch, transformers, optimum-onnx and onnxruntime-genai.
 test-reference: .venv/installed-reference

@@ -260,6 +260,15 @@ def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights whose sizes are no powers of two, with an output matrix of its own; for reading only."""
+    sizes = {"hidden_size": 96, "intermediate_size": 200, "vocab_size": 777, "num_hidden_layers": 3}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 48}
+    path = tmp_path_factory.mktemp("odd") / "checkpoint"
+    return write_checkpoint(path, tie_word_embeddings=False, **sizes, **heads)
+
+
+@pytest.fixture(scope="session")
 def standard_bundle(packed_bundle: Path) -> Path:
     """The same bundle with its data in the standard layout; for reading only."""
     output = packed_bundle.with_name("standard")

@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import BundleInvalid, DependencyMissing, GrammarUnusable, RequestInvalid
 from rubricrm.generation import grammar_compiler
+from rubricrm.generation.constraint import Constraint
 from rubricrm.generation.grammar import END, REFUSED, Grammar, GrammarTables
+from rubricrm.generation.options import GenerationOptions
 from rubricrm.rubric import form
 from rubricrm.rubric.rubric import parse
 from rubricrm.rubric.thought import closing_mark, until_closing
@@ -525,6 +527,17 @@ def test_what_it_costs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     timed("allowed", lambda: [grammar.allowed(s, 9) for s in states], len(states))
     far = [rng.randrange(1, grammar.num_states) for _ in range(500)]
     timed("allowed, any state", lambda: [grammar.allowed(s, 99) for s in far], len(far))
+    logits = np.random.default_rng(0).standard_normal(grammar.num_tokens, dtype=np.float32)
+    for way, options in (("greedy", GenerationOptions()), ("sampled", GenerationOptions(temperature=1.0, top_p=0.95))):
+
+        def revise(options: GenerationOptions = options) -> None:
+            for state in states:
+                constraint = Constraint(grammar)
+                constraint.state = state
+                constraint.revise(words.stop_ids[1], logits, options, seed=1, index=0, tokens_left=99)
+
+        timed(f"an overruled token, {way}", revise, len(states))
+    timed("compile", lambda: Grammar.compile(form.regex(), words.tokenizer, words.stop_ids), 1)
     grammar.save(tmp_path / "grammar.npz")
     num_tokens = grammar.num_tokens
     timed("load", lambda: Grammar.load(tmp_path / "grammar.npz", num_tokens, words.stop_ids), 1)

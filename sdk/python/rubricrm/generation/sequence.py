@@ -42,7 +42,7 @@ class Sequence:
     Attributes:
         prompt_ids: The prompt.
         options: What was asked for.
-        max_new_tokens: Most tokens that may follow.
+        max_new_tokens: Most tokens that may follow; fewer once a text in a form goes in circles.
         is_rubric: Whether what follows is a rubric.
         constraint: What holds it to a form, and what that has overruled; None: nothing does.
         drafter: What drafts for it; None: nothing is drafted.
@@ -111,6 +111,7 @@ class Sequence:
         self.first_token: float | None = None
         self.ended: float | None = None
         self._completion = completion
+        self._goes_in_circles = False
         self.cancel = cancel
         # Reentrant: a signal's handler may end the sequence that its own thread reads.
         self._lock = threading.RLock()
@@ -171,7 +172,9 @@ class Sequence:
                 reason = found if found == "stop" else reason or found
                 if piece:
                     self.pieces.append(piece)
-            if reason is not None:
+            if reason == "repetition" and self.constraint is not None:
+                self._take_shortest_way(self.constraint)
+            elif reason is not None:
                 self._finish(reason)
         self._tell()
 
@@ -243,7 +246,15 @@ class Sequence:
             ModelClosed(f"the generation runs in another process than its fork {os.getpid()}. Open the model here.")
         )
 
+    def _take_shortest_way(self, constraint: Constraint) -> None:
+        """Leave room for nothing but a whole end: a form is never cut."""
+        if not self._goes_in_circles:
+            self._goes_in_circles = True
+            self.max_new_tokens = len(self.token_ids) + constraint.shortest
+
     def _finish(self, reason: str) -> None:
+        if reason == "stop" and self._goes_in_circles:
+            reason = "repetition"
         if self._completion is not None:
             piece, is_stopped = self._completion.finish(is_whole=reason == "stop")
             reason = "stop" if is_stopped else reason
