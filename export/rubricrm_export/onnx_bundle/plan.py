@@ -57,6 +57,7 @@ from rubricrm_export.graph.writer import (
     computed_type,
     is_packed,
     kv_type,
+    step_kv_type,
 )
 from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid
@@ -217,7 +218,13 @@ def _graphs(scheme: Scheme) -> tuple[GraphFacts, ...]:
     data_file, layout = (STEP_DATA_FILE, PACKED_LAYOUT) if is_packed(scheme) else (DATA_FILE, STANDARD_LAYOUT)
     required = RequiredFacts(DOMAINS["slots"], library=str(DOMAINS["slots"][KERNELS]))
     step = replace(
-        shared, file=STEP_GRAPH_FILE, data_file=data_file, layout=layout, kv_update="slots", requires=required
+        shared,
+        file=STEP_GRAPH_FILE,
+        data_file=data_file,
+        layout=layout,
+        kv_update="slots",
+        kv_type=TYPE_NAMES[step_kv_type(scheme)],
+        requires=required,
     )
     return step, shared
 
