@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ from rubricrm.runtime.whole_file import write_whole
 RESULT = RESULTS / "kv-float16.json"
 WEIGHTS = ("bf16", "int8", "int4")
 CACHES = {"float16": "float16", "float32": "model"}  # element type -> what `--kv` calls it for the target cpu
+HEADER = (
+    "| model | weights | text, tokens | KL, float16 to float32 | top-1 % | same rubrics | KL to the checkpoint, float16 "
+    "| float32 | KL of other kernels |\n"
+    "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+)
+COLUMNS = 9
 KEPT = ("num_tokens", "kl", "kl_stderr", "top1_agreement", "perplexity", "reference_perplexity", "rubrics")
 
 
@@ -107,6 +114,27 @@ def compare(bundle: Path, reference: Path, text: Path | None, *, rubrics: bool =
     """Return the report of `rubricrm eval`."""
     words = [*(["--text", str(text)] if text else []), *([] if rubrics else ["--no-rubrics"])]
     return run("eval", str(bundle), "--reference", str(reference), *words)
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table."""
+    return "\n".join([HEADER, *map(_line, rows)])
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    rubrics = row["rubrics"]
+    has_losses = "kl_to_checkpoint" in row
+    lost = [*row["kl_to_checkpoint"].values(), row["kl_of_other_kernels"]] if has_losses else []
+    cells = [
+        row["model"],
+        row["weights"],
+        f"{row['text']}, {row['num_tokens']:,}",
+        f"{row['kl']:.1e}",
+        f"{100 * row['top1_agreement']:.2f}",
+        "" if rubrics is None else f"{rubrics['identical']:.0%} of {rubrics['num_requests']}",
+        *(f"{value:.6f}" for value in lost),
+    ]
+    return f"| {' | '.join([*cells, *[''] * (COLUMNS - len(cells))])} |"
 
 
 def run(*words: str) -> dict[str, Any]:
