@@ -295,10 +295,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_onnx(OnnxExport(str(checkpoint), directory / "bundle")).path
 
 
+@pytest.fixture(scope="session")
+def float32_cache_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, whose graphs both have a KV cache of float32; for reading only."""
+    directory = tmp_path_factory.mktemp("float32")
+    checkpoint = write_checkpoint(directory / "checkpoint")
+    return export_onnx(OnnxExport(str(checkpoint), directory / "bundle", kv="model")).path
+
+
 @pytest.fixture
-def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+def bundle_copy(float32_cache_bundle: Path, tmp_path: Path) -> Path:
     """A copy of the tiny bundle with model.onnx alone, to damage."""
-    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    path = Path(shutil.copytree(float32_cache_bundle, tmp_path / "bundle"))
     manifest = path / "rubricrm.json"
     document = json.loads(manifest.read_text("utf-8"))
     document["graphs"] = [graph for graph in document["graphs"] if graph["kv_update"] != "slots"]

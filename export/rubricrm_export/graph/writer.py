@@ -62,13 +62,27 @@ def computed_type(scheme: Scheme) -> ir.DataType:
 
 
 def kv_type(scheme: Scheme) -> ir.DataType:
-    """Return the element type of the KV cache."""
+    """Return the element type of the KV cache of model.onnx.
+
+    A cache of float16 is the step graph's alone: ONNX Runtime has no CPU kernel for one, and would cast the whole cache
+    to float32 and back in every layer of every step.
+    """
     return _KV_TYPES.get(scheme.kv, computed_type(scheme))
 
 
+def step_kv_type(scheme: Scheme) -> ir.DataType:
+    """Return the element type of the KV cache of model.step.onnx."""
+    return ir.DataType.FLOAT16 if scheme.kv == "float16" else kv_type(scheme)
+
+
 def kv_storage(scheme: Scheme, scales: KVScales | None) -> KVStorage:
-    """Return how a scheme stores keys and values; `scales` are those that calibration found for it."""
-    return KVStorage(kv_type(scheme), None if scheme.kv == "model" else scales)
+    """Return how model.onnx stores keys and values; `scales` are those that calibration found for the scheme."""
+    return KVStorage(kv_type(scheme), scales if scheme.has_kv_scales else None)
+
+
+def step_kv_storage(scheme: Scheme, scales: KVScales | None) -> KVStorage:
+    """Return how model.step.onnx stores keys and values; as `kv_storage`."""
+    return KVStorage(step_kv_type(scheme), kv_storage(scheme, scales).scales)
 
 
 def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage) -> ir.Model:

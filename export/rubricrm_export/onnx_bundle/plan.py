@@ -57,6 +57,7 @@ from rubricrm_export.graph.writer import (
     computed_type,
     is_packed,
     kv_type,
+    step_kv_type,
     step_update,
 )
 from rubricrm_export.onnx_bundle.options import OnnxExport
@@ -217,8 +218,15 @@ def _graphs(scheme: Scheme) -> tuple[GraphFacts, ...]:
         return (last,)
     data_file, layout = (STEP_DATA_FILE, PACKED_LAYOUT) if is_packed(scheme) else (DATA_FILE, STANDARD_LAYOUT)
     library = DOMAINS[update].get(KERNELS)
-    required = RequiredFacts(DOMAINS[update], library=None if library is None else str(library))
-    step = replace(last, file=STEP_GRAPH_FILE, data_file=data_file, layout=layout, kv_update=update, requires=required)
+    step = replace(
+        last,
+        file=STEP_GRAPH_FILE,
+        data_file=data_file,
+        layout=layout,
+        kv_update=update,
+        kv_type=TYPE_NAMES[step_kv_type(scheme)],
+        requires=RequiredFacts(DOMAINS[update], library=None if library is None else str(library)),
+    )
     return step, last
 
 
