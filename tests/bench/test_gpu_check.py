@@ -67,8 +67,9 @@ def test_the_random_checkpoint_is_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_rehearsal_compares_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = script("check")
-    monkeypatch.setattr(check, "RECIPES", (replace(check.RECIPES[0], together=(1, 3), one_a_run=(2,)),))
+    monkeypatch.setattr(check, "RECIPES", (replace(check.RECIPES[0], together=(1, 3)),))
     monkeypatch.setattr(check, "NEW_TOGETHER", 8)
+    monkeypatch.setattr(check, "ONE_A_RUN", (2,))
     monkeypatch.setattr(check, "PROMPT_TOKENS", 20)
     monkeypatch.setattr(check, "NEW_TOKENS", 8)
     monkeypatch.setattr(check, "card", lambda: None)
