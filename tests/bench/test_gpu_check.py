@@ -12,8 +12,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from paged_reference import PagedGraph
+from rubricrm.runtime import session
+from rubricrm.runtime.graph_choice import GraphChoice
 from rubricrm_bench.device_limits import measure_device_limits
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
+from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
 GPU = Path(__file__).parents[2] / "benchmarks" / "gpu"
 DEMO = GPU.parents[1] / "models" / "demo" / "checkpoint"
@@ -90,6 +94,25 @@ def test_a_rehearsal_compares_and_measures(tmp_path: Path, monkeypatch: pytest.M
     assert text.startswith("# Rehearsal on the CPU provider: no GPU\n")
     assert "| fp16 | slots | 3 | " in text
     assert not (tmp_path / "out" / "work").exists()
+
+
+def test_a_paged_graph_is_measured_by_a_stand_in_for_its_operator(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything of a GPU's measurement but the GPU."""
+    checkpoint = str(tiny_bundle.with_name("checkpoint"))
+    bundle = export_onnx(OnnxExport(checkpoint, tmp_path / "bundle", target="cuda", weights="fp16"))
+    choice = GraphChoice(bundle.manifest.graphs[0], "cpu")
+    monkeypatch.setattr(session, "choose", lambda *_, **__: choice)
+    monkeypatch.setattr(session, "open_graph", lambda path, **_: PagedGraph(path))
+    many = script("many_sequences")
+    subject = many.Subject(bundle.path, "model.step.onnx", "cuda")
+    assert subject.session.facts.kv_update == "paged"
+    assert many.compare(subject, subject, 3)["gaps_where_different"] == {"alone": [], "together": []}
+    one, three = many.attempts(subject, [1, 3], 4)
+    assert one["newcomer"] is None
+    assert all(value > 0 for value in three["newcomer"].values())
+    assert min(one["tokens_per_s"], three["tokens_per_s"], one["step_ms"], three["step_ms"]) > 0
 
 
 def test_no_row_starts_when_the_time_is_up_and_the_report_says_so(tmp_path: Path) -> None:

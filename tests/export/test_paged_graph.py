@@ -96,12 +96,6 @@ def test_a_bundle_for_cuda_has_both_graphs_over_one_data_file(
     assert (logits.name, logits.type.tensor_type.elem_type) == ("logits", TensorProto.FLOAT)
 
 
-def test_there_is_none_for_32_bit_activations(make_checkpoint: MakeCheckpoint, export: Export) -> None:
-    bundle = export(make_checkpoint(), target="cuda", weights="fp32")
-    assert [graph.kv_update for graph in bundle.manifest.graphs] == ["shared"]
-    assert "model.step.onnx" not in bundle.manifest.files
-
-
 @pytest.mark.parametrize("kv", KV_TYPES)
 @pytest.mark.parametrize("architecture", ["Qwen3ForCausalLM", "LlamaForCausalLM"])
 def test_the_operator_matches_the_runtimes_schema(

@@ -44,7 +44,7 @@ class PagedForm(OnnxRuntimeForm):
         cos, sin = rotary_tables(architecture)
         # In the order of the operator's inputs after the caches.
         self._step = [*sequences, b.table("cos_cache", cos), b.table("sin_cache", sin)]
-        shape = ["blocks", "block_size", architecture.num_kv_heads, architecture.head_dim]
+        shape: list[str | int] = ["blocks", "block_size", architecture.num_kv_heads, architecture.head_dim]
         self._pasts = []
         for layer in range(architecture.num_layers):
             key, value = (named_input(f"{half}_cache.{layer}", self._kv.dtype, shape) for half in ("key", "value"))

@@ -194,12 +194,8 @@ def write_step_graph(
 
 
 def step_update(scheme: Scheme) -> str | None:
-    """Return the update of the KV cache of a scheme's graph of steps; None: it has none.
-
-    PagedAttention computes in 16 bits, and there is no such operator for TensorRT.
-    """
-    paged = None if computed_type(scheme) == ir.DataType.FLOAT else "paged"
-    return {"cpu": "slots", "cuda": paged}.get(scheme.target)
+    """Return the update of the KV cache of a scheme's graph of steps; None: it has none."""
+    return {"cpu": "slots", "cuda": "paged"}.get(scheme.target)
 
 
 def is_packed(scheme: Scheme) -> bool:
