@@ -4,9 +4,10 @@
     measured.py
 
 `results/rivals-4b/COMMIT.json` are of rivals.py, `results/bench-*.json` of `rubricrm bench --json`,
-`results/opening-4b.json` of opening.py, `results/rubrics-4b.json` of rubric_rivals.py, and
-`results/quantization-*.json` of quantization_table.py. The tables of rivals are of the newest commit; one line per
-commit shows how ours went on. A test holds that the documents show what this script would write.
+`results/opening-4b.json` of opening.py, `results/rubrics-4b.json` of rubric_rivals.py,
+`results/quantization-*.json` of quantization_table.py, and `results/kv-float16.json` of kv_loss.py. The tables of
+rivals are of the newest commit; one line per commit shows how ours went on. A test holds that the documents show what
+this script would write.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import kv_loss
 from marked_table import insert
 from quantization_rows import MODELS, limit_table, losses_in_short, read_rows, shown, tensorrt_table
 from quantization_rows import table as loss_table
@@ -63,6 +65,7 @@ def _loss_tables() -> Iterator[tuple[Path, str, str]]:
         rows = read_rows(name)
         yield page, name, loss_table(shown(rows))
         yield ROOT / "docs" / "QUANTIZATION_TABLES.md", name, loss_table(rows)
+    yield page, "kv-float16", kv_loss.table(json.loads(kv_loss.RESULT.read_text("utf-8")))
 
 
 def read_commits(folder: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -109,7 +110,9 @@ class Worker:
         time.sleep(PAUSE_S)
         started = time.monotonic()
         command = [sys.executable, str(WORKER), kind, *arguments]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        # The bytecode of this package is there, as where it is installed: the first process has written it.
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
             yield cls(process, started)
             process.communicate()
 

@@ -60,9 +60,9 @@ def import_packages() -> None:
 
 def open_whole(path: Path, threads: int, request: str) -> tuple[Any, dict[str, Any]]:
     """Open a model as a user does, and answer with one token."""
-    from rubricrm import RubricModel
-
     started = time.perf_counter()
+    from rubricrm import RubricModel  # as a user's program does, and a part of the time
+
     model = RubricModel.open(path, threads=threads)
     figures = {"open_ms": since(started), "anonymous_mb": anonymous_mb()}
     result = model.generate(request, max_new_tokens=1)

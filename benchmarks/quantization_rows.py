@@ -172,7 +172,7 @@ def _lost(row: Row) -> str:
 
 def _line(row: Row) -> str:
     cells = [
-        f"`{options_of(row['command']).removesuffix(' --kv model')}`",
+        f"`{options_of(row['command'])}`",
         row["recipe"],
         f"{row['num_bytes'] / 1e6:.1f}",
         f"{row['kl']:.4f}",

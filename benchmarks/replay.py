@@ -29,10 +29,11 @@ from typing import Any
 
 from rubricrm.generation.acceptance import source_of
 from rubricrm.generation.draft_plan import plan_drafts
-from rubricrm.generation.drafting import Drafter, accepted
+from rubricrm.generation.drafting import Drafter
 from rubricrm.generation.item_number import ItemNumbers
 from rubricrm.generation.phrase_table import PhraseTable
 from rubricrm.generation.step_cost import StepCost
+from rubricrm.runtime.prompt import common_prefix
 from rubricrm.runtime.tokenizer import Tokenizer
 
 SEED = 20261127
@@ -106,7 +107,7 @@ def replay(drafter: Drafter, text: Sequence[int], cost: StepCost, most_rows: int
         plan = plan_drafts([draft], [drafter.credit.tokens], cost, most_rows - 1)
         length = plan.lengths[0]
         decided = text[position : position + length + 1]
-        right = accepted(draft.token_ids[:length], decided)
+        right = common_prefix(draft.token_ids[:length], decided)
         drafter.settle(draft, length, right, plan.prices[0])
         for token_id in decided[: right + 1]:
             drafter.push(token_id)

@@ -260,6 +260,15 @@ def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights whose sizes are no powers of two, with an output matrix of its own; for reading only."""
+    sizes = {"hidden_size": 96, "intermediate_size": 200, "vocab_size": 777, "num_hidden_layers": 3}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 48}
+    path = tmp_path_factory.mktemp("odd") / "checkpoint"
+    return write_checkpoint(path, tie_word_embeddings=False, **sizes, **heads)
+
+
+@pytest.fixture(scope="session")
 def standard_bundle(packed_bundle: Path) -> Path:
     """The same bundle with its data in the standard layout; for reading only."""
     output = packed_bundle.with_name("standard")
@@ -286,10 +295,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_onnx(OnnxExport(str(checkpoint), directory / "bundle")).path
 
 
+@pytest.fixture(scope="session")
+def float32_cache_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, whose graphs both have a KV cache of float32; for reading only."""
+    directory = tmp_path_factory.mktemp("float32")
+    checkpoint = write_checkpoint(directory / "checkpoint")
+    return export_onnx(OnnxExport(str(checkpoint), directory / "bundle", kv="model")).path
+
+
 @pytest.fixture
-def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+def bundle_copy(float32_cache_bundle: Path, tmp_path: Path) -> Path:
     """A copy of the tiny bundle with model.onnx alone, to damage."""
-    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    path = Path(shutil.copytree(float32_cache_bundle, tmp_path / "bundle"))
     manifest = path / "rubricrm.json"
     document = json.loads(manifest.read_text("utf-8"))
     document["graphs"] = [graph for graph in document["graphs"] if graph["kv_update"] != "slots"]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _ANSWERS = "| recipe | KL on the device | KL on the CPU twin | top-1 | same criteria |\n| --- | --- | --- | --- | --- |"
 _LATENCY = (
     "| recipe | GB | export s | open ms | first token ms | ms per token | floor ms | of the floor |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+_STEPS = (
+    "| recipe | KL | top-1 | answers | as on model.onnx alone | and together | largest gap where not |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |"
+)
+_MANY = (
+    "| recipe | graph | sequences | tokens/s | ms of a step | ms between tokens | newcomer's first token, and alone "
+    "| longest gap of the others, ms |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -21,6 +29,8 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     rows = report["rows"]
     answers = [_answers_line(row) for row in rows if "demo" in row]
     latency = [_latency_line(row) for row in rows if "large" in row]
+    steps = [_steps_line(row) for row in rows if "steps" in row]
+    many = [line for row in rows if "many" in row for line in _many_lines(row)]
     return "\n".join(
         [
             f"# {title}: {where}",
@@ -37,6 +47,17 @@ def to_markdown(report: Mapping[str, Any]) -> str:
             "",
             _LATENCY,
             *latency,
+            "",
+            "The demo model on its graph of steps, model.step.onnx; a gap is that of two logits where answers part:",
+            "",
+            _STEPS,
+            *steps,
+            "",
+            f"Several sequences of shape {report['shape']['name']}, the fixed prompt restored, 24 tokens of their own "
+            "and 64 new ones each:",
+            "",
+            _MANY,
+            *many,
             "",
         ]
     )
@@ -75,3 +96,41 @@ def _latency_line(row: Mapping[str, Any]) -> str:
         f"{1 / share:.2f} x",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _steps_line(row: Mapping[str, Any]) -> str:
+    found = row["steps"]
+    if "error" in found:
+        return f"| {row['name']} | {found['error']} | | | | | |"
+    many = found["many"]
+    cells = [row["name"], f"{found['kl']:.2g}", f"{found['top1_agreement']:.2%}"]
+    if "error" in many:
+        return f"| {' | '.join(cells)} | {many['error']} | | | |"
+    compared = many["compared"]
+    count, gaps = compared["answers"], compared["gaps_where_different"]
+    cells += [str(count), *(str(count - len(gaps[name])) for name in ("alone", "together"))]
+    cells.append(f"{max([*gaps['alone'], *gaps['together']], default=0):.2g}")
+    return f"| {' | '.join(cells)} |"
+
+
+def _many_lines(row: Mapping[str, Any]) -> Iterator[str]:
+    for graph, found in row["many"].items():
+        if "error" in found:
+            yield f"| {row['name']} | {graph} | {found['error']} | | | | | |"
+            continue
+        for measured in found["rows"]:
+            cells = [row["name"], found["kv_update"], str(measured["sequences"])]
+            if "error" in measured:
+                yield f"| {' | '.join(cells)} | {measured['error']} | | | | |"
+                continue
+            cells += [f"{measured['tokens_per_s']:.0f}", f"{measured['step_ms']:.2f}", f"{measured['gap_ms']:.2f}"]
+            new = measured["newcomer"]
+            cells += (
+                ["", ""]
+                if new is None
+                else [
+                    f"{new['first_token_ms']:.0f}, {new['first_token_alone_ms']:.0f}",
+                    f"{new['longest_gap_ms']:.0f}",
+                ]
+            )
+            yield f"| {' | '.join(cells)} |"

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("check.py", "gpu_table.py", "random_checkpoint.py")
+SCRIPTS = ("check.py", "gpu_recipes.py", "gpu_table.py", "many_sequences.py", "random_checkpoint.py")
 # Newer machines run wheels for older C libraries: all of these fit Ubuntu 22.04 and later.
 PLATFORMS = ("manylinux2014_x86_64", *(f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28, 31, 34)))
 RUN = """#!/usr/bin/env bash
@@ -35,6 +35,9 @@ sha256sum --quiet -c pieces.sha256
 cat piece-* | tar x
 python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target site wheels/*.whl
 export PYTHONPATH="$here/site" RUBRICRM_CACHE="$here/cache"
+# ONNX Runtime looks for NVIDIA's packages beside itself only.
+nvidia=$(python3 -c 'import glob, sys; print(*(f for p in sys.path for f in glob.glob(p + "/nvidia/*/lib")), sep=":")')
+export LD_LIBRARY_PATH="$nvidia${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 exec python3 check.py "$results" "$@"
 """
 

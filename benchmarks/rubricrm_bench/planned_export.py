@@ -104,10 +104,10 @@ def _onnx(device: DeviceFacts, known: str | None) -> Iterator[PlannedExport]:
         int8 = 1 + float_bytes / 32
         int4, int4_head = ((4 + (scale + zero_point) / block) / 8 for block in (128, 32))
         rows = [
-            ("--weights fp16", "fp16", float_bytes, float_bytes, float_bytes),
-            ("--weights int8", "int8", int8, int8, float_bytes),
-            ("--weights int4 --head model", "int4-head-model", int4, float_bytes, float_bytes),
-            ("--weights int4", "int4", int4, int4_head, float_bytes),
+            ("--weights fp16", "fp16", float_bytes, float_bytes, _FLOAT_BYTES),
+            ("--weights int8", "int8", int8, int8, _FLOAT_BYTES),
+            ("--weights int4 --head model", "int4-head-model", int4, float_bytes, _FLOAT_BYTES),
+            ("--weights int4", "int4", int4, int4_head, _FLOAT_BYTES),
         ]
         if target == "cuda" and device.has_fp8:
             rows.append(("--weights fp8 --activations fp8 --kv fp8", "fp8", 1 + 4 / 128, float_bytes, 1.0))

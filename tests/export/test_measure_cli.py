@@ -80,7 +80,7 @@ def test_json(tiny_bundle: Path, disturbed: Path, text: Path) -> None:
         "num_bytes": bundle.num_bytes,
         "weights": "bf16",
         "activations": "none",
-        "kv_cache": "float32",
+        "kv_cache": "float16",
         "method": "none",
     }
     assert report["reference"]["path"] == str(tiny_bundle)
@@ -116,7 +116,7 @@ def test_table(tiny_bundle: Path, disturbed: Path, text: Path, monkeypatch: pyte
     rows = {line[:10].rstrip(): line[11:] for line in lines[:7]}
     assert list(rows) == ["bundle", "reference", "text", "KL", "top-1", "perplexity", "rubrics"]
     size = byte_text(Bundle.open(disturbed).num_bytes)
-    assert rows["bundle"] == f"{disturbed} (weights bf16, KV cache float32, {size})"
+    assert rows["bundle"] == f"{disturbed} (weights bf16, KV cache float16, {size})"
     assert rows["text"] == "text.txt, 1,024 tokens"
     report = report_of(run(disturbed, tiny_bundle, "--text", str(text), "--json"))
     assert rows["KL"] == f"{report['kl']:.4g} +- {report['kl_stderr']:.2g} nats per token"

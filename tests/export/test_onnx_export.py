@@ -29,7 +29,7 @@ FILES = [
     "model.onnx",
     "model.onnx.data",
     "model.step.onnx",
-    "prefix.rubric.float32.safetensors",
+    "prefix.rubric.float16.safetensors",
     "tokenizer.json",
 ]
 
@@ -76,7 +76,8 @@ def test_manifest_of_a_tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> None:
         "extensions": {},
     }
     required = {"domains": {"ai.onnx": 23, "com.microsoft": 1, "rubricrm": 1}, "library": "1"}
-    step = shared | {"file": "model.step.onnx", "kv_update": "slots", "requires": required}
+    changed = {"file": "model.step.onnx", "kv_update": "slots", "kv_type": "float16", "requires": required}
+    step = shared | changed
     assert [dataclasses.asdict(graph) for graph in manifest.graphs] == [step, shared]
     assert dataclasses.asdict(manifest.quantization) == {
         "weights": "fp16",
@@ -176,11 +177,12 @@ def test_shards_change_the_provenance_only(make_checkpoint: MakeCheckpoint) -> N
 def test_small_models_ship_their_prefix(make_checkpoint: MakeCheckpoint) -> None:
     bundle = export(make_checkpoint())
     facts = bundle.manifest.prompt.prefix
-    assert facts.files == {"float32": "prefix.rubric.float32.safetensors"}
-    with safe_open(bundle.file("prefix.rubric.float32.safetensors"), framework="np") as tensors:
+    assert facts.files == {"float16": "prefix.rubric.float16.safetensors"}
+    with safe_open(bundle.file("prefix.rubric.float16.safetensors"), framework="np") as tensors:
         ids = [int(token) for token in tensors.metadata()["token_ids"].split(",")]
         assert len(ids) == facts.num_tokens > 100
-        assert tensors.get_tensor("positions").shape == (2, 2, 1, 2, facts.num_tokens, 32)
+        positions = tensors.get_tensor("positions")
+        assert (positions.dtype, positions.shape) == (np.float16, (2, 2, 1, 2, facts.num_tokens, 32))
     with RubricModel.open(bundle.path, threads=1) as model:
         result = model.generate("Write a haiku.", max_new_tokens=4)
     assert result.usage.cached_prompt_tokens == facts.num_tokens
@@ -190,7 +192,7 @@ def test_cuda_bundles_ship_none(make_checkpoint: MakeCheckpoint) -> None:
     manifest = export(make_checkpoint(), target="cuda").manifest
     assert manifest.prompt.prefix.files == {}
     assert manifest.prompt.prefix.num_tokens > 100
-    assert "prefix.rubric.float32.safetensors" not in manifest.files
+    assert "prefix.rubric.float16.safetensors" not in manifest.files
 
 
 def test_template_that_begins_with_the_request_has_the_chat_before_it(make_checkpoint: MakeCheckpoint) -> None:

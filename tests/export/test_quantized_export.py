@@ -216,7 +216,7 @@ def test_bundle_opens_and_generates(
     manifest = Bundle.open(bundle.path).manifest
     assert manifest.quantization.weights == options["weights"]
     assert manifest.quantization.activations == options.get("activations", "none")
-    assert manifest.graph.kv_type == ("int8" if "kv" in options else "float32")
+    assert manifest.graph.kv_type == ("int8" if "kv" in options else "float16")
     with RubricModel.open(bundle.path) as model:
         first, second = (model.generate_text("Write a haiku.", max_new_tokens=8) for _ in range(2))
     assert first.text == second.text

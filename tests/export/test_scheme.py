@@ -39,6 +39,8 @@ DEFAULTS = {
     ("tensorrt", "int8", "int8"): ("smoothquant", None, True, "model"),
     ("tensorrt", "fp8", "fp8"): ("rtn", None, True, "model"),
 }
+# How keys and values are stored unless they are asked for; of other targets as the activations.
+DEFAULT_KV = {"cpu": "float16"}
 
 
 # --- what there is
@@ -50,7 +52,10 @@ def test_defaults(target: str, weights: str, activations: str) -> None:
     expected = DEFAULTS[target, weights, activations]
     assert (scheme.method, scheme.block_size, scheme.symmetric, scheme.head) == expected
     assert (scheme.target, scheme.weights, scheme.activations) == (target, weights, activations)
-    assert (scheme.kv, scheme.float_weights) == ("model", "fp16" if target == "tensorrt" else "bf16")
+    assert (scheme.kv, scheme.float_weights) == (
+        DEFAULT_KV.get(target, "model"),
+        "fp16" if target == "tensorrt" else "bf16",
+    )
     assert scheme.is_quantized
 
 
@@ -69,7 +74,9 @@ def test_float_weights(target: str, float_weights: str, weights: str | None) -> 
     is_half = target == "tensorrt" or (target, float_weights) == ("cuda", "fp32")
     stored = weights or ("fp16" if is_half else float_weights)
     scheme = Scheme.of(target, float_weights, weights=weights)
-    assert scheme == Scheme(target, stored, "none", "model", "none", None, False, "model", stored)
+    assert scheme == Scheme(
+        target, stored, "none", DEFAULT_KV.get(target, "model"), "none", None, False, "model", stored
+    )
     assert (scheme.is_quantized, scheme.needs_calibration, scheme.head_grid) == (False, False, None)
 
 
@@ -106,7 +113,7 @@ def is_possible(target: str, weights: str, activations: str, kv: str, **options:
     block_size, method = options["block_size"], options["method"]
     if target == "tensorrt":
         return is_possible_for_tensorrt(weights, activations, kv, **options)
-    if kv == "fp8" and target == "cpu":
+    if kv == {"cpu": "fp8", "cuda": "float16"}[target]:
         return False
     if weights in FLOAT_WEIGHTS:
         return (target, weights) != ("cuda", "fp32") and activations == "none" and not any(options.values())
@@ -171,6 +178,8 @@ def test_every_combination_is_made_or_refused() -> None:
         ({"weights": "fp8", "activations": "fp8"}, True, False),
         ({"kv": "int8"}, True, False),
         ({"weights": "int4", "kv": "int8-tensor"}, True, False),
+        ({"kv": "float16"}, False, False),
+        ({"weights": "int4", "kv": "model"}, False, False),
         ({}, False, False),
     ],
     ids=str,
@@ -183,6 +192,7 @@ def test_what_needs_calibration(options: dict[str, str], needs: bool, rounds: bo
 def test_a_narrow_cache_alone_is_a_quantization() -> None:
     scheme = Scheme.of("cpu", "bf16", kv="int8")
     assert (scheme.is_quantized, scheme.weights, scheme.method) == (True, "bf16", "none")
+    assert not Scheme.of("cpu", "bf16", kv="float16").is_quantized
     assert Scheme.of("cuda", "fp16", kv="fp8").needs_calibration
 
 
@@ -370,7 +380,9 @@ def test_table_names_every_row_of_a_target(target: str) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"weights": "int4"}, {"weights": "fp8"}], ids=str)
 def test_fp8_cache_on_the_cpu_is_refused(options: dict[str, str]) -> None:
-    with pytest.raises(OptionInvalid, match="--kv fp8 cannot be run by --target cpu, which has: model, int8, int8-ten"):
+    with pytest.raises(
+        OptionInvalid, match="--kv fp8 cannot be run by --target cpu, which has: float16, model, int8, int8-ten"
+    ):
         Scheme.of("cpu", "bf16", kv="fp8", **options)  # type: ignore[arg-type]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
-from rubricrm_export.cli import export as export_command
 from rubricrm_export.errors import QualityTooLow
 from rubricrm_export.measure.verdict import LIMITS, USUAL_KL, DefaultLimit, default_limit, limits_of, verdict
 from rubricrm_export.onnx_bundle.export import OnnxExport
@@ -96,7 +96,7 @@ def command(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> Callable[..., An
 
     def run(*words: str) -> Any:
         common = ["onnx", str(checkpoint), "-o", str(tmp_path / "bundle"), "--eval-text", str(text), "--no-rubrics"]
-        return CliRunner().invoke(export_command, [*common, "--calibration", str(text), *words])
+        return CliRunner().invoke(cli, ["export", *common, "--calibration", str(text), *words])
 
     return run
 
@@ -126,8 +126,9 @@ def test_default_limit_refuses_and_is_overruled(
     monkeypatch.setitem(LIMITS, ("int4", "none"), DefaultLimit(1e-6, "a test wants it so"))  # type: ignore[misc]
     words = ("--weights", "int4", "--method", method)
     refused = command(*words)
-    assert isinstance(refused.exception, QualityTooLow)
-    message = str(refused.exception)
+    assert refused.exit_code == QualityTooLow.exit_code
+    message = refused.stderr
+    assert QualityTooLow.code in message
     assert f"{tmp_path / 'bundle'}: KL is 0." in message
     assert ".writing" not in message
     assert "expected at most 1e-06 (the default for INT4 block 128" in message

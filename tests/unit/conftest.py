@@ -114,6 +114,8 @@ class ScriptedSession:
 
     Attributes:
         takes_any_mix: As of `Session`.
+        is_paged: As of `Session`.
+        total_positions: What was asked for when slots were made last.
         steps: For each step the number of tokens of each of its chunks.
         slots: How many slots were made.
         before_run: Called before each step.
@@ -124,9 +126,17 @@ class ScriptedSession:
     max_rows = 64
 
     def __init__(
-        self, model: ModelFacts, script: Sequence[int], prompt_length: int, winner: int | None, takes_any_mix: bool
+        self,
+        model: ModelFacts,
+        script: Sequence[int],
+        prompt_length: int,
+        winner: int | None,
+        takes_any_mix: bool,
+        is_paged: bool,
     ) -> None:
         self.takes_any_mix = takes_any_mix
+        self.is_paged = is_paged
+        self.total_positions: int | None = None
         self.steps: list[list[int]] = []
         self.slots = 0
         self.before_run: Callable[[], object] = lambda: None
@@ -142,8 +152,9 @@ class ScriptedSession:
         """How many tokens each step had."""
         return [sum(step) for step in self.steps]
 
-    def new_slots(self, count: int, num_positions: int) -> tuple[Slot, ...]:
+    def new_slots(self, count: int, num_positions: int, total_positions: int | None = None) -> tuple[Slot, ...]:
         self.check_open()
+        self.total_positions = total_positions
         self.slots += count
         caches = [KVCache(self._model, "float32", num_positions) for _ in range(count)]
         if self.takes_any_mix:
@@ -239,9 +250,14 @@ def new_session(tiny_bundle: Path) -> Callable[..., ScriptedSession]:
     model = Bundle.open(tiny_bundle).manifest.model
 
     def make(
-        script: Sequence[int] = (75,), prompt_length: int = 0, winner: int | None = None, *, takes_any_mix: bool = True
+        script: Sequence[int] = (75,),
+        prompt_length: int = 0,
+        winner: int | None = None,
+        *,
+        takes_any_mix: bool = True,
+        is_paged: bool = False,
     ) -> ScriptedSession:
-        return ScriptedSession(model, script, prompt_length, winner, takes_any_mix)
+        return ScriptedSession(model, script, prompt_length, winner, takes_any_mix, is_paged)
 
     return make
 

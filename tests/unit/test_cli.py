@@ -531,9 +531,10 @@ def test_doctor_says_which_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
         assert printed["problem"] == kernels.problem
 
 
-def test_doctor_names_two_packages_that_hide_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}
-    monkeypatch.setattr("rubricrm.runtime.installation.installed_version", found.get)
+def test_doctor_names_two_packages_that_hide_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for distribution in ("onnxruntime-1.32.0", "onnxruntime_gpu-1.31.1"):
+        (tmp_path / f"{distribution}.dist-info").mkdir()
+    monkeypatch.setattr("rubricrm.runtime.installation._search_path", lambda: [tmp_path, *map(Path, sys.path)])
     result = invoke("doctor", "--json")
     assert result.exit_code == 0
     problems = json.loads(result.stdout)["problems"]

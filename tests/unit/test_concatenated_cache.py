@@ -59,6 +59,16 @@ def test_a_prefix_is_restored_and_rewound(model: ModelFacts) -> None:
     np.testing.assert_array_equal(cache.positions(3), prefix[:, :, :, :, :3])
 
 
+def test_positions_of_another_cache_are_copied(model: ModelFacts) -> None:
+    cache, other = make_cache(model), make_cache(model)
+    cache.restore(random_positions(9, seed=1), 4)
+    other.restore(random_positions(9), 9)
+    cache.copy(other, 7)
+    assert cache.length == 7
+    np.testing.assert_array_equal(cache.positions(7), other.positions(7))
+    np.testing.assert_array_equal(held(cache)["past_key_values.1.value"], random_positions(9)[1, 1, :, :, :7])
+
+
 def test_what_a_run_returned_is_handed_on_uncopied(model: ModelFacts) -> None:
     cache = make_cache(model)
     values = [

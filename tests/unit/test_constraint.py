@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 from rubricrm import RubricModel
+from rubricrm.generation.completion import Completion
 from rubricrm.generation.constraint import Constraint, Overrules, constrain
+from rubricrm.generation.decision import decide
 from rubricrm.generation.grammar import END
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sampling import choose
+from rubricrm.generation.sequence import Sequence
+from rubricrm.rubric.rubric import parse
 
 GREEDY = GenerationOptions()
 
@@ -92,3 +96,19 @@ def test_after_the_end_nothing_follows(demo: RubricModel) -> None:
     for index, token_id in enumerate([*demo._tokenizer.encode("No"), stop]):
         assert constraint.revise(token_id, logits, GREEDY, seed=0, index=index, tokens_left=9 - index) == token_id
     assert constraint.state == END
+
+
+@pytest.mark.parametrize("drafted", [0, 3])
+def test_a_rubric_that_goes_in_circles_is_brought_to_a_whole_end(demo: RubricModel, drafted: int) -> None:
+    grammar, tokenizer = demo._engine._grammar, demo._tokenizer
+    assert grammar is not None
+    (word,) = tokenizer.encode(" the")
+    logits = np.zeros((1 + drafted, demo.bundle.manifest.model.vocab_size), np.float32)
+    logits[:, word] = 9
+    sequence = Sequence([1], GREEDY, 1000, completion=Completion(tokenizer, GREEDY), constraint=Constraint(grammar))
+    while not sequence.is_finished:
+        decide(sequence, logits, [word] * drafted, demo.bundle.manifest)
+    text = "".join(sequence.pieces)
+    assert sequence.finish_reason == "repetition"
+    assert 90 < text.count(" the") < 110
+    assert len(parse(text, strict=True).criteria) == 1

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rubricrm.generation.acceptance import Acceptance, DraftSource, grade, source_of
 from rubricrm.generation.draft_plan import plan_drafts
-from rubricrm.generation.drafting import Draft, Drafter, TokenRules, accepted
+from rubricrm.generation.drafting import Draft, Drafter, TokenRules
 from rubricrm.generation.phrase_table import PhraseTable
 from rubricrm.generation.step_cost import StepCost
+from rubricrm.runtime.prompt import common_prefix
 
 texts = st.text("ab1. ", max_size=50)
 COST = StepCost({1: 0.096, 2: 0.114, 3: 0.111, 4: 0.119, 8: 0.178})
@@ -107,21 +108,6 @@ def test_what_the_grammar_refuses_is_not_drafted() -> None:
     assert bytes(drafter_of("", "a4 a4 a4 a4 a").propose(9, Digits(), 4).token_ids) == b"456789"
 
 
-@pytest.mark.parametrize(
-    ("draft", "decided", "expected"),
-    [
-        ([], [5], 0),
-        ([1, 2], [1, 2, 3], 2),
-        ([1, 2], [1, 9, 3], 1),
-        ([1, 2], [9, 2, 3], 0),
-        ([1, 2], [1], 1),
-        ([], [], 0),
-    ],
-)
-def test_accepted(draft: list[int], decided: list[int], expected: int) -> None:
-    assert accepted(draft, decided) == expected
-
-
 # ---- acceptance ----
 
 
@@ -166,7 +152,7 @@ def written(drafter: Drafter, text: Sequence[int], cost: StepCost, most_rows: in
         plan = plan_drafts([draft], [drafter.credit.tokens], cost, most_rows - 1)
         length = plan.lengths[0]
         decided = text[position : position + length + 1]
-        right = accepted(draft.token_ids[:length], decided)
+        right = common_prefix(draft.token_ids[:length], decided)
         drafter.settle(draft, length, right, plan.prices[0])
         for token_id in decided[: right + 1]:
             drafter.push(token_id)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from rubricrm.errors import RuntimeFailed
+from rubricrm.errors import ModelClosed, RuntimeFailed
 from rubricrm.generation import driver as driver_module
 from rubricrm.generation.driver import Driver
 
@@ -126,8 +126,33 @@ def test_stopping_waits_for_the_step_in_progress_and_nothing_follows(driver: Dri
     stopping.join(WAIT)
     assert not stopping.is_alive()
     assert len(work.threads) == 1
-    driver.wake()
+    with pytest.raises(ModelClosed):
+        driver.wake()
     assert driver._thread is None or not driver._thread.is_alive()
+    assert len(work.threads) == 1
+
+
+def test_stopping_while_holding_what_the_step_needs_ends(
+    driver: Driver, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal's handler does that has interrupted its own thread."""
+    monkeypatch.setattr(driver_module, "_LONGEST_STOP_S", 0.05)
+    lock, has_come = threading.Lock(), threading.Event()
+
+    def need_lock() -> None:
+        has_come.set()
+        with lock:
+            pass
+
+    work.before_step, work.left = need_lock, 5
+    with lock:
+        driver.wake()
+        assert has_come.wait(WAIT)
+        thread = driver._thread
+        driver.stop()
+    assert thread is not None
+    thread.join(WAIT)
+    assert not thread.is_alive()
     assert len(work.threads) == 1
 
 
@@ -148,7 +173,8 @@ def test_the_thread_may_stop_itself(driver: Driver, work: Work) -> None:
 def test_stopping_before_anything_ran_and_twice_is_fine(driver: Driver) -> None:
     driver.stop()
     driver.stop()
-    driver.wake()
+    with pytest.raises(ModelClosed):
+        driver.wake()
     assert driver._thread is None
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -121,14 +122,21 @@ def test_it_starts_by_itself_and_needs_no_reader(scripted: Scripted) -> None:
 # ---- cancelling, and time, in every state ----
 
 
-def cancel(sequence: Sequence, event: threading.Event, how: str) -> str:
+def expire(engine: Engine, sequence: Sequence) -> None:
+    """Let the time of a sequence be up."""
+    sequence.started -= 2000
+    with engine._lock:
+        engine._scheduler._deadlines.add(sequence)
+
+
+def cancel(engine: Engine, sequence: Sequence, event: threading.Event, how: str) -> str:
     """End a sequence in one of the ways that others end it; return the reason that it must have."""
     if how == "event":
         event.set()
     elif how == "method":
         sequence.finish("cancelled")
     else:
-        sequence.started -= 2000
+        expire(engine, sequence)
     return "timeout" if how == "timeout" else "cancelled"
 
 
@@ -147,7 +155,7 @@ def test_a_sequence_ends_in_any_state(scripted: Scripted, how: str, state: State
     while sequence.state is not state:
         engine.step()
     num_steps, num_tokens = len(session.steps), len(sequence.token_ids)
-    reason = cancel(sequence, event, how)
+    reason = cancel(engine, sequence, event, how)
     after = start(engine, prompt, max_new_tokens=4)
     finish(engine)
     assert (sequence.finish_reason, len(sequence.token_ids)) == (reason, num_tokens)
@@ -165,7 +173,7 @@ def test_what_a_step_brings_after_the_end_is_dropped(scripted: Scripted, hold: H
     wait_for(sequence, 1)
     gate.wait()
     gate.wait()  # the second step has begun
-    reason = cancel(sequence, event, how)
+    reason = cancel(engine, sequence, event, how)
     sequence.end_if_due()
     gate.open()
     assert run(engine, max_new_tokens=2) == WORD[:2]
@@ -199,7 +207,7 @@ def test_one_that_waits_in_the_line_ends_in_time_though_nobody_waits_for_it(scri
     engine, _ = scripted(WORD, len(PROMPT), by_hand=True, max_concurrency=1)
     start(engine)
     waiting = [start(engine, timeout_s=1000) for _ in range(3)]
-    waiting[1].started -= 2000
+    expire(engine, waiting[1])
     engine.step()
     assert [each.finish_reason for each in waiting] == [None, "timeout", None]
 
@@ -242,6 +250,68 @@ def test_several_are_computed_in_one_step(scripted: Scripted, takes_any_mix: boo
     assert [each.token_ids for each in sequences] == [WORD] * 3
     assert session.steps == [[10] * 3, [1] * 3, [1] * 3, [1] * 3]
     assert session.slots == (9 if takes_any_mix else 3)
+
+
+VOTES = list(range(20, 220))
+
+
+@any_session
+def test_of_several_votes_on_a_prompt_one_computes_it(scripted: Scripted, takes_any_mix: bool) -> None:
+    engine, session = scripted(WORD, len(VOTES), takes_any_mix=takes_any_mix, by_hand=True)
+    votes = [start(engine, VOTES, max_new_tokens=3) for _ in range(4)]
+    finish(engine)
+    assert [each.token_ids for each in votes] == [WORD[:3]] * 4
+    assert session.steps == [[64], [64], [64], [8], [1] * 4, [1] * 4, [1] * 3]
+    assert [each.cached_tokens for each in votes] == [0, *[len(VOTES) - 1] * 3]
+
+
+@any_session
+def test_a_prompt_that_goes_on_otherwise_computes_only_that(scripted: Scripted, takes_any_mix: bool) -> None:
+    engine, session = scripted(WORD, len(VOTES), takes_any_mix=takes_any_mix, by_hand=True)
+    first, second = start(engine, VOTES, max_new_tokens=1), start(engine, [*VOTES[:150], *OTHER * 5], max_new_tokens=1)
+    finish(engine)
+    assert (first.cached_tokens, second.cached_tokens) == (0, 150)
+    assert session.steps == [[64], [64], [64], [8, 50]]
+
+
+@any_session
+@pytest.mark.parametrize("how", ["cancel", "fail"])
+def test_one_that_waits_for_another_ones_prompt_outlives_it(scripted: Scripted, takes_any_mix: bool, how: str) -> None:
+    engine, session = scripted(WORD, len(VOTES), takes_any_mix=takes_any_mix, by_hand=True)
+    first, second = (start(engine, VOTES, max_new_tokens=3) for _ in range(2))
+    engine.step()
+    assert second.state is State.WAITING
+    if how == "cancel":
+        first.finish("cancelled")
+    else:
+        session.spoils = lambda chunk: chunk.rows > 0
+        while not first.is_finished:
+            engine.step()
+        session.spoils = lambda _: False
+    finish(engine)
+    assert second.token_ids == WORD[:3]
+    assert second.cached_tokens == (64 if how == "cancel" else 0)
+
+
+def test_nobody_waits_for_a_prompt_that_must_not_be_kept(scripted: Scripted) -> None:
+    engine, session = scripted(WORD, len(VOTES), by_hand=True, keep_prompts=False)
+    votes = [start(engine, VOTES, max_new_tokens=1) for _ in range(2)]
+    finish(engine)
+    assert [each.cached_tokens for each in votes] == [0, 0]
+    assert sum(session.runs) == 2 * len(VOTES)
+
+
+def test_a_step_looks_at_nobody_that_waits_and_is_not_due(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = scripted(WORD, len(PROMPT), by_hand=True, max_concurrency=1)
+    looks: list[Sequence] = []
+    waiting = [start(engine, timeout_s=1000) for _ in range(100)]
+    engine.step()
+    for name in ("end_if_due", "time_left"):
+        monkeypatch.setattr(Sequence, name, looks.append)
+    for _ in range(5):
+        engine.step()
+    assert looks == []
+    assert waiting[0].state is State.DECODING
 
 
 @any_session
@@ -526,7 +596,7 @@ def test_a_listener_may_close_the_engine(scripted: Scripted, event: str) -> None
     other = start(engine, max_new_tokens=2000)
     sequence.listen(close)
     if event == "timeout":
-        sequence.started -= 2000
+        expire(engine, sequence)
     elif event == "failure":
         session.spoils = lambda chunk: chunk.slot is engine._scheduler._running.get(sequence)
     may_go.set()
@@ -699,6 +769,56 @@ print(model.generate("Hi", max_new_tokens=3).usage.completion_tokens)
     done = run_process(script, tiny_bundle)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["cancelled", "True", "3"]
+
+
+INTERRUPTED = """
+from rubricrm.generation import driver
+driver._LONGEST_STOP_S = 0.2
+signal.signal(signal.SIGUSR1, lambda *_: engine.close())
+others = [start() for _ in range(3)]
+others[0].wait(lambda: len(others[0].token_ids) > 2)
+def interrupt(target, name):
+    method = getattr(target, name)
+    def interrupted(*arguments, **keywords):
+        found = method(*arguments, **keywords)
+        if threading.current_thread() is threading.main_thread():
+            setattr(target, name, method)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.01)  # the handler runs here
+        return found
+    setattr(target, name, interrupted)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the platform has no such signal")
+@pytest.mark.parametrize(
+    "place",
+    [
+        'interrupt(engine._session, "check_open")',
+        'interrupt(engine._scheduler, "add")',
+        'interrupt(engine._driver._changed, "notify")',
+        'interrupt(others[0], "time_left"); others[0].options = GenerationOptions(timeout_s=1000)',
+    ],
+    ids=["before-the-line", "in-the-line", "waking", "waiting"],
+)
+def test_a_signals_handler_may_close_wherever_it_interrupts(tiny_bundle: Path, place: str) -> None:
+    """Also where its thread holds a lock that the engine's thread waits for."""
+    script = f"""{INTERRUPTED}
+{place}
+found = []
+try:
+    if "others" in {place!r}:
+        others[0].wait()
+    else:
+        found.append(start())
+except ModelClosed:
+    pass
+for each in [*others, *found]:
+    each.wait()
+    assert isinstance(each.error, ModelClosed), each.error
+"""
+    done = run_process(script, tiny_bundle)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- the choice ----

@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rubricrm.errors import BundleInvalid, DependencyMissing, GrammarUnusable, RequestInvalid
 from rubricrm.generation import grammar_compiler
+from rubricrm.generation.constraint import Constraint
 from rubricrm.generation.grammar import END, REFUSED, Grammar, GrammarTables
+from rubricrm.generation.options import GenerationOptions
 from rubricrm.rubric import form
 from rubricrm.rubric.rubric import parse
 from rubricrm.rubric.thought import closing_mark, until_closing
@@ -76,7 +78,12 @@ def some_token(rng: Random, words: Vocabulary, state: int) -> int:
     if draw < 0.2:
         return rng.randrange(grammar.num_tokens)
     left = grammar.shortest(state) if draw < 0.7 else grammar.num_tokens
-    return int(rng.choice(np.flatnonzero(grammar.allowed(state, left)).tolist()))
+    return one_of(rng, np.flatnonzero(grammar.allowed(state, left)))
+
+
+def one_of(rng: Random, token_ids: np.ndarray) -> int:
+    """One of an array, which may be long: a list of it would take longer to make than all else here."""
+    return int(token_ids[rng.randrange(len(token_ids))])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,10 +192,11 @@ def generate(words: Vocabulary, rng: Random, budget: int, homesick: float) -> tu
         left = budget - len(ids)
         is_homing = grammar.shortest(state) > 1 and rng.random() < homesick
         mask = grammar.allowed(state, grammar.shortest(state) if is_homing else left)
-        choice = np.flatnonzero(mask).tolist()
+        choice = np.flatnonzero(mask)
         if rng.random() < homesick:  # then it goes on where it may
-            choice = [token_id for token_id in choice if token_id not in words.stop_ids] or choice
-        token_id = int(rng.choice(choice))
+            goes_on = choice[~np.isin(choice, words.stop_ids)]
+            choice = goes_on if len(goes_on) else choice
+        token_id = one_of(rng, choice)
         state = grammar.next(state, token_id)
         if state == END:
             return ids, True
@@ -519,6 +527,17 @@ def test_what_it_costs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     timed("allowed", lambda: [grammar.allowed(s, 9) for s in states], len(states))
     far = [rng.randrange(1, grammar.num_states) for _ in range(500)]
     timed("allowed, any state", lambda: [grammar.allowed(s, 99) for s in far], len(far))
+    logits = np.random.default_rng(0).standard_normal(grammar.num_tokens, dtype=np.float32)
+    for way, options in (("greedy", GenerationOptions()), ("sampled", GenerationOptions(temperature=1.0, top_p=0.95))):
+
+        def revise(options: GenerationOptions = options) -> None:
+            for state in states:
+                constraint = Constraint(grammar)
+                constraint.state = state
+                constraint.revise(words.stop_ids[1], logits, options, seed=1, index=0, tokens_left=99)
+
+        timed(f"an overruled token, {way}", revise, len(states))
+    timed("compile", lambda: Grammar.compile(form.regex(), words.tokenizer, words.stop_ids), 1)
     grammar.save(tmp_path / "grammar.npz")
     num_tokens = grammar.num_tokens
     timed("load", lambda: Grammar.load(tmp_path / "grammar.npz", num_tokens, words.stop_ids), 1)

@@ -1,7 +1,9 @@
 """What is installed, and the command of every remedy, by where the package came from."""
 
+import importlib.metadata
 import json
 import logging
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +12,20 @@ from typing import Any
 import pytest
 from rubricrm import RubricModel
 from rubricrm.runtime import installation
-from rubricrm.runtime.installation import install_command, missing_package, runtime_conflict
+from rubricrm.runtime.installation import install_command, installed_version, missing_package, runtime_conflict
 
 Install = Callable[..., None]
 
 
 @pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
     """Return a function that says which other distributions are installed."""
 
     def install(**versions: str) -> None:
-        found = {name.replace("_", "-"): version for name, version in versions.items()}
-        monkeypatch.setattr(installation, "installed_version", found.get)
+        site = Path(tempfile.mkdtemp(dir=tmp_path))
+        for name, version in versions.items():
+            (site / f"{name}-{version}.dist-info").mkdir()
+        monkeypatch.setattr(installation, "_search_path", lambda: [site, site / "nothing-there"])
 
     install()
     return install
@@ -127,6 +131,12 @@ def test_what_is_missing_comes_with_its_command(
 
 
 # ---- packages that are one module ----
+
+
+def test_versions_are_those_that_the_standard_library_finds() -> None:
+    for name in ("onnxruntime", "huggingface_hub", "ml_dtypes", "pytest"):
+        assert installed_version(name) == importlib.metadata.version(name)
+    assert installed_version("nothing-of-this-name") is None
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,22 @@ def test_restoring_sets_the_length_and_leaves_nothing_of_another_sequence(
     assert (cache.positions(7) == prefix[:, :, :, :, :7]).all()
 
 
+@pytest.mark.parametrize("kv_type", STORAGE_TYPES)
+@both_buffers
+def test_positions_of_another_cache_follow_ones_own(model: ModelFacts, kv_type: str, make_buffer: MakeBuffer) -> None:
+    cache, other = (KVCache(model, kv_type, length, make_buffer) for length in (256, 512))
+    mine, theirs = (random_positions(STORAGE_TYPES[kv_type], 12, seed) for seed in (1, 2))
+    theirs[..., :5, :] = mine[..., :5, :]
+    cache.restore(mine, 5)
+    other.restore(theirs, 12)
+    cache.copy(other, 9)
+    assert cache.length == 9
+    assert (cache.positions(9) == theirs[..., :9, :]).all()
+    assert (other.positions(12) == theirs).all()
+    cache.restore(mine, 12)
+    assert (cache.positions(12) == mine).all()
+
+
 @both_buffers
 def test_restoring_nothing_empties_the_cache(model: ModelFacts, make_buffer: MakeBuffer) -> None:
     cache = KVCache(model, "float32", 256, make_buffer)

@@ -110,7 +110,7 @@ def test_a_bundles_own_prefix_is_neither_computed_nor_cached(tiny_bundle: Path, 
 
 def test_a_bundles_own_prefix_is_what_its_graph_computes(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
-    ids = [int(n) for n in metadata(tiny_bundle / PREFIX)["token_ids"].split(",")]
+    ids = [int(n) for n in metadata(tiny_bundle / "prefix.rubric.float16.safetensors")["token_ids"].split(",")]
     session = Session(bundle, threads=1)
     stored = opened(bundle, session, ids)
     np.testing.assert_allclose(stored.positions, compute_prefix(session, ids).positions, atol=1e-4)

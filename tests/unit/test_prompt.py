@@ -335,3 +335,20 @@ def test_a_prompt_with_other_fields_is_refused(tokenizer: Tokenizer, facts: Prom
     other = dataclasses.replace(facts, fields={"question": "{prompt}"})
     with pytest.raises(BundleInvalid, match="are question, expected request alone"):
         Prompt(other, chat, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ([], [5], 0),
+        ([1, 2], [1, 2, 3], 2),
+        ([1, 2], [1, 9, 3], 1),
+        ([1, 2], (9, 2, 3), 0),
+        ((1, 2), [1], 1),
+        ([], [], 0),
+    ],
+)
+def test_a_common_prefix_ends_where_the_shorter_one_does_or_they_differ(
+    left: Sequence[int], right: Sequence[int], expected: int
+) -> None:
+    assert common_prefix(left, right) == common_prefix(right, left) == expected

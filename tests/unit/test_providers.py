@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,13 +27,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that says which distributions are installed."""
 
     def install(**versions: str) -> None:
-        def version(name: str) -> str:
-            try:
-                return versions[name.replace("-", "_")]
-            except KeyError:
-                raise PackageNotFoundError(name) from None
-
-        monkeypatch.setattr(installation, "version", version)
+        installed = {name.replace("_", "-"): version for name, version in versions.items()}
+        monkeypatch.setattr(installation, "_installed", lambda: installed)
         monkeypatch.setattr(installation, "_find_distribution", lambda: None)
         monkeypatch.setattr(installation, "_checkout", lambda *_: None)
 

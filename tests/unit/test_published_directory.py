@@ -120,7 +120,7 @@ def test_target_named_by_way_of_another_directory(make_checkpoint: MakeCheckpoin
 def test_every_file_has_the_usual_rights(tiny_bundle: Path) -> None:
     modes = {p.name: oct(stat.S_IMODE(p.stat().st_mode)) for p in tiny_bundle.iterdir()}
     assert set(modes.values()) == {modes["rubricrm.json"]}
-    assert "prefix.rubric.float32.safetensors" in modes
+    assert "prefix.rubric.float16.safetensors" in modes
 
 
 def test_described_files_are_all_but_the_manifest(tmp_path: Path) -> None:

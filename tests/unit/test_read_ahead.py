@@ -104,10 +104,43 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: bytes) -> None:
         assert len(mapped_ranges(path)) == len(mapped_ranges(link)) == 1
 
 
+# ---- what the system holds ----
+
+
+def test_a_file_that_was_just_written_is_held(file: Path) -> None:
+    assert module._is_cached(file)
+
+
+def test_a_file_that_is_on_the_disk_alone_is_not_held(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with mapped(file) as data:
+        if module._is_cached(file):
+            pytest.skip("this file system lies in memory, or keeps what it was told to drop")
+        assert data[SIZE // 2 : SIZE // 2 + 1]
+
+
+def test_a_file_that_is_not_there_is_not_held(tmp_path: Path) -> None:
+    assert not module._is_cached(tmp_path / "none")
+
+
+def test_what_the_system_holds_is_not_read_ahead(file: Path) -> None:
+    before = threading.active_count()
+    with reading_ahead(file):
+        assert threading.active_count() == before
+
+
 # ---- reading ----
 
 
+@pytest.fixture
+def nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_is_cached", lambda _: False)
+
+
 @needs_populate
+@pytest.mark.usefixtures("nothing_is_held")
 def test_what_is_mapped_is_read(file: Path) -> None:
     with mapped(file):
         assert resident_bytes(file) == 0
@@ -121,6 +154,7 @@ def test_nothing_is_read_of_no_file() -> None:
         assert threading.active_count() == before
 
 
+@pytest.mark.usefixtures("nothing_is_held")
 def test_nobody_waits_for_it_and_it_ends_with_the_block(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, told = threading.Event(), threading.Event()
 
@@ -137,6 +171,7 @@ def test_nobody_waits_for_it_and_it_ends_with_the_block(file: Path, monkeypatch:
     assert told.wait(20)
 
 
+@pytest.mark.usefixtures("nothing_is_held")
 def test_a_file_that_was_truncated_kills_nobody(file: Path) -> None:
     with mapped(file):
         os.truncate(file, PAGE)
@@ -149,6 +184,7 @@ def test_a_file_that_was_truncated_kills_nobody(file: Path) -> None:
 
 @needs_kernels
 @needs_populate
+@pytest.mark.usefixtures("nothing_is_held")
 def test_the_weights_of_a_model_are_read_while_its_tokenizer_is_opened(
     packed_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,7 @@ def test_several_prompts_fill_a_step_the_oldest_first(make: Make) -> None:
 
 
 def test_whoever_decodes_has_a_row_in_every_step_beside_a_long_prompt(make: Make) -> None:
-    scheduler, decoding, newcomer = make(), [sequence(5) for _ in range(3)], sequence(200)
+    scheduler, decoding, newcomer = make(), [sequence(5) for _ in range(3)], sequence(200, first=6)
     add(scheduler, *decoding)
     step(scheduler)
     add(scheduler, newcomer)
@@ -289,6 +289,7 @@ def test_those_whose_end_nobody_noticed_yet_do_not_count_either(scripted: Script
     else:
         for each in waiting:
             each.started -= 2000
+            engine._scheduler._deadlines.add(each)
     later = engine.submit(prompt, GenerationOptions())
     assert [each.finish_reason for each in waiting] == ["cancelled" if how == "event" else "timeout"] * 2
     engine.step()

@@ -323,7 +323,7 @@ def test_in_a_fork_a_sequence_that_ran_has_failed(locked: bool) -> None:
     has_lock, may_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with running._changed:
+        with running._lock:
             has_lock.set()
             may_go.wait(WAIT)
 

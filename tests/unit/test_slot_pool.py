@@ -49,9 +49,14 @@ def make(new_session: NewSession, model: ModelFacts) -> Make:
     """Return a function that makes a pool and its session."""
 
     def make_one(
-        count: int = 2, *, prefix: Prefix | None = None, takes_any_mix: bool = True, **others: Any
+        count: int = 2,
+        *,
+        prefix: Prefix | None = None,
+        takes_any_mix: bool = True,
+        is_paged: bool = False,
+        **others: Any,
     ) -> tuple[SlotPool, Any]:
-        session = new_session(takes_any_mix=takes_any_mix)
+        session = new_session(takes_any_mix=takes_any_mix, is_paged=is_paged)
         return SlotPool(session, model, prefix, limits(model, max_concurrency=count, **others)), session
 
     return make_one
@@ -128,8 +133,7 @@ def test_the_longest_beginning_wins(make: Make, takes_any_mix: bool) -> None:
         slot.cache.advance(len(prompt))
         pool.give_back(slot, prompt)
     assert lend(pool, A) == (slots[1], 30)
-    assert lend(pool, A) == (slots[0], 20)
-    assert lend(pool, A) == (slots[2], 10)
+    assert [lend(pool, A)[0] for _ in range(2)] == [slots[0], slots[2]]
 
 
 @any_session
@@ -173,6 +177,100 @@ def test_nothing_is_kept_where_it_must_not(make: Make, prefix: Prefix, takes_any
     prompt = [*PREFIX_IDS, *A]
     assert [use(pool, prompt)[1] for _ in range(3)] == [len(PREFIX_IDS) if with_prefix else 0] * 3
     assert session.slots <= 3
+
+
+# ---- what others compute ----
+
+LONG = [5 + (7 * n) % 250 for n in range(200)]
+
+
+def write(slot: Slot, seed: int) -> None:
+    """Fill a slot's memory with numbers of its own."""
+    array = slot.cache.buffer.array  # type: ignore[union-attr]
+    array[:] = np.random.default_rng(seed).standard_normal(array.shape, np.float32)
+
+
+@any_session
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_what_a_busy_slot_holds_is_copied(make: Make, prefix: Prefix, takes_any_mix: bool, with_prefix: bool) -> None:
+    fixed = list(PREFIX_IDS) if with_prefix else []
+    pool, _ = make(3, prefix=prefix if with_prefix else None, takes_any_mix=takes_any_mix)
+    busy, start = lend(pool, [*fixed, *A])
+    assert start == len(fixed)
+    busy.cache.advance(30)
+    end = start + 30
+    write(busy, 1)
+    assert lend(pool, [*fixed, *A[:25], *B])[1] == end - 5
+    slot, cached = lend(pool, [*fixed, *A])
+    assert (cached, slot.arena.base_lengths[slot.number]) == (end, start if takes_any_mix else 0)
+    assert (slot.cache.positions(end)[..., start:, :] == busy.cache.positions(end)[..., start:, :]).all()
+    if with_prefix and not takes_any_mix:
+        assert (slot.cache.positions(start) == prefix.positions).all()
+
+
+def test_what_a_free_slot_holds_is_kept_and_the_rest_copied(make: Make) -> None:
+    pool, _ = make(2)
+    busy, _ = lend(pool, A)
+    free, _ = use(pool, [*A[:20], *B])
+    write(busy, 1)
+    write(free, 2)
+    mine = free.cache.positions(20)
+    busy.cache.advance(30)
+    assert lend(pool, A) == (free, 30)
+    assert (free.cache.positions(20) == mine).all()
+    assert (free.cache.positions(30)[..., 20:, :] == busy.cache.positions(30)[..., 20:, :]).all()
+
+
+def test_nothing_is_copied_that_a_free_slot_holds(make: Make) -> None:
+    pool, _ = make(2)
+    busy, _ = lend(pool, A)
+    free, _ = use(pool, A)
+    write(free, 2)
+    mine = free.cache.positions(39)
+    busy.cache.advance(30)
+    assert lend(pool, A) == (free, 39)
+    assert (free.cache.positions(39) == mine).all()
+
+
+@any_session
+def test_a_prompt_that_is_being_computed_is_waited_for(make: Make, takes_any_mix: bool) -> None:
+    pool, _ = make(3, takes_any_mix=takes_any_mix)
+    busy, _ = lend(pool, LONG)
+    for _ in range(4):
+        assert pool.lend(LONG, 210) is None
+        busy.cache.advance(50)
+    assert lend(pool, LONG)[1] == 199
+
+
+def test_nobody_waits_for_less_than_a_chunk_or_for_a_prompt_that_is_there(make: Make) -> None:
+    pool, _ = make(4)
+    lend(pool, LONG[:63])
+    assert lend(pool, LONG)[1] == 0
+    pool, _ = make(2)
+    kept = []
+    for end in (B, C):
+        kept.append(lend(pool, [*LONG[:150], *end])[0])
+        kept[-1].cache.advance(190 - kept[-1].cache.length)
+    for slot in kept:
+        pool.give_back(slot, LONG[:150])
+    assert [lend(pool, LONG)[1] for _ in range(2)] == [150, 150]  # 49 are still to come
+
+
+def test_nobody_waits_where_nothing_may_be_kept(make: Make) -> None:
+    pool, _ = make(3, keep_prompts=False)
+    busy, _ = lend(pool, LONG)
+    assert lend(pool, LONG)[1] == 0
+    busy.cache.advance(199)
+    assert lend(pool, LONG)[1] == 0
+
+
+def test_one_that_is_gone_is_not_waited_for(make: Make) -> None:
+    pool, _ = make(2)
+    busy, _ = lend(pool, LONG)
+    busy.cache.advance(50)
+    assert pool.lend(LONG, 210) is None
+    pool.give_back(busy, LONG)
+    assert lend(pool, LONG) == (busy, 50)
 
 
 # ---- the prefix ----
@@ -221,6 +319,15 @@ def test_other_slots_have_a_copy_of_the_prefix(make: Make, prefix: Prefix) -> No
     assert session.slots == 2
 
 
+def test_slots_of_paged_memory_have_a_copy_of_the_prefix_each(make: Make, prefix: Prefix) -> None:
+    pool, session = make(2, prefix=prefix, is_paged=True)
+    slots = [lend(pool, [*PREFIX_IDS, *rest])[0] for rest in (A, B)]
+    for slot in slots:
+        assert (slot.cache.positions(len(PREFIX_IDS)) == prefix.positions).all()
+    assert slots[0].arena is slots[1].arena
+    assert session.slots == 2
+
+
 def test_a_kept_prompt_that_leaves_the_prefix_borrows_no_more_than_is_common(make: Make, prefix: Prefix) -> None:
     pool, _ = make(1, prefix=prefix)
     use(pool, [*PREFIX_IDS, *A])
@@ -244,6 +351,15 @@ def test_no_more_are_lent_than_may_be(make: Make, takes_any_mix: bool) -> None:
     pool.give_back(slots[1], A)
     assert lend(pool, A)[0] is slots[1]
     assert session.slots == (4 if takes_any_mix else 3)
+
+
+@pytest.mark.parametrize(("memory", "total"), [(None, 4 * 2048), (1000, 1000)], ids=["by-itself", "limited"])
+def test_paged_memory_has_room_for_what_all_may_hold(make: Make, memory: int | None, total: int) -> None:
+    pool, session = make(4, is_paged=True, positions=memory)
+    slot, _ = lend(pool, A)
+    assert session.total_positions == total
+    assert pool.room == min(CONTEXT, total)
+    assert slot.cache.capacity == CONTEXT
 
 
 def test_nothing_is_allocated_before_the_first(make: Make) -> None:

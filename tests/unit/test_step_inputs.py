@@ -1,22 +1,37 @@
 """What a graph is told of the tokens of a run, in each way of appending to the cache."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
+from rubricrm.runtime.block_table import BlockTable
 from rubricrm.runtime.manifest import KV_UPDATES
 from rubricrm.runtime.step_inputs import (
     STEP_INPUTS,
     ConcatenateInputs,
+    PagedInputs,
     Part,
     ScatterInputs,
     SharedInputs,
     SlotsInputs,
+    StepInputs,
 )
+
+NARROW = ("cumulative_sequence_length", "past_seqlens", "block_table", "attention_metadata")
 
 
 def as_lists(inputs: object) -> dict[str, list[object]]:
     assert isinstance(inputs, dict)
-    assert all(array.dtype == np.int64 for array in inputs.values())
+    assert all(array.dtype == (np.int32 if name in NARROW else np.int64) for name, array in inputs.items())
     return {name: array.tolist() for name, array in inputs.items()}
+
+
+def make(update: str, capacity: int, max_rows: int) -> StepInputs:
+    if update == "paged":
+        return PagedInputs(BlockTable(1, capacity, capacity), max_rows)
+    kinds = {"slots": SlotsInputs, "shared": SharedInputs, "scatter": ScatterInputs, "concatenate": ConcatenateInputs}
+    return kinds[update](capacity, max_rows)
 
 
 def test_there_is_a_class_for_each_way() -> None:
@@ -44,6 +59,32 @@ def test_slots_of_any_mix() -> None:
         "logit_rows": [2, 3],
     }
     assert inputs.num_rows(parts) == 2
+
+
+def test_paged() -> None:
+    table = BlockTable(4, 1024, 1024)
+    table.reserve(0, 300)
+    inputs = PagedInputs(table, 6)
+    parts = [Part(2, [7, 8, 9], 255, 1), Part(0, [4], 300, 1), Part(3, [1, 2], 0, 2)]
+    expected = {
+        "input_ids": [7, 8, 9, 4, 1, 2],
+        "cumulative_sequence_length": [0, 3, 4, 6],
+        "past_seqlens": [255, 300, 0],
+        "block_table": [[2, 3], [0, 1], [4, 0]],  # slot 2 begins its second block
+        "attention_metadata": [3, 301, 301],
+        "logit_rows": [2, 3, 4, 5],
+    }
+    assert as_lists(inputs.of(parts)) == expected
+    assert inputs.num_rows(parts) == 4
+    assert all(array.flags.c_contiguous for array in inputs.of(parts).values())
+
+
+def test_what_a_paged_run_reads_lives_until_the_next() -> None:
+    """A session binds addresses, and holds no array."""
+    inputs = PagedInputs(BlockTable(2, 1024, 1024), 6)
+    kept = {name: weakref.ref(array) for name, array in inputs.of([Part(0, [7, 8], 3, 1), Part(1, [4], 0, 1)]).items()}
+    gc.collect()
+    assert all(array() is not None for array in kept.values())
 
 
 def test_shared() -> None:
@@ -76,13 +117,13 @@ def test_concatenate() -> None:
 
 @pytest.mark.parametrize("update", KV_UPDATES)
 def test_nothing_of_an_earlier_run_is_left(update: str) -> None:
-    inputs = STEP_INPUTS[update](8, 4)
+    inputs = make(update, 8, 4)
     inputs.of([Part(0, [1, 2, 3, 4], 0, 4)])
-    fresh = STEP_INPUTS[update](8, 4)
+    fresh = make(update, 8, 4)
     assert as_lists(inputs.of([Part(0, [9], 4, 1)])) == as_lists(fresh.of([Part(0, [9], 4, 1)]))
 
 
 @pytest.mark.parametrize("update", KV_UPDATES)
 def test_a_buffer_may_be_shorter_than_the_most_tokens_of_a_run(update: str) -> None:
-    ids = as_lists(STEP_INPUTS[update](3, 4).of([Part(0, [1, 2, 3], 0, 3)]))["input_ids"]
-    assert ids == ([1, 2, 3] if update == "slots" else [[1, 2, 3]])
+    ids = as_lists(make(update, 3, 4).of([Part(0, [1, 2, 3], 0, 3)]))["input_ids"]
+    assert ids == ([1, 2, 3] if STEP_INPUTS[update].takes_any_mix else [[1, 2, 3]])

@@ -275,7 +275,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = 1000.0
         patched = SimpleNamespace(perf_counter=lambda: self.time)
-        monkeypatch.setattr("rubricrm.generation.sequence.time", patched)
+        for module in ("sequence", "deadlines"):
+            monkeypatch.setattr(f"rubricrm.generation.{module}.time", patched)
         monkeypatch.setitem(globals(), "time", patched)  # when the request came in
 
     def advance(self, seconds: float) -> None:

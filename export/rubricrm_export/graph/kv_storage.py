@@ -44,7 +44,11 @@ class KVStorage:
 
     def attributes(self, layer: int) -> dict[str, Any]:
         """Return GroupQueryAttention's attributes."""
+        return {} if self.scales is None else {**self.granularities(layer), "kv_cache_bit_width": 8}
+
+    def granularities(self, layer: int) -> dict[str, Any]:
+        """Return the attributes that say how many scales there are; PagedAttention takes the width from the type."""
         if self.scales is None:
             return {}
         k_type, v_type = ("PER_TENSOR" if scale.size == 1 else "PER_CHANNEL" for scale in self.scales[layer])
-        return {"k_quant_type": k_type, "v_quant_type": v_type, "kv_cache_bit_width": 8}
+        return {"k_quant_type": k_type, "v_quant_type": v_type}

@@ -25,6 +25,7 @@ from rubricrm_export.graph.float_storage import FloatStorage
 from rubricrm_export.graph.kv_storage import KVScales, KVStorage
 from rubricrm_export.graph.onnxruntime_form import OnnxRuntimeForm
 from rubricrm_export.graph.packed_storage import PackedStorage
+from rubricrm_export.graph.paged_form import PagedForm
 from rubricrm_export.graph.rounded_weights import WeightSource
 from rubricrm_export.graph.standard_form import StandardForm
 from rubricrm_export.graph.step_form import StepForm
@@ -48,6 +49,7 @@ FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": i
 # Operator domains of the graphs by how their KV cache grows, with their versions, as a manifest names them.
 DOMAINS = {
     "slots": {"ai.onnx": onnxruntime_form.OPSET, CONTRIB: 1, KERNELS: 1},
+    "paged": {"ai.onnx": onnxruntime_form.OPSET, CONTRIB: 1},
     "shared": {"ai.onnx": onnxruntime_form.OPSET, CONTRIB: 1},
     "scatter": {"ai.onnx": standard_form.OPSET},
 }
@@ -60,13 +62,27 @@ def computed_type(scheme: Scheme) -> ir.DataType:
 
 
 def kv_type(scheme: Scheme) -> ir.DataType:
-    """Return the element type of the KV cache."""
+    """Return the element type of the KV cache of model.onnx.
+
+    A cache of float16 is the step graph's alone: ONNX Runtime has no CPU kernel for one, and would cast the whole cache
+    to float32 and back in every layer of every step.
+    """
     return _KV_TYPES.get(scheme.kv, computed_type(scheme))
 
 
+def step_kv_type(scheme: Scheme) -> ir.DataType:
+    """Return the element type of the KV cache of model.step.onnx."""
+    return ir.DataType.FLOAT16 if scheme.kv == "float16" else kv_type(scheme)
+
+
 def kv_storage(scheme: Scheme, scales: KVScales | None) -> KVStorage:
-    """Return how a scheme stores keys and values; `scales` are those that calibration found for it."""
-    return KVStorage(kv_type(scheme), None if scheme.kv == "model" else scales)
+    """Return how model.onnx stores keys and values; `scales` are those that calibration found for the scheme."""
+    return KVStorage(kv_type(scheme), scales if scheme.has_kv_scales else None)
+
+
+def step_kv_storage(scheme: Scheme, scales: KVScales | None) -> KVStorage:
+    """Return how model.step.onnx stores keys and values; as `kv_storage`."""
+    return KVStorage(step_kv_type(scheme), kv_storage(scheme, scales).scales)
 
 
 def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage) -> ir.Model:
@@ -81,7 +97,9 @@ def author_graph(checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, 
 def author_step_graph(
     checkpoint: Checkpoint, scheme: Scheme, weights: WeightSource, kv: KVStorage, exact: Collection[str]
 ) -> ir.Model:
-    """Return the graph of steps over slots, for the target `cpu`; as `author_graph`.
+    """Return the graph of steps over slots; as `author_graph`.
+
+    For the target `cpu` products in blocks read packed weights; for `cuda` all weights are those of `author_graph`.
 
     Args:
         checkpoint: As `author_graph`.
@@ -91,12 +109,14 @@ def author_step_graph(
         exact: Products, by the names of their nodes, whose inputs are not rounded to 8 bits.
     """
     projections, head = _storages(checkpoint, scheme, weights)
-    if isinstance(projections, BlockStorage):
-        projections = PackedStorage.of(projections, exact)
-    if isinstance(head, BlockStorage):
-        head = PackedStorage.of(head, exact)
+    form: DecoderForm = PagedForm(checkpoint.architecture, kv)
+    if scheme.target == "cpu":
+        form = StepForm(checkpoint.architecture, kv)
+        if isinstance(projections, BlockStorage):
+            projections = PackedStorage.of(projections, exact)
+        if isinstance(head, BlockStorage):
+            head = PackedStorage.of(head, exact)
     builder = DecoderBuilder(computed_type(scheme), projections, head, weights.norm)
-    form = StepForm(checkpoint.architecture, kv)
     return build_decoder(builder, checkpoint.architecture, form, tied=checkpoint.tied)
 
 
@@ -153,7 +173,7 @@ def write_step_graph(
 
     Args:
         checkpoint: As `write_graph`.
-        scheme: As `write_graph`; of the target `cpu`.
+        scheme: As `write_graph`; `step_update` names an update for it.
         weights: As `write_graph`; only their names and shapes are asked for.
         kv: As `write_graph`.
         directory: Where model.onnx and its data lie.
@@ -173,8 +193,15 @@ def write_step_graph(
     _check(directory, STEP_GRAPH_FILE)
 
 
+def step_update(scheme: Scheme) -> str | None:
+    """Return the update of the KV cache of a scheme's graph of steps; None: it has none."""
+    return {"cpu": "slots", "cuda": "paged"}.get(scheme.target)
+
+
 def is_packed(scheme: Scheme) -> bool:
-    """Whether a scheme of the target `cpu` has weights that the packed layout arranges: those in blocks."""
+    """Whether a scheme has weights that the packed layout arranges: those in blocks, for the target `cpu`."""
+    if scheme.target != "cpu":
+        return False
     are_blocks = scheme.weights not in FLOAT_WEIGHTS and scheme.operator == BLOCK_OPERATOR
     return are_blocks or scheme.head_grid is not None
 

@@ -175,11 +175,11 @@ def add_prefix(bundle: Bundle, plan: ExportPlan) -> None:
     manifest = bundle.manifest
     if not plan.is_small or manifest.prompt.prefix.num_tokens == 0:
         return
-    kv_type = manifest.graph.kv_type
-    name = prefix_file(RUBRIC, kv_type)
-    path = bundle.path / name
     prompt = Prompt(manifest.prompt, manifest.chat, Tokenizer.from_file(bundle.file(TOKENIZER)))
     session = Session(bundle)
+    kv_type = session.facts.kv_type  # the best graph's, or where its kernels are missing that of the one that runs
+    name = prefix_file(RUBRIC, kv_type)
+    path = bundle.path / name
     compute_prefix(session, prompt.fixed_prefix()).save(path)
     session.close()
     # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.

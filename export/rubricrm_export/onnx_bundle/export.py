@@ -24,7 +24,7 @@ from rubricrm_export.checkpoint.checkpoint import Checkpoint, checkpoint_digests
 from rubricrm_export.checkpoint.hub import resolve_checkpoint
 from rubricrm_export.graph.kv_storage import KVScales
 from rubricrm_export.graph.rounded_weights import RoundedWeights, WeightSource
-from rubricrm_export.graph.writer import GRAPH_FILE, computed_type, kv_storage
+from rubricrm_export.graph.writer import GRAPH_FILE, computed_type, kv_storage, step_kv_storage, step_update
 from rubricrm_export.measure.evaluation import EvaluationJob
 from rubricrm_export.measure.operator_check import check_operators
 from rubricrm_export.measure.verdict import limits_of, verdict
@@ -103,7 +103,7 @@ def _export_calibrated(job: OnnxExport, plan: ExportPlan, checkpoint: Checkpoint
     def source(computed: ir.DataType) -> CalibratedWeights:
         return CalibratedWeights(checkpoint, scheme, computed, threads, resume)
 
-    kv_scales = None if scheme.kv == "model" else source(ir.DataType.FLOAT).kv_scales()
+    kv_scales = source(ir.DataType.FLOAT).kv_scales() if scheme.has_kv_scales else None
     _write_bundle(job, plan, checkpoint, source, kv_scales, on_progress)
     resume.remove()
 
@@ -136,11 +136,10 @@ def _write_bundle(
                 quality = _with_quality(job, plan, checkpoint, measured, measured.manifest, on_progress).quality
             manifest = replace(manifest, quality=quality)
         bundle = write_manifest(directory, manifest)
-        if plan.scheme.target == "cpu":
+        if step_update(plan.scheme) is not None:
             report = partial(on_progress, "Packing weights")
-            bundle = add_step_graph(
-                bundle, plan, checkpoint, source(computed), kv_storage(plan.scheme, kv_scales), report
-            )
+            kv = step_kv_storage(plan.scheme, kv_scales)
+            bundle = add_step_graph(bundle, plan, checkpoint, source(computed), kv, report)
         add_prefix(bundle, plan)
 
 

@@ -42,7 +42,7 @@ class OnnxExport:
     weights: str | None = None
     target: str = "cpu"
     activations: str = "none"
-    kv: str = "model"
+    kv: str | None = None
     method: str | None = None
     block_size: str | None = None
     symmetric: bool | None = None
@@ -104,7 +104,7 @@ class OnnxExport:
         options = {
             "weights": self.weights,
             "activations": None if self.activations == "none" else self.activations,
-            "kv": None if self.kv == "model" else self.kv,
+            "kv": self.kv,
             "method": self.method,
             "block-size": self.block_size,
             "head": self.head,

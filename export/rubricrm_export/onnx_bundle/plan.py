@@ -57,6 +57,8 @@ from rubricrm_export.graph.writer import (
     computed_type,
     is_packed,
     kv_type,
+    step_kv_type,
+    step_update,
 )
 from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.quantize.grid import Grid
@@ -211,15 +213,21 @@ def _graph_facts(scheme: Scheme) -> GraphFacts:
 
 def _graphs(scheme: Scheme) -> tuple[GraphFacts, ...]:
     """Return what a manifest says of the graphs, the best one first; the last one is what an export measures."""
-    shared = _graph_facts(scheme)
-    if scheme.target != "cpu":
-        return (shared,)
+    last, update = _graph_facts(scheme), step_update(scheme)
+    if update is None:
+        return (last,)
     data_file, layout = (STEP_DATA_FILE, PACKED_LAYOUT) if is_packed(scheme) else (DATA_FILE, STANDARD_LAYOUT)
-    required = RequiredFacts(DOMAINS["slots"], library=str(DOMAINS["slots"][KERNELS]))
+    library = DOMAINS[update].get(KERNELS)
     step = replace(
-        shared, file=STEP_GRAPH_FILE, data_file=data_file, layout=layout, kv_update="slots", requires=required
+        last,
+        file=STEP_GRAPH_FILE,
+        data_file=data_file,
+        layout=layout,
+        kv_update=update,
+        kv_type=TYPE_NAMES[step_kv_type(scheme)],
+        requires=RequiredFacts(DOMAINS[update], library=None if library is None else str(library)),
     )
-    return step, shared
+    return step, last
 
 
 def graph_facts(target: str, kv_update: str, compute_type: str, kv: str, domains: Mapping[str, int]) -> GraphFacts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.manifest import FLOAT_WEIGHTS
 
-from rubricrm_export.quantize.vocabulary import HEADS, KV_CACHES
+from rubricrm_export.quantize.vocabulary import HEADS
 
 # Where another runtime reads the matrices from safetensors: no graph is written, and scales are float32.
 READER = "reader"
@@ -73,7 +73,10 @@ COMBINATIONS = (
 
 @dataclass(frozen=True)
 class _Offered:
-    """What a target has besides its combinations: float types of weights, KV caches, storage of embedding and head."""
+    """What a target has besides its combinations.
+
+    Float types of weights, KV caches, the default first, and storage of embedding and head.
+    """
 
     floats: tuple[str, ...]
     kv: tuple[str, ...]
@@ -81,12 +84,17 @@ class _Offered:
 
 
 _OFFERED = {
-    "cpu": _Offered(FLOAT_WEIGHTS, ("model", "int8", "int8-tensor"), HEADS),
-    "cuda": _Offered(("fp16", "bf16"), KV_CACHES, HEADS),
+    "cpu": _Offered(FLOAT_WEIGHTS, ("float16", "model", "int8", "int8-tensor"), HEADS),
+    "cuda": _Offered(("fp16", "bf16"), ("model", "int8", "int8-tensor", "fp8"), HEADS),
     "tensorrt": _Offered(FLOAT_WEIGHTS, ("model",), ("model",)),
     READER: _Offered(FLOAT_WEIGHTS, ("model", "int8-tensor", "fp8"), ("model",)),
 }
 SCHEME_TARGETS = tuple(_OFFERED)
+
+
+def default_kv(target: str) -> str:
+    """Return how a target stores keys and values where nothing was asked for."""
+    return _OFFERED[target].kv[0]
 
 
 def require_offered(target: str, weights: str, kv: str, head: str | None, symmetric: bool | None) -> None:

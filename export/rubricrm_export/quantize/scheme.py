@@ -13,6 +13,7 @@ from rubricrm.runtime.manifest import ACTIVATIONS, FLOAT_WEIGHTS, WEIGHTS
 from rubricrm_export.quantize.combinations import (
     READER,
     SCHEME_TARGETS,
+    default_kv,
     find_combination,
     has_zero_points,
     require_offered,
@@ -35,7 +36,8 @@ class Scheme:
         weights: Of the layers' matrices: "fp32" ... "fp8".
         activations: "none", "int8" (one scale per token; for TensorRT as FP8) or "fp8" (one calibrated scale per
             matrix).
-        kv: "model", "int8" (one scale per channel), "int8-tensor" (one per layer) or "fp8" (one per layer).
+        kv: "model" (the type of the activations), "float16", "int8" (one scale per channel), "int8-tensor" (one per
+            layer) or "fp8" (one per layer).
         method: How weights are rounded; "none" for float weights.
         block_size: Inputs that share a scale; None: all of a row.
         symmetric: Zero points are not stored: integers of 8 bits.
@@ -64,7 +66,7 @@ class Scheme:
         *,
         weights: str | None = None,
         activations: str = "none",
-        kv: str = "model",
+        kv: str | None = None,
         method: str | None = None,
         block_size: str | None = None,
         symmetric: bool | None = None,
@@ -79,7 +81,7 @@ class Scheme:
             weights: None for the checkpoint's own type; FP16 for TensorRT, and for FP32 with "cuda". The others: as
                 the attributes; None for the default.
             activations: As the attribute.
-            kv: As the attribute.
+            kv: As the attribute; None for the target's default.
             method: As the attribute.
             block_size: "32", "64", "128" or "channel".
             symmetric: As the attribute.
@@ -96,6 +98,7 @@ class Scheme:
             float_weights = "fp16"
         beside = f"--weights {weights}" if weights else "weights as the checkpoint stores them"
         weights = weights or float_weights
+        kv = kv or default_kv(target)
         _require("weights", weights, WEIGHTS)
         _require("activations", activations, ACTIVATIONS)
         _require("kv", kv, KV_CACHES)
@@ -161,7 +164,12 @@ class Scheme:
     @property
     def is_quantized(self) -> bool:
         """Whether anything is stored in 8 bits or fewer."""
-        return self.weights not in FLOAT_WEIGHTS or self.kv != "model"
+        return self.weights not in FLOAT_WEIGHTS or self.has_kv_scales
+
+    @property
+    def has_kv_scales(self) -> bool:
+        """Whether keys and values are stored in 8 bits, with scales that calibration finds."""
+        return self.kv not in ("model", "float16")
 
     @property
     def grid(self) -> Grid:
@@ -188,7 +196,7 @@ class Scheme:
     @property
     def needs_calibration(self) -> bool:
         """Whether the model must run on some text before anything is written."""
-        return self.rounds_by_calibration or self.has_static_activations or self.kv != "model"
+        return self.rounds_by_calibration or self.has_static_activations or self.has_kv_scales
 
     @property
     def has_static_activations(self) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar, Unpack
 
+from rubricrm.errors import EngineBusy, RubricrmError
 from rubricrm.generation.engine_options import EngineKeywords
-from rubricrm.generation.options import GenerationOptions, OptionKeywords
-from rubricrm.generation.outcome import Outcome
+from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
+from rubricrm.generation.outcome import Outcome, check_concurrency
 from rubricrm.generation.result import RubricResult, TextResult
 from rubricrm.generation.rubric_stream import RubricStream, StreamEvent
 from rubricrm.generation.text_stream import TextStream
@@ -24,12 +27,14 @@ class AsyncStream(Generic[Piece, Result]):
     """A stream whose pieces are awaited: an asynchronous iterator and context manager.
 
     Tokenizing happens in another thread, at the first use. A task that is cancelled while it waits ends the generation.
+    A stream belongs to the event loop that uses it first.
     """
 
     def __init__(self, open_stream: Callable[[], RubricStream | TextStream]) -> None:
         self._open = open_stream
         self._stream: RubricStream | TextStream | None = None
         self._changed = asyncio.Event()
+        self._opening = asyncio.Lock()
 
     def __aiter__(self) -> Self:
         return self
@@ -76,11 +81,12 @@ class AsyncStream(Generic[Piece, Result]):
         await self.close()
 
     async def _opened(self) -> RubricStream | TextStream:
-        if self._stream is None:
-            loop = asyncio.get_running_loop()
-            self._stream = stream = await asyncio.to_thread(self._open)
-            wake = self._changed.set  # not this object: a stream that nobody holds any more must end
-            stream.on_change(lambda: _call_in(loop, wake))
+        async with self._opening:  # several tasks may use it first
+            if self._stream is None:
+                loop = asyncio.get_running_loop()
+                self._stream = stream = await asyncio.to_thread(self._open)
+                wake = self._changed.set  # not this object: a stream that nobody holds any more must end
+                stream.on_change(lambda: _call_in(loop, wake))
         return self._stream
 
 
@@ -90,7 +96,10 @@ def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Non
 
 
 class AsyncRubricModel:
-    """A model for an event loop: `await model.generate(...)` computes beside all that other tasks have asked for.
+    """A model for event loops: `await model.generate(...)` computes beside all that others have asked for.
+
+    One model serves any number of tasks, event loops and threads at once: give it to all of them, or wrap one open
+    `RubricModel` in one of these per loop. All their requests run on one engine.
 
     Example:
         >>> import asyncio
@@ -163,7 +172,7 @@ class AsyncRubricModel:
         """As `RubricModel.stream_text`; as `stream`."""
         return AsyncStream(lambda: self.model.stream_text(prompt, options=options, **keywords))
 
-    async def generate_many(
+    def generate_many(
         self,
         requests: Iterable[str],
         *,
@@ -171,16 +180,15 @@ class AsyncRubricModel:
         ordered: bool = False,
         options: GenerationOptions | None = None,
         **keywords: Unpack[OptionKeywords],
-    ) -> AsyncIterator[Outcome]:
-        """As `RubricModel.generate_many`: `async for outcome in model.generate_many(...)`."""
-        outcomes = self.model.generate_many(
-            requests, max_concurrency=max_concurrency, ordered=ordered, options=options, **keywords
-        )
-        try:
-            while (outcome := await asyncio.to_thread(next, outcomes, None)) is not None:
-                yield outcome
-        finally:
-            outcomes.close()
+    ) -> AsyncGenerator[Outcome]:
+        """As `RubricModel.generate_many`: `async for outcome in model.generate_many(...)`.
+
+        A task that is cancelled meanwhile ends all that still run.
+        """
+        checked = merge(options, keywords)
+        most = check_concurrency(max_concurrency, self.model.max_concurrency)
+        outcomes = _as_they_end(lambda request: self.generate(request, options=checked), requests, most)
+        return _in_order(outcomes) if ordered else outcomes
 
     async def warmup(self) -> None:
         """As `RubricModel.warmup`."""
@@ -197,3 +205,48 @@ class AsyncRubricModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _as_they_end(
+    start: Callable[[str], Awaitable[RubricResult]], requests: Iterable[str], most: int
+) -> AsyncGenerator[Outcome]:
+    """As `outcome.as_they_end`, each request a task."""
+
+    async def run(index: int, request: str) -> Outcome:
+        try:
+            return Outcome(index, request, await start(request))
+        except RubricrmError as error:
+            return Outcome(index, request, None, error)
+
+    upcoming: Iterator[tuple[int, str]] = enumerate(requests)
+    running: set[asyncio.Task[Outcome]] = set()
+    room = most
+    try:
+        while True:
+            running |= {asyncio.create_task(run(*each)) for each in islice(upcoming, max(0, room - len(running)))}
+            if not running:
+                return
+            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            room, is_last = most, len(ended) == 1 and not running
+            for outcome in [task.result() for task in ended]:
+                if isinstance(outcome.error, EngineBusy) and not is_last:
+                    # Others fill the line: there may be room when one of these has ended.
+                    upcoming, room = chain([(outcome.index, outcome.request)], upcoming), max(1, len(running))
+                else:
+                    yield outcome
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _in_order(outcomes: AsyncGenerator[Outcome]) -> AsyncGenerator[Outcome]:
+    """As `outcome.in_order`."""
+    early: dict[int, Outcome] = {}
+    index = 0
+    async with aclosing(outcomes):
+        async for outcome in outcomes:
+            early[outcome.index] = outcome
+            while index in early:
+                yield early.pop(index)
+                index += 1

@@ -7,10 +7,9 @@ from collections.abc import Generator, Iterable
 from threading import Event
 from typing import Unpack
 
-from rubricrm.errors import OptionInvalid
 from rubricrm.generation.future import RubricFuture
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
-from rubricrm.generation.outcome import Outcome, as_they_end, in_order
+from rubricrm.generation.outcome import Outcome, as_they_end, check_concurrency, in_order
 from rubricrm.generation.result import RubricResult
 from rubricrm.generation.rubric_stream import RubricStream
 from rubricrm.text_model import TextModel
@@ -27,6 +26,7 @@ class RubricModel(TextModel):
         bundle: What it was opened from.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
+        max_concurrency: Most requests that are computed together.
 
     Example:
         >>> from rubricrm import RubricModel
@@ -142,9 +142,7 @@ class RubricModel(TextModel):
             1 stop
         """
         checked = merge(options, keywords)
-        most = self._engine_options.max_concurrency if max_concurrency is None else max_concurrency
-        if type(most) is not int or most < 1:
-            raise OptionInvalid(f"max_concurrency must be an integer from 1 on, got {most!r:.80}.")
+        most = check_concurrency(max_concurrency, self.max_concurrency)
         outcomes = as_they_end(lambda request: self.stream(request, options=checked), requests, most)
         return in_order(outcomes) if ordered else outcomes
 

@@ -41,6 +41,7 @@ class TextModel(Closing):
         bundle: What it was opened from.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
+        max_concurrency: Most requests that are computed together.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class TextModel(Closing):
         )
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
+        self.max_concurrency = self._engine_options.max_concurrency
         self._description = {
             "name": bundle.manifest.model.name,
             "weights": bundle.manifest.quantization.weights,
@@ -107,7 +109,8 @@ class TextModel(Closing):
 
                 - max_concurrency (int): most requests that are computed together, 8 if not given.
                 - max_waiting (int): most that wait beside them, 1000 if not given; one more gets EngineBusy.
-                - max_memory (int): most bytes of keys and values; if not given, as many as the requests need.
+                - max_memory (int): most bytes of keys and values; if not given, as many as the requests need; on a GPU
+                  see `EngineOptions`.
                 - keep_prompts (bool): keep keys and values of a prompt for the next one that begins alike; True if not
                   given. No result depends on it, but times do.
                 - draft (bool): verify drafted tokens where that is quicker; True if not given. No result depends on it,

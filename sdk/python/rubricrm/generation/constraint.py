@@ -48,6 +48,11 @@ class Constraint:
         self.state = grammar.start
         self.overrules = Overrules()
 
+    @property
+    def shortest(self) -> int:
+        """The fewest tokens to a whole end, the stop id included."""
+        return self.grammar.shortest(self.state)
+
     def revise(
         self,
         token_id: int,

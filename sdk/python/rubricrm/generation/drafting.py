@@ -125,16 +125,6 @@ class Drafter:
         return known
 
 
-def accepted(draft: Sequence[int], decided: Sequence[int]) -> int:
-    """Return how many drafted tokens came true; `decided` holds what the model wants in each row, one more or fewer."""
-    count = 0
-    for drafted, wanted in zip(draft, decided, strict=False):
-        if drafted != wanted:
-            break
-        count += 1
-    return count
-
-
 def _following(
     ahead: Reading, sources: list[tuple[int, Mapping[int, int]]], rules: TokenRules | None, state: int, limit: int
 ) -> tuple[Sequence[int], int]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from rubricrm.errors import RuntimeFailed
+from rubricrm.errors import ModelClosed, RuntimeFailed
 
 _IDLE_S = 1.0
+# A step is over sooner. The thread may also be unable to end: what it waits for is held by the thread that stops it.
+_LONGEST_STOP_S = 5.0
 
 
 class Driver:
@@ -34,22 +36,29 @@ class Driver:
         """Say that there is work. Safe from any thread.
 
         Raises:
+            ModelClosed: It was stopped.
             RuntimeFailed: The system starts no more threads.
         """
         with self._changed:
+            if self._is_stopped:
+                raise ModelClosed("the model was closed. Open it again.")
             self._is_awake = True
             self._changed.notify()
-            if self._thread is None and not self._is_stopped:
+            if self._thread is None:
                 self._start()
 
     def stop(self) -> None:
-        """End the thread after its step, and wait for it; but not from within it. No other one starts."""
+        """End the thread after its step, and wait for it; but not from within it. No other one starts.
+
+        A signal's handler interrupts a thread anywhere, also where it holds a lock that the step needs. The wait is
+        therefore limited to 5 seconds: the step then ends when the handler has returned.
+        """
         with self._changed:
             self._is_stopped = True
             self._changed.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(_LONGEST_STOP_S)
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="rubricrm-engine", daemon=True)

@@ -35,7 +35,7 @@ _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
-    """Runs sequences on one session. Its methods are safe from any thread.
+    """Runs sequences on one session. Its methods are safe from any thread, in listeners and signal handlers too.
 
     A sequence waits for a slot, has its prompt computed chunk by chunk, and then gets a token from each step until it
     ends. A thread of the engine's own does the steps, as long as there is anything to compute.
@@ -70,7 +70,7 @@ class Engine:
         self._scheduler = Scheduler(
             self._slots, max_rows=session.max_rows, max_waiting=options.max_waiting, drafts=drafts
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close what its own thread submits to
         self._driver = Driver(self.step, self._fail)
         self._process = os.getpid()
         _open_engines.add(self)
@@ -118,7 +118,7 @@ class Engine:
             self._scheduler.add(sequence)
         try:
             self._driver.wake()
-        except RuntimeFailed as error:
+        except RubricrmError as error:
             sequence.fail(error)
             raise
         return sequence
@@ -159,15 +159,15 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         """End everything: a slot could not be made, or a step raised what it should not have."""
-        if isinstance(error, RubricrmError):
-            self._fail_all(error)
-            return
-        logger.error("a step of the engine failed", exc_info=error)
-        failure = RuntimeFailed(f"a step of the engine failed: {error!r}. It is a fault of rubricrm: please report it.")
-        self._fail_all(failure)
+        if not isinstance(error, RubricrmError):
+            logger.error("a step of the engine failed", exc_info=error)
+            error = RuntimeFailed(f"a step of the engine failed: {error!r}. It is rubricrm's fault: please report it.")
+        self._fail_all(error)
 
     def _end_due(self) -> None:
-        for sequence in self._sequences():
+        with self._lock:
+            due = self._scheduler.take_due()
+        for sequence in due:
             sequence.end_if_due()
 
     def _fail_all(self, error: RubricrmError) -> None:

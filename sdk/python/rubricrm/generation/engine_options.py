@@ -31,10 +31,11 @@ class EngineOptions:
 
     Attributes:
         max_concurrency: Most requests that are computed together, 1 to 128. Each has room for the model's whole
-            context; memory is taken as tokens come.
+            context; memory is taken as tokens come, or at the first request by paged graphs on a GPU.
         max_waiting: Most requests that wait beside them; one more is refused with EngineBusy.
-        max_memory: Most bytes of keys and values; None: whatever `max_concurrency` contexts take. Requests that do not
-            fit beside others wait, and the context is cut to what fits.
+        max_memory: Most bytes of keys and values; None: whatever `max_concurrency` contexts take; of paged graphs
+            2048 tokens for each and one whole context at least. Requests that do not fit beside others wait, and the
+            context is cut to what fits.
         keep_prompts: Whether keys and values of a prompt are kept for the next one that begins alike. No result
             depends on it, but times do: False where nobody may learn from them what somebody else has asked.
         draft: Whether steps verify drafted tokens where that is quicker: from the form, the text so far, and phrases of

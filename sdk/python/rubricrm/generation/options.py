@@ -97,7 +97,8 @@ class GenerationOptions:
         timeout_s: Seconds from the call after which what there is is returned, with finish_reason "timeout". Waiting
             for other requests counts; how fast a stream is read makes no difference.
         stop_on_repetition: End a text that goes in circles, with finish_reason "repetition"; the exact rule stands in
-            `rubricrm.generation.repetition`. False lets it go on until another reason ends it.
+            `rubricrm.generation.repetition`. One that is held to a form takes the shortest way to a whole end. False
+            lets it go on until another reason ends it.
         priority: Of requests that wait, those with the highest priority are computed first, 0 if not given.
         constrain: Hold a rubric to its form, whatever the model prefers; the result says how often that overruled it.
             Only for rubrics, of bundles that hold the form.

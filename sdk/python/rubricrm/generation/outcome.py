@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from rubricrm.errors import EngineBusy, RubricrmError
+from rubricrm.errors import EngineBusy, OptionInvalid, RubricrmError
 from rubricrm.generation.result import RubricResult
 from rubricrm.generation.rubric_stream import RubricStream
 
@@ -27,6 +27,19 @@ class Outcome:
     request: str
     result: RubricResult | None
     error: RubricrmError | None = None
+
+
+def check_concurrency(value: int | None, default: int) -> int:
+    """Return how many of many requests run at a time; None is the default.
+
+    Raises:
+        OptionInvalid: It is no number from 1 on.
+    """
+    if value is None:
+        return default
+    if type(value) is not int or value < 1:
+        raise OptionInvalid(f"max_concurrency must be an integer from 1 on, got {value!r:.80}.")
+    return value
 
 
 class _Running:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from rubricrm.errors import EngineBusy
+from rubricrm.generation.deadlines import Deadlines
 from rubricrm.generation.draft_desk import NO_DRAFT, DraftDesk, PricedDraft
 from rubricrm.generation.sequence import Sequence, State
 from rubricrm.generation.slot_pool import SlotPool
@@ -46,6 +47,7 @@ class Scheduler:
         self._waiting: list[tuple[int, int, Sequence]] = []
         self._running: dict[Sequence, Slot] = {}  # the oldest first
         self._arrival = count()
+        self._deadlines = Deadlines()
 
     @property
     def is_full(self) -> bool:
@@ -67,6 +69,11 @@ class Scheduler:
                 "or open the model with a larger max_waiting."
             )
         heapq.heappush(self._waiting, (-sequence.options.priority, next(self._arrival), sequence))
+        self._deadlines.add(sequence)
+
+    def take_due(self) -> list[Sequence]:
+        """Return those whose time is up or whose cancel event is set, once; as `Deadlines.take_due`."""
+        return self._deadlines.take_due()
 
     def schedule(self) -> list[Work]:
         """Return the work of the next step; nothing if nobody has any."""

@@ -8,7 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
+from queue import Empty, SimpleQueue
 
 from rubricrm.errors import ModelClosed, RubricrmError
 from rubricrm.generation.completion import Completion
@@ -40,10 +42,11 @@ class Sequence:
     Attributes:
         prompt_ids: The prompt.
         options: What was asked for.
-        max_new_tokens: Most tokens that may follow.
+        max_new_tokens: Most tokens that may follow; fewer once a text in a form goes in circles.
         is_rubric: Whether what follows is a rubric.
         constraint: What holds it to a form, and what that has overruled; None: nothing does.
         drafter: What drafts for it; None: nothing is drafted.
+        cancel: Setting it ends the sequence before its next token; None: there is no such event.
         drafted_tokens: Drafted tokens that were verified.
         accepted_tokens: How many of them came true.
         seed: The seed in use, drawn if the options had none.
@@ -108,9 +111,12 @@ class Sequence:
         self.first_token: float | None = None
         self.ended: float | None = None
         self._completion = completion
-        self._cancel = cancel
-        # Reentrant: a signal's handler may end the sequence that its own thread waits for.
-        self._changed = threading.Condition(threading.RLock())
+        self._goes_in_circles = False
+        self.cancel = cancel
+        # Reentrant: a signal's handler may end the sequence that its own thread reads.
+        self._lock = threading.RLock()
+        # Of those that wait. Not a condition: that would lose the end that a handler brings just before the wait.
+        self._wakers: list[SimpleQueue[None]] = []
         self._listeners: list[Callable[[], object]] = []
         _all.add(self)
 
@@ -120,13 +126,23 @@ class Sequence:
         return self.state is State.FINISHED
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether its event is set."""
+        return self.cancel is not None and self.cancel.is_set()
+
+    @property
+    def deadline(self) -> float | None:
+        """When its time is up; None: never."""
+        return None if self.options.timeout_s is None else self.started + self.options.timeout_s
+
+    @property
     def tokens_left(self) -> int:
         """How many tokens may still come, the end included."""
         return self.max_new_tokens - len(self.token_ids)
 
     def admit(self, cached_tokens: int) -> None:
         """Begin, in a slot that holds the first tokens of the prompt."""
-        with self._changed:
+        with self._lock:
             if not self.is_finished:
                 self.cached_tokens = cached_tokens
                 self.admitted = time.perf_counter()
@@ -134,14 +150,14 @@ class Sequence:
 
     def decode(self) -> None:
         """The prompt is computed: each further step decides tokens."""
-        with self._changed:
+        with self._lock:
             if not self.is_finished:
                 self.prefilled = time.perf_counter()
                 self.state = State.DECODING
 
     def push(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
         """Take a token that was decided; nothing if the sequence has ended meanwhile."""
-        with self._changed:
+        with self._lock:
             if self.is_finished:
                 return
             self.first_token = self.first_token or time.perf_counter()
@@ -156,14 +172,15 @@ class Sequence:
                 reason = found if found == "stop" else reason or found
                 if piece:
                     self.pieces.append(piece)
-            if reason is not None:
+            if reason == "repetition" and self.constraint is not None:
+                self._take_shortest_way(self.constraint)
+            elif reason is not None:
                 self._finish(reason)
-            self._changed.notify_all()
         self._tell()
 
     def finish(self, reason: str) -> None:
         """End for a reason, from any thread; the first end stands."""
-        with self._changed:
+        with self._lock:
             if self.is_finished:
                 return
             self._finish(reason)
@@ -171,7 +188,7 @@ class Sequence:
 
     def fail(self, error: RubricrmError) -> None:
         """End with an error, from any thread; the first end stands."""
-        with self._changed:
+        with self._lock:
             if self.is_finished:
                 return
             self.error = error
@@ -180,25 +197,29 @@ class Sequence:
 
     def end_if_due(self) -> bool:
         """End if it was cancelled by its event, or ran out of time; return whether it has ended."""
-        if self._cancel is not None and self._cancel.is_set():
+        if self.is_cancelled:
             self.finish("cancelled")
         elif self.time_left() == 0:
             self.finish("timeout")
         return self.is_finished
 
     def time_left(self) -> float | None:
-        """Return the seconds until the timeout, at least 0; None: there is none."""
-        timeout = self.options.timeout_s
-        return None if timeout is None else max(0.0, self.started + timeout - time.perf_counter())
+        """Return the seconds until the deadline, at least 0; None: there is none."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.perf_counter())
 
     def wait(self, is_ready: Callable[[], bool] = lambda: False) -> None:
         """Wait until a condition holds that new tokens, text or the end may bring about; return at the end anyway.
 
         The timeout is kept to here, in the middle of a step too.
         """
-        with self._changed:
-            while not (self.is_finished or is_ready() or self.time_left() == 0):
-                self._changed.wait(self.time_left())
+        waker: SimpleQueue[None] = SimpleQueue()
+        self._wakers.append(waker)
+        try:
+            while not (self.is_finished or is_ready() or (left := self.time_left()) == 0):
+                with suppress(Empty):
+                    waker.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
+        finally:
+            self._wakers.remove(waker)
         if not is_ready():
             self.end_if_due()
 
@@ -207,7 +228,7 @@ class Sequence:
 
         It must be quick; what it raises is logged. No lock is held meanwhile.
         """
-        with self._changed:
+        with self._lock:
             self._listeners.append(listener)
         if self.is_finished:
             _call(listener)
@@ -219,13 +240,21 @@ class Sequence:
 
     def end_in_fork(self) -> None:
         """Fail, in a process that has no thread to go on with it; whoever held the lock may not exist here either."""
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
         self._listeners.clear()
         self.fail(
             ModelClosed(f"the generation runs in another process than its fork {os.getpid()}. Open the model here.")
         )
 
+    def _take_shortest_way(self, constraint: Constraint) -> None:
+        """Leave room for nothing but a whole end: a form is never cut."""
+        if not self._goes_in_circles:
+            self._goes_in_circles = True
+            self.max_new_tokens = len(self.token_ids) + constraint.shortest
+
     def _finish(self, reason: str) -> None:
+        if reason == "stop" and self._goes_in_circles:
+            reason = "repetition"
         if self._completion is not None:
             piece, is_stopped = self._completion.finish(is_whole=reason == "stop")
             reason = "stop" if is_stopped else reason
@@ -237,9 +266,10 @@ class Sequence:
     def _end(self) -> None:
         self.ended = time.perf_counter()
         self.state = State.FINISHED
-        self._changed.notify_all()
 
     def _tell(self) -> None:
+        for waker in tuple(self._wakers):
+            waker.put(None)
         for listener in tuple(self._listeners):
             _call(listener)
 

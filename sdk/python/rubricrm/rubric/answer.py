@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Issue
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.mark import read_mark
 from rubricrm.rubric.phrase import ends_sentence
 from rubricrm.rubric.report import QUOTED_CHARACTERS, quote
@@ -24,12 +25,12 @@ _CONTROL = (
     r"<[|｜][^<>|｜]{1,48}[|｜]>|</s>|<(?:eos|bos|pad|eod|end_of_turn|start_of_turn|endoftext|end_of_text|s)>"
     r"|\[/?INST\]|\[EOS\]|<</?SYS>>|(?:(?<=[\])】])|(?<=[\])】]\s))(?:human|user|assistant|用户)\s*(?:[:：]|$)"
 )
-_EVENT = re.compile(rf"(?P<opening>{OPENING})|(?P<closing>{CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
-_MAY_BE_EVENT = re.compile(r"[<◁]|\[/?[TIER]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
+_EVENT = lazy_pattern(rf"(?P<opening>{OPENING})|(?P<closing>{CLOSING})|(?P<control>{_CONTROL})", re.IGNORECASE)
+_MAY_BE_EVENT = lazy_pattern(r"[<◁]|\[/?[TIER]|&lt;|[\])】]\s?[hua用]", re.IGNORECASE)
 
-_OWN_ROLE = re.compile(r"\s*(?:assistant|model|bot|ai)\s*(?=$|<|[:：])[:：]?\s*", re.IGNORECASE)
-_OTHER_ROLE = re.compile(r"\s*(?:user|human|system|tool|developer)\s*(?=$|<|[:：])", re.IGNORECASE)
-_TURN = re.compile(
+_OWN_ROLE = lazy_pattern(r"\s*(?:assistant|model|bot|ai)\s*(?=$|<|[:：])[:：]?\s*", re.IGNORECASE)
+_OTHER_ROLE = lazy_pattern(r"\s*(?:user|human|system|tool|developer)\s*(?=$|<|[:：])", re.IGNORECASE)
+_TURN = lazy_pattern(
     r"[#*\s\[]{0,8}(?P<role>human|user|system|assistant|ai|用户|助手|(?<=#\s)(?:instruction|input|response))[\]*\s]{0,4}"
     r"(?:[:：][*\s]{0,4}|$)",
     re.IGNORECASE,
@@ -38,9 +39,9 @@ _OWN_TURNS = ("assistant", "ai", "助手", "response")
 
 _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "『": "』"}
 # A sentence that goes on: "the </think> tag", "<think>, then".
-_GOES_ON = re.compile(r"\s+(?![Tt]he\s+response\b)[a-z]|\s*[.,;)]")
+_GOES_ON = lazy_pattern(r"\s+(?![Tt]he\s+response\b)[a-z]|\s*[.,;)]")
 _ENDS_PART = tuple(")]）】］>}*_:：")
-_WORD = re.compile(r"\S|\Z")
+_WORD = lazy_pattern(r"\S|\Z")
 _LOOKED_BACK = 200
 _QUOTED_LINES = 3
 

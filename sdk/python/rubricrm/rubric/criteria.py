@@ -6,14 +6,15 @@ import re
 
 from rubricrm.rubric.criterion import Criterion, Kind, Span
 from rubricrm.rubric.item import Fragment, OpenItem
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.phrase import ends_with_unknown_tag, opens_as_response
 from rubricrm.rubric.report import QUOTED_CHARACTERS, Report, quote
 from rubricrm.rubric.tag import Tag, without_cut_tag
 
 # Mark-up that starts in the mark of an item, or ends in its tag, and has its other end in the text.
-_MARKUP_AT_START = re.compile(r"(?P<markup>[*_~`=]{1,3})|<(?P<name>[a-z]{1,6})(?:\s[^<>]{0,60})?>", re.IGNORECASE)
-_MARKUP_AT_END = re.compile(r"(?P<markup>[*_~`=]{1,3})$|</(?P<name>[a-z]{1,6})>$", re.IGNORECASE)
-_ALL_MARKED_UP = re.compile(r"(?P<markup>[*_]{1,3})(?P<text>[^*_]+)(?P=markup)")
+_MARKUP_AT_START = lazy_pattern(r"(?P<markup>[*_~`=]{1,3})|<(?P<name>[a-z]{1,6})(?:\s[^<>]{0,60})?>", re.IGNORECASE)
+_MARKUP_AT_END = lazy_pattern(r"(?P<markup>[*_~`=]{1,3})$|</(?P<name>[a-z]{1,6})>$", re.IGNORECASE)
+_ALL_MARKED_UP = lazy_pattern(r"(?P<markup>[*_]{1,3})(?P<text>[^*_]+)(?P=markup)")
 
 
 class Criteria:

@@ -16,12 +16,12 @@ but an empty one. TEXT is what can be one criterion and nothing else:
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from rubricrm.errors import OptionInvalid, RubricMalformed
 from rubricrm.rubric.criterion import Kind
 from rubricrm.rubric.expression import Characters, Expression, Literal, Rule
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 
 MAX_ITEMS = 40
 """More items than any published rubric has: the longest has 12."""
@@ -73,7 +73,7 @@ _ITEM = Rule(
 
 
 # What a line of a rubric is, whatever its number.
-_LINE = re.compile(rf"(?P<number>[1-9][0-9]?)\. (?P<item>{_ITEM.regex()}){_SPACE.regex()}")
+_LINE = lazy_pattern(rf"(?P<number>[1-9][0-9]?)\. (?P<item>{_ITEM.regex()}){_SPACE.regex()}")
 
 
 class FormLine(NamedTuple):

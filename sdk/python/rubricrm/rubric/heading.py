@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Kind
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.mark import Mark
 from rubricrm.rubric.numeral import HAN
 from rubricrm.rubric.phrase import ends_sentence
@@ -16,7 +17,7 @@ _ORDINAL = (
     r"(?:(?:part|section|category|group)\s+\w{1,5}\s*+[-–—:：.]*\s*+|第\w{1,3}[部章节節]分?[\s:：、]*"
     rf"|(?:\d{{1,3}}|[ivxlc]{{1,5}}|[a-z]|[{HAN}]{{1,3}})[.)）、:：]\s*+)"
 )
-_KIND_HEADING = re.compile(
+_KIND_HEADING = lazy_pattern(
     rf"(?P<lead>{_NO_WORD}(?:<[a-z][a-z0-9]{{0,9}}(?:\s[^<>]{{0,60}})?>\s*)?{_NO_WORD}{_ORDINAL}?{_NO_WORD})"
     rf"(?:the\s+|list\s+of\s+|all\s+)?{NAME}(?P<tail>(?:\s+(?:section|criteria|items|list)|部分|类|類)?\s*"
     r"(?:[(（\[][^()（）\[\]]{0,60}[)）\]])?(?:\s*[-–—:：]?\s*[x×]?\d{1,3}(?:\s+(?:items?|rules?|criteria|in\stotal))?)?"
@@ -25,16 +26,16 @@ _KIND_HEADING = re.compile(
 )
 _LONGEST_KIND_HEADING = 160
 # "Principles - good practice in general": a heading that explains itself.
-_EXPLAINED = re.compile(rf"{_NO_WORD}{NAME}[*_]{{0,3}}\s*[-–—:：][*_\s]*(?P<words>\w.*)", re.IGNORECASE)
-_MARKDOWN_HEADING = re.compile(r"#{1,6}\s|<h[1-6][\s>]|={2,}\s*\w", re.IGNORECASE)
-_ALL_BOLD = re.compile(r"(?P<markup>\*{2,3}|__)(?!\s)[^*_]{1,120}(?P=markup)\s*[:：]?$")
-_ORDINAL_TITLE = re.compile(
+_EXPLAINED = lazy_pattern(rf"{_NO_WORD}{NAME}[*_]{{0,3}}\s*[-–—:：][*_\s]*(?P<words>\w.*)", re.IGNORECASE)
+_MARKDOWN_HEADING = lazy_pattern(r"#{1,6}\s|<h[1-6][\s>]|={2,}\s*\w", re.IGNORECASE)
+_ALL_BOLD = lazy_pattern(r"(?P<markup>\*{2,3}|__)(?!\s)[^*_]{1,120}(?P=markup)\s*[:：]?$")
+_ORDINAL_TITLE = lazy_pattern(
     rf"(?:part|section)\s+\w{{1,5}}\s*[:：.]|(?:[IVXLC]{{1,5}}|[A-Z]|[{HAN}]{{1,3}})[.)）、]\s*\S", re.IGNORECASE
 )
-_REMARK = re.compile(
+_REMARK = lazy_pattern(
     r"[(（]|[*_]{0,3}(?:reason|why|note|rationale|explanation|source|weight|原因|理由|说明)\b", re.IGNORECASE
 )
-_RULED = re.compile(r"[-=*_~#+|:─━—–\s]{3,}$")
+_RULED = lazy_pattern(r"[-=*_~#+|:─━—–\s]{3,}$")
 _MOST_TITLE_WORDS = 8
 _LONGEST_TITLE = 120
 _MOST_EXPLANATION_WORDS = 14

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from rubricrm.rubric.heading import is_remark, is_section, is_set_title, is_title, is_title_of
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.mark import Mark
 from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence, opens_response
 from rubricrm.rubric.tag import Tag, is_bare, is_last, says_response
 from rubricrm.rubric.visible import Place, VisibleLine
 
-_BREAKS_AT_START = re.compile(rf"(?:\s++|{ESCAPED_BREAK})*+")
-_BREAKS_AT_END = re.compile(rf"(?:\s*+{ESCAPED_BREAK})++\s*$")
+_BREAKS_AT_START = lazy_pattern(rf"(?:\s++|{ESCAPED_BREAK})*+")
+_BREAKS_AT_END = lazy_pattern(rf"(?:\s*+{ESCAPED_BREAK})++\s*$")
 # A dash between sentence and tag, a colon between tag and sentence.
-_SEPARATOR_BEFORE_TAG = re.compile(r"(?:(?:^|\s|(?<=[.!?。！？]))[|–—:：→=>~•·-]{1,3}\s*)+$")
+_SEPARATOR_BEFORE_TAG = lazy_pattern(r"(?:(?:^|\s|(?<=[.!?。！？]))[|–—:：→=>~•·-]{1,3}\s*)+$")
 _SEPARATOR_AFTER_TAG = ":：.,;|–—-。，/ \t"
 _LONGEST_SEPARATOR = 24
 

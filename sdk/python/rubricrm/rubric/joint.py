@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.mark import Mark, Style, read_mark
 from rubricrm.rubric.numeral import ENCLOSED, HAN
 from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence
@@ -17,27 +18,27 @@ _NUMERAL = (
     rf"(?:[*_`(（\[\#-]{{1,4}}\s?)?(?:\d|[{ENCLOSED}]|[A-Za-z]{{1,5}}[.)）]|[{HAN}]{{1,3}}[、.．)）]|第"
     r"|(?:Criterion|Rule|Item|Principle|Hard)\s)"
 )
-_SENTENCE_BREAK = re.compile(
+_SENTENCE_BREAK = lazy_pattern(
     rf"""[.!?…。！？:：]["'”’)*_]{{0,3}}(?P<joint>(?:{JOINT}){{1,8}}?(?={_NUMERAL}|[\[【(（<*`•-]))"""
 )
-_LINE_BREAK = re.compile(rf"(?:{ESCAPED_BREAK}\s*+)++")
-_ITEM_AHEAD = re.compile(rf"{_NUMERAL}|\#|[Tt]he\sresponse")
-_BREAK_AT_END = re.compile(rf"{ESCAPED_BREAK}$")
+_LINE_BREAK = lazy_pattern(rf"(?:{ESCAPED_BREAK}\s*+)++")
+_ITEM_AHEAD = lazy_pattern(rf"{_NUMERAL}|\#|[Tt]he\sresponse")
+_BREAK_AT_END = lazy_pattern(rf"{ESCAPED_BREAK}$")
 _LONGEST_BREAK = 12
-_MAY_BE_LINE_BREAK = re.compile(r"[\\<&]")
-_JOINT = re.compile(JOINT, re.IGNORECASE)
+_MAY_BE_LINE_BREAK = lazy_pattern(r"[\\<&]")
+_JOINT = lazy_pattern(JOINT, re.IGNORECASE)
 # After half a sentence, a tag and a comma the sentence may go on; after one of these it does not.
-_HARD_JOINT = re.compile(rf"[|;；•·‣◦▪●]|{ESCAPED_BREAK}")
-_BARE_NUMBER = re.compile(r"(?P<number>\d{1,3})\s+(?=[^\W\d_])")
-_NUMBER_AFTER_TAG = re.compile(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+\d", re.IGNORECASE)
-_RESPONSE_AGAIN = re.compile(r"[.!?…。！？][^.!?…。！？]{1,24}?(?<!\w)The response\b")
+_HARD_JOINT = lazy_pattern(rf"[|;；•·‣◦▪●]|{ESCAPED_BREAK}")
+_BARE_NUMBER = lazy_pattern(r"(?P<number>\d{1,3})\s+(?=[^\W\d_])")
+_NUMBER_AFTER_TAG = lazy_pattern(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+\d", re.IGNORECASE)
+_RESPONSE_AGAIN = lazy_pattern(r"[.!?…。！？][^.!?…。！？]{1,24}?(?<!\w)The response\b")
 _MARKUP = "*_`~<\"“'‘"
 # "Hard Rules: 1. The response ... Principles (2): 3. The response": headings on the line of their items.
-_HEADING = re.compile(
+_HEADING = lazy_pattern(
     rf"(?=[HP硬原])(?i:{NAME})(?>[*_]{{0,3}}\s?(?:[(（\[]\d{{1,3}}[)）\]])?\s?[:：]?[*_\s]{{0,4}})(?<=[\s:：*_）)])"
     rf"(?={_NUMERAL})"
 )
-_HEADING_START = re.compile(r"(?:^|(?<=[.!?。！？\]】]))\s*(?P<heading>[\#*_]{0,8}\s?)$")
+_HEADING_START = lazy_pattern(r"(?:^|(?<=[.!?。！？\]】]))\s*(?P<heading>[\#*_]{0,8}\s?)$")
 _HEADING_LOOKED_AT = 16
 _SHORTEST_BREAK = len("A: 1. B")
 

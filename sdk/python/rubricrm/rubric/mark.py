@@ -8,6 +8,7 @@ from string import ascii_letters
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Kind
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.numeral import ENCLOSED, HAN, KEYCAPS, LETTERS, WORDS, number_of
 from rubricrm.rubric.phrase import opens_response
 from rubricrm.rubric.tag import NAME, kind_of, may_name_kind, says_response, skip_tag
@@ -67,37 +68,37 @@ _TAIL = rf"(?P<shut2>[*_`~]{{0,3}}(?:</[a-z]{{1,6}}>)?)(?P<gap>\s*)(?:[|•·–
 _POINT = r"\\?[.．)）、]{1,2}[-–—]?(?!\d)|:(?=\s|$|[*_])|：(?!\d)"
 _SPACED = r"\s*[-–—|/](?=\s|$)"
 
-_DIGITS = re.compile(
+_DIGITS = lazy_pattern(
     rf"{_LEAD}(?P<bracket>[(（]|\\?[\[［【<〔])?(?P<hash>\#\s?)?(?P<numeral>\d{{1,9}}){_SHUT}"
     rf"(?P<point>{_POINT}|\\?[\]］】>〕](?!\d)[.:：、]?|[º°]|{_SPACED}|(?=\s)){_TAIL}"
 )
-_LETTERS = re.compile(
+_LETTERS = lazy_pattern(
     rf"{_LEAD}[(（\[]?(?P<numeral>[{LETTERS}]|[ivxlc]{{2,7}}|[IVXLC]{{2,7}}|[{HAN}]{{1,4}}){_SHUT}"
     rf"(?P<point>{_POINT}|\](?=\s)|{_SPACED}){_TAIL}"
 )
-_ENCLOSED = re.compile(rf"{_LEAD}(?P<numeral>[{ENCLOSED}]|{KEYCAPS}){_SHUT}[.:：、)）]?{_TAIL}")
-_DECIMAL = re.compile(rf"{_LEAD}\d{{1,3}}(?:[.．]\d{{1,3}}){{1,4}}{_SHUT}[.)）、:：]?{_TAIL}")
+_ENCLOSED = lazy_pattern(rf"{_LEAD}(?P<numeral>[{ENCLOSED}]|{KEYCAPS}){_SHUT}[.:：、)）]?{_TAIL}")
+_DECIMAL = lazy_pattern(rf"{_LEAD}\d{{1,3}}(?:[.．]\d{{1,3}}){{1,4}}{_SHUT}[.)）、:：]?{_TAIL}")
 _NOUN = (
     r"(?:criterion|criteria|rubric(?:\sitem)?|rule|item|requirement|point|guideline|standard|constraint|condition"
     r"|check)(?:\s*\#\s?|\s+|(?=\d))|(?:no|nr|number)[.．]?\s*(?=\d)"
     r"|(?:标准|標準|准则|準則|规则|規則|项目|項目|条件|基準|ルール|기준|항목)\s*"
 )
-_NAMED = re.compile(
+_NAMED = lazy_pattern(
     rf"{_LEAD}(?:[第其](?P<ordinal>\d{{1,3}}|[{HAN}]{{1,4}})[条條项項点點则則个個]?"
     rf"|(?:{NAME}(?<!s)(?:\s*\#\s?|\s+|(?=\d))|{_NOUN})"
     rf"(?P<numeral>\d{{1,3}}|[{HAN}]{{1,4}}|[ivxlc]{{1,7}}|[a-z]|{WORDS})(?!\w)){_SHUT}"
     rf"(?P<point>{_POINT}|[、，,]|{_SPACED}|){_TAIL}",
     re.IGNORECASE,
 )
-_BULLET = re.compile(rf"(?:[{_BULLETS}]\s+){_CHECKBOX}?|{_CHECKBOX}|<li(?:\s[^<>]{{0,60}})?>\s*")
-_NO_WORDS = re.compile(r"[^\w\s]{1,3}\s+|[^\w\s\x00-\x7f“”‘’«»「『（［【〔〈《]{1,3}")
+_BULLET = lazy_pattern(rf"(?:[{_BULLETS}]\s+){_CHECKBOX}?|{_CHECKBOX}|<li(?:\s[^<>]{{0,60}})?>\s*")
+_NO_WORDS = lazy_pattern(r"[^\w\s]{1,3}\s+|[^\w\s\x00-\x7f“”‘’«»「『（［【〔〈《]{1,3}")
 # A mark that nobody knows, with a number in it and before "The response": "Dimension 2 (style):", "C-3.".
-_OTHER_NAME = re.compile(
+_OTHER_NAME = lazy_pattern(
     rf"[^\w]{{0,6}}(?:[^\W\d_]+[\s.#*_-]{{0,3}}){{0,3}}(?P<numeral>\d{{1,3}}|[{ENCLOSED}])(?:st|nd|rd|th)?"
     r"(?:\s?[(（][^()（）]{1,24}[)）])?[^\w]{1,6}"
 )
 _LONGEST_OTHER_NAME = 48
-_PICTURES = re.compile("[\u2190-\u21ff\u2300-\u23ff\u2500-\u27bf\u2900-\u2bff\U0001f300-\U0001faff]{1,3}\\s+")
+_PICTURES = lazy_pattern("[\u2190-\u21ff\u2300-\u23ff\u2500-\u27bf\u2900-\u2bff\U0001f300-\U0001faff]{1,3}\\s+")
 
 # No name of `_NAMED` starts with one of these.
 _FIRST_OF_NO_NAME = frozenset("abdefjklmoqtuvwxyzABDEFJKLMOQTUVWXYZ")

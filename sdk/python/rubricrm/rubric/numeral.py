@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
+
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 
 # The letters that lists count with, alphabet by alphabet.
 _ALPHABETS = (
@@ -26,7 +27,7 @@ _HAN_DIGITS = {
 }
 _HAN_UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100}
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_ROMAN = re.compile(r"(?=[ivxlc])(c{0,3})(xc|xl|l?x{0,3})(ix|iv|v?i{0,3})")
+_ROMAN = lazy_pattern(r"(?=[ivxlc])(c{0,3})(xc|xl|l?x{0,3})(ix|iv|v?i{0,3})")
 _ROMAN_VALUES = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 # Characters for patterns. An enclosed one needs no full stop after it: circles, parentheses, squares, and U+2488 "1.".

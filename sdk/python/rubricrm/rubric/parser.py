@@ -11,14 +11,13 @@ answer in it, `wrapper` takes off fences and tags around it, `joint` cuts it whe
 
 from __future__ import annotations
 
-import re
-
 from rubricrm.rubric.answer import AnswerReader
 from rubricrm.rubric.criterion import Criterion, Issue
 from rubricrm.rubric.form import read_line
 from rubricrm.rubric.item import Fragment
 from rubricrm.rubric.item_reader import ItemReader
 from rubricrm.rubric.joint import may_be_joined, split_items
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.mark import Mark, Style
 from rubricrm.rubric.repetition import find_repetition
 from rubricrm.rubric.report import Report, quote
@@ -28,7 +27,7 @@ from rubricrm.rubric.wrapper import is_wrapper_alone, strip_wrappers, wrapper_co
 
 _BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 # What stands for a byte that is not of the text's encoding: the replacement character, or a lone surrogate.
-_UNDECODABLE = re.compile("[\ufffd\ud800-\udfff]")
+_UNDECODABLE = lazy_pattern("[\ufffd\ud800-\udfff]")
 
 
 class RubricParser:

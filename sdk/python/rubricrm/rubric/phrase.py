@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from rubricrm.rubric.lazy_pattern import lazy_pattern
+
 # A line break, or white space, that somebody's software spelled out; for patterns.
 ESCAPED_BREAK = r"(?:\\{1,2}[nrt]|</?(?:br|p|li|div|ul|ol|tr)\s*/?>|&\#1[03];|&nbsp;)"
 
@@ -11,9 +13,9 @@ _SENTENCE_ENDS = tuple(".!?…。！？｡؟۔।॥։።។")
 _SENTENCE_CLOSERS = "\"'`”’»」』)]）*_~"
 _CLOSERS_LOOKED_AT = 16
 
-_OPENING_WORDS = re.compile(r"""[*_"“]{0,3}(?:<(?:b|i|u|em|strong)>)?the\s+response\b""", re.IGNORECASE)
+_OPENING_WORDS = lazy_pattern(r"""[*_"“]{0,3}(?:<(?:b|i|u|em|strong)>)?the\s+response\b""", re.IGNORECASE)
 # "The response is vivid. [Gut]": a bracket after a full stop is a tag that nobody knows, not a text that was cut.
-_UNKNOWN_TAG = re.compile(
+_UNKNOWN_TAG = lazy_pattern(
     r"""[.!?…。！？]["'”’)*_]{0,3}\s*[*_`]{0,3}[\[［【(（{｛<][^\[\]()<>{}]{1,40}[\]］】)）}｝>][*_`]{0,3}$"""
 )
 _LONGEST_UNKNOWN_TAG = 56

@@ -12,13 +12,14 @@ from typing import Any
 from rubricrm.errors import OptionInvalid, RubricMalformed
 from rubricrm.rubric.criterion import ISSUE_CODES, Criterion, Issue, Kind, Span
 from rubricrm.rubric.form import check_form
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.parser import RubricParser
 
 __all__ = ["ISSUE_CODES", "Criterion", "Issue", "Kind", "Rubric", "RubricReader", "Span", "parse"]
 
 # Of the dictionaries that `to_dict` writes. It changes where a reader of the old form would read the new one wrongly.
 SCHEMA_VERSION = 1
-_OPENING = re.compile(r"The response\b.", re.DOTALL)
+_OPENING = lazy_pattern(r"The response\b.", re.DOTALL)
 # The validator of RUBRIC-ARROW cuts these out of a text before it reads the items.
 _CUT_BY_VALIDATORS = ("</think>", "</answer>", "```")
 

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from rubricrm.rubric.criterion import Kind
+from rubricrm.rubric.lazy_pattern import lazy_pattern
 from rubricrm.rubric.phrase import ESCAPED_BREAK, ends_sentence, opens_response
 
 # The names of the two kinds, for patterns: English, Chinese, Japanese, Korean. A line may wrap inside one.
@@ -18,7 +19,7 @@ _HARD_RULE = (
 )
 _PRINCIPLE = r"principles?|(?:(?:一般|通用)\s*)?原\s*[则則]|プリンシプル|원칙"
 NAME = f"(?:(?P<hard_rule>{_HARD_RULE})|(?P<principle>{_PRINCIPLE}))"
-_OTHER_NAME = re.compile("[硬强強ハ必하필原プ원]")
+_OTHER_NAME = lazy_pattern("[硬强強ハ必하필原プ원]")
 _NAME_ENDS = ("rule", "rules", "principle", "principles", "则", "則", "求", "束", "ル", "件", "룰", "칙")
 
 # Square brackets always hold a tag; others only at the end of a sentence or of an item, or at its start.
@@ -31,27 +32,27 @@ _CORE = rf"{_OPENING}[\s*_`~]*+{_LABEL}?{NAME}{_DETAIL}?[\s*_`~]*+{_CLOSING}"
 _HTML = r"(?:</?(?:strong|b|em|i|u|s|code|mark|kbd|span|font|small|big|sub|sup|tt|ins|del)(?:\s[^<>]{0,60})?>|<!--|-->)"
 _MARKUP = rf"(?:[*_`~=]{{1,3}}+|{_HTML}\s?)"
 _LATEX = r"\$?\\[a-z]{2,8}\{?|\\|\$"
-_TAG = re.compile(_CORE, re.IGNORECASE)
+_TAG = lazy_pattern(_CORE, re.IGNORECASE)
 _LINK = r"(?:\((?:#|https?:)[^()\s]{0,99}\))?"
 _AFTER_EARLY_TAG = rf"(?:\s++|[.,;:|/。．：，—–-]++[*_]{{0,3}}|{ESCAPED_BREAK})*+"
-_EARLY_TAG = re.compile(rf"{_MARKUP}{{0,4}}+\\?{_CORE}{_LINK}{_MARKUP}{{0,4}}+{_AFTER_EARLY_TAG}", re.IGNORECASE)
-_MARKUP_BEFORE = re.compile(rf"(?:{_MARKUP}|{_LATEX}){{1,4}}+$", re.IGNORECASE)
-_MARKUP_AFTER = re.compile(rf"{_LINK}(?:\s?-->|{_MARKUP}|\}}\$?|\$){{0,4}}+", re.IGNORECASE)
+_EARLY_TAG = lazy_pattern(rf"{_MARKUP}{{0,4}}+\\?{_CORE}{_LINK}{_MARKUP}{{0,4}}+{_AFTER_EARLY_TAG}", re.IGNORECASE)
+_MARKUP_BEFORE = lazy_pattern(rf"(?:{_MARKUP}|{_LATEX}){{1,4}}+$", re.IGNORECASE)
+_MARKUP_AFTER = lazy_pattern(rf"{_LINK}(?:\s?-->|{_MARKUP}|\}}\$?|\$){{0,4}}+", re.IGNORECASE)
 _MARKUP_LOOKED_AT = 96
 _MARKUP_ENDS = ("*", "_", "`", "~", "=", "\\", ">", "> ", "--", "- ", "{", "$")
 _LONGEST_COLON = len(":** **")
-_LABEL_BEFORE = re.compile(rf"(?<!\w){_MARKUP}{{0,2}}{_LABEL}$", re.IGNORECASE)
+_LABEL_BEFORE = lazy_pattern(rf"(?<!\w){_MARKUP}{{0,2}}{_LABEL}$", re.IGNORECASE)
 
 # The name alone, set off by a full stop, a dash or mark-up: "The response must rhyme. **Hard Rule**", "Hard Rule: The".
-_BARE_AT_END = re.compile(
+_BARE_AT_END = lazy_pattern(
     rf"(?P<joint>[-–—:：|]\s*)?(?P<markup>{_MARKUP}{{0,2}})(?P<label>{_LABEL}?){NAME}{_MARKUP}{{0,2}}[.。|\s]*$",
     re.IGNORECASE,
 )
-_BARE_AT_START = re.compile(
+_BARE_AT_START = lazy_pattern(
     rf"(?P<markup>{_MARKUP}{{0,2}}){NAME}(?:{_MARKUP}{{1,2}}+\s*(?:[:：|–—-]\s*)?|\s*[:：|–—-]{_MARKUP}{{0,2}}+\s*)(?=\S)",
     re.IGNORECASE,
 )
-_BARE_INSIDE = re.compile(
+_BARE_INSIDE = lazy_pattern(
     rf"[-–—|→]{{1,2}}\s*{_MARKUP}{{0,2}}(?=[HP硬原])(?i:{NAME}){_MARKUP}{{0,2}}"
     r"(?!\w|\s+(?!(?:[ivxlc]{1,5}|[a-z])[.)])[a-z])"
 )
@@ -65,13 +66,13 @@ JOINT = (
     r"|[^\w\s\\<&(（\[［【〔{｛\#]"
 )
 MOST_JOINTS = 24
-_ONLY_JOINTS = re.compile(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+", re.IGNORECASE)
+_ONLY_JOINTS = lazy_pattern(rf"(?:{JOINT}){{0,{MOST_JOINTS}}}+", re.IGNORECASE)
 
-_OPENING_QUOTE = re.compile(r"""(?:^|[\s(（])["']$|[“‘«「『„]$""")
+_OPENING_QUOTE = lazy_pattern(r"""(?:^|[\s(（])["']$|[“‘«「『„]$""")
 _CLOSING_QUOTES = "\"'”’»」』"
 _LONGEST_TAG = 24
-_UNCLOSED_BRACKET = re.compile(r"[\[［【〔〖(（{｛<＜〈][^\]］】〕〗)）}｝>＞〉]*$")
-_CUT_TAG = re.compile(r"[*_`~\\\s]*[\[［【]+[*_\s]*(?P<begun>[^\[\]［］【】]*)$")
+_UNCLOSED_BRACKET = lazy_pattern(r"[\[［【〔〖(（{｛<＜〈][^\]］】〕〗)）}｝>＞〉]*$")
+_CUT_TAG = lazy_pattern(r"[*_`~\\\s]*[\[［【]+[*_\s]*(?P<begun>[^\[\]［］【】]*)$")
 _WHOLE_NAMES = ("hard rule", "principle", "硬性规则", "原则")
 
 

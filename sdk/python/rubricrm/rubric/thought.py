@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from rubricrm.rubric.lazy_pattern import lazy_pattern
+
 _WORD = (
     r"(?:think(?:ing)?|thoughts?|thought[_-]process|reason(?:ing)?(?:[_-](?:content|process))?|analysis"
     r"|scratch[_-]?pad|reflection|deliberation|planning|chain[_-]of[_-]thought|cot|(?:inner|internal)[_-]\w{1,12})"
@@ -23,8 +25,8 @@ CLOSING = (
     rf"|<\|(?:/|end_(?:of_)?){_WORD}\|>|\[/(?:THINK(?:ING)?|REASONING)\]|◁/think(?:ing)?▷"
 )
 _CHANNEL = rf"<\|?channel\|?>\s*{_WORD}\b"
-_MARK = re.compile(rf"(?P<closing>{CLOSING})|(?:{OPENING})(?<!/>)|{_CHANNEL}", re.IGNORECASE)
-_NAMED = re.compile(r"(?P<opening><\|(?:begin|start)_|[<\[◁])(?P<rest>[\w:|-]*[>\]▷])", re.IGNORECASE)
+_MARK = lazy_pattern(rf"(?P<closing>{CLOSING})|(?:{OPENING})(?<!/>)|{_CHANNEL}", re.IGNORECASE)
+_NAMED = lazy_pattern(r"(?P<opening><\|(?:begin|start)_|[<\[◁])(?P<rest>[\w:|-]*[>\]▷])", re.IGNORECASE)
 _OPPOSITES = {"<|begin_": "<|end_", "<|BEGIN_": "<|END_", "<|start_": "<|end_", "<|START_": "<|END_"}
 
 

@@ -12,6 +12,8 @@ import unicodedata
 from bisect import bisect_right
 from typing import NamedTuple
 
+from rubricrm.rubric.lazy_pattern import lazy_pattern
+
 # Ranges of code points. A test compares the first with Unicode's category Cf of the Python that runs it.
 _FORMAT = (
     "\xad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
@@ -27,9 +29,9 @@ _TERMINAL = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|\x9d)[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c)|\x1b[()][0AB]"
     r"|(?:\\x1b|\\x1B|\\u001b|\\u001B|\\033|\\e|\^\[|␛)\[[\d;]{0,16}m"
 )
-_HIDDEN = re.compile(f"{_TERMINAL}|(?P<characters>[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}]+)")
+_HIDDEN = lazy_pattern(f"{_TERMINAL}|(?P<characters>[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}]+)")
 # One class of characters is quick to look for: most lines hold none of them.
-_UNUSUAL = re.compile(rf"[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}{_FILLERS}\\^␛]")
+_UNUSUAL = lazy_pattern(rf"[{_FORMAT}{_VARIATION_SELECTORS}{_CONTROL}{_OTHER}{_FILLERS}\\^␛]")
 _AS_SPACES = {ord(filler): " " for filler in _FILLERS}
 
 _JOINERS = "\u200c\u200d"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 
+from rubricrm.rubric.lazy_pattern import lazy_pattern
+
 _FENCE = r"(?:`{3,8}|~{3,8})"
 _NAMES = (
     r"(?:rubrics?|answer|output|response|result|final(?:_answer)?|criteria|criterion|items?|rules?|list|ol|ul|li|p|div"
     r"|pre|body|html)"
 )
 _ATTRIBUTES = r"(?:\s[^<>]{0,99})?"
-_LEADING = re.compile(rf"(?:{_FENCE}(?:[a-z]+(?=\s*$))?|</?{_NAMES}{_ATTRIBUTES}/?>|>(?=\s))\s*", re.IGNORECASE)
-_TRAILING = re.compile(rf"(?:{_FENCE}|</?{_NAMES}\s*/?>)$", re.IGNORECASE)
-_ALONE = re.compile(rf"(?:</?[a-z][\w:.-]{{0,40}}{_ATTRIBUTES}/?>\s*)+", re.IGNORECASE)
+_LEADING = lazy_pattern(rf"(?:{_FENCE}(?:[a-z]+(?=\s*$))?|</?{_NAMES}{_ATTRIBUTES}/?>|>(?=\s))\s*", re.IGNORECASE)
+_TRAILING = lazy_pattern(rf"(?:{_FENCE}|</?{_NAMES}\s*/?>)$", re.IGNORECASE)
+_ALONE = lazy_pattern(rf"(?:</?[a-z][\w:.-]{{0,40}}{_ATTRIBUTES}/?>\s*)+", re.IGNORECASE)
 _LONGEST = 24
 
 

@@ -74,6 +74,10 @@ class ConcatenatedCache:
         self.length = length
         self._hold(prefix[:, :, :, :, :length])
 
+    def copy(self, source: ConcatenatedCache, length: int) -> None:
+        """Hold the first `length` positions of another cache, and nothing else."""
+        self.restore(source.positions(length), length)
+
     def positions(self, length: int) -> NDArray[np.generic]:
         """Return a copy of the first `length` positions, in the shape that `restore` takes."""
         import numpy as np

@@ -12,7 +12,7 @@ from rubricrm.runtime.manifest import DEVICES, FLOAT_TYPES, KV_TYPES, LAYOUTS, S
 # The newest versions of operator domains whose operators were run.
 DOMAINS = {"ai.onnx": 24, "com.microsoft": 1, "rubricrm": 1}
 # Ways to append to the KV cache, by target.
-KV_UPDATES = {"cpu": ("slots", "shared", "concatenate"), "cuda": ("shared",), "tensorrt": ("scatter",)}
+KV_UPDATES = {"cpu": ("slots", "shared", "concatenate"), "cuda": ("paged", "shared"), "tensorrt": ("scatter",)}
 
 
 @dataclass(frozen=True)

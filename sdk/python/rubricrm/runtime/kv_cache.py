@@ -53,23 +53,30 @@ def bytes_per_position(model: ModelFacts, kv_type: str) -> int:
 
 
 class Buffer(Protocol):
-    """Memory of [layers, 2, 1, kv_heads, capacity, head_dim] elements that the graph reads and writes.
+    """One slot's keys and values, in memory that the graph reads and writes.
 
     All of it is zero at first: a graph that attends over the whole buffer multiplies what no token has written by a
     weight of zero, and zero times NaN is NaN.
     """
 
-    def address(self, layer: int, half: int) -> int:
-        """Where the keys (half 0) or values (half 1) of a layer lie: [1, kv_heads, capacity, head_dim]."""
-
     def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:
-        """Copy positions `start` to `end` in. What lies before them stays; what follows them may change."""
+        """Copy positions `start` to `end` of [layers, 2, 1, kv_heads, positions, head_dim] in.
+
+        What lies before them stays; what follows them may change.
+        """
 
     def read(self, length: int) -> NDArray[np.generic]:
-        """Copy the first `length` positions out."""
+        """Copy the first `length` positions out, in that shape."""
 
     def clear(self) -> None:
         """Make all of it zero again."""
+
+
+class BoundBuffer(Buffer, Protocol):
+    """A buffer of [layers, 2, 1, kv_heads, capacity, head_dim] elements."""
+
+    def address(self, layer: int, half: int) -> int:
+        """Where the keys (half 0) or values (half 1) of a layer lie: [1, kv_heads, capacity, head_dim]."""
 
 
 class HostBuffer:
@@ -81,7 +88,7 @@ class HostBuffer:
         self.array: NDArray[np.generic] = np.zeros(shape, storage_type)
 
     def address(self, layer: int, half: int) -> int:
-        """As `Buffer`."""
+        """As `BoundBuffer`."""
         address: int = self.array[layer, half].__array_interface__["data"][0]
         return address
 
@@ -168,7 +175,7 @@ class DeviceBuffer:
         self.clear()
 
     def address(self, layer: int, half: int) -> int:
-        """As `Buffer`."""
+        """As `BoundBuffer`."""
         return int(self._layers[layer].data_ptr()) + half * self._half_bytes
 
     def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:  # noqa: ARG002 (copied from 0)
@@ -254,6 +261,12 @@ class KVCache:
         if start < length:
             self.buffer.write(prefix, start, length)
         self._restored, self._num_restored = prefix, length
+        self.length = length
+
+    def copy(self, source: KVCache, length: int) -> None:
+        """Append positions of another cache of the graph, up to `length`: what this one holds are the same tokens."""
+        held = source.buffer.array if isinstance(source.buffer, HostBuffer) else source.positions(length)
+        self.buffer.write(held, self.length, length)
         self.length = length
 
     def positions(self, length: int) -> NDArray[np.generic]:

@@ -34,9 +34,10 @@ DEVICES = {
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt",),
 }
-# How new keys and values join the past ones: written in place by this project's kernels, appended by the runtime's in a
-# buffer that past and present share, written into a buffer of fixed length, or joined into a new tensor.
-KV_UPDATES = ("slots", "shared", "scatter", "concatenate")
+# How new keys and values join the past ones: written in place by this project's kernels, or into blocks by the
+# runtime's, appended in a buffer that past and present share, written into a buffer of fixed length, or joined into a
+# new tensor.
+KV_UPDATES = ("slots", "paged", "shared", "scatter", "concatenate")
 # How the bytes of a graph's data file are arranged: as ONNX Runtime's operators read them, or as this project's do.
 STANDARD_LAYOUT, PACKED_LAYOUT = "standard", "packed"
 LAYOUTS = (STANDARD_LAYOUT, PACKED_LAYOUT)

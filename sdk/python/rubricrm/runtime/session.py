@@ -146,8 +146,15 @@ class Session:
         """Whether the logits of a token are the same bits whatever else is in the step, and however it is cut."""
         return self.takes_any_mix and self.mapped_file is not None
 
-    def new_slots(self, count: int, num_positions: int) -> tuple[Slot, ...]:
+    @property
+    def is_paged(self) -> bool:
+        """Whether slots share blocks of a memory that is taken at once. They then borrow nothing (`Slot.borrow`)."""
+        return self.facts.kv_update == "paged"
+
+    def new_slots(self, count: int, num_positions: int, total_positions: int | None = None) -> tuple[Slot, ...]:
         """Allocate and bind caches that hold at least `num_positions` tokens each, the context at most.
+
+        Where `is_paged` all together hold `total_positions`; None: each may be full.
 
         Raises:
             ModelClosed: As `step`.
@@ -157,8 +164,8 @@ class Session:
         make = ArenaMaker(graph, self.facts, model, self._device, self.max_rows).make
         try:
             if self.takes_any_mix:
-                return make(count, num_positions).slots
-            return tuple(make(1, num_positions).slots[0] for _ in range(count))
+                return make(count, num_positions, total_positions or count * num_positions).slots
+            return tuple(make(1, num_positions, num_positions).slots[0] for _ in range(count))
         except Exception as error:  # its own classes have no common base
             raise RuntimeFailed(f"making the KV cache of {self._bundle.path}: {error}") from error
 
@@ -211,10 +218,8 @@ class Session:
     def _run(self, graph: Any, chunks: Sequence[Chunk]) -> dict[Slot, NDArray[np.float32]]:
         """Run chunks of one arena."""
         arena = chunks[0].slot.arena
-        # Other graphs than ours compute a row at least.
-        least_rows = 0 if self.takes_any_mix else 1
         parts = [
-            Part(chunk.slot.number, chunk.token_ids, chunk.slot.cache.length, max(chunk.rows, least_rows))
+            Part(chunk.slot.number, chunk.token_ids, chunk.slot.cache.length, max(chunk.rows, arena.inputs.least_rows))
             for chunk in chunks
         ]
         # Bound again for each run: what a device reads is copied there when it is bound.

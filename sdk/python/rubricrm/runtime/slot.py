@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rubricrm.runtime.concatenated_cache import ConcatenatedCache
 from rubricrm.runtime.kv_cache import KVCache
@@ -67,6 +67,10 @@ class Slot:
         """Begin a sequence with a copy of positions that another cache gave; as `KVCache.restore`."""
         self.arena.base_lengths[self.number] = 0
         self.cache.restore(positions, length)
+
+    def copy(self, source: Slot, length: int) -> None:
+        """Append positions of another slot, up to `length`: ones that it does not borrow, after the same tokens."""
+        self.cache.copy(cast("Any", source.cache), length)  # of one graph, so of one class
 
     def clear(self) -> None:
         """Forget everything, and make the memory zero: after a run whose numbers were none."""

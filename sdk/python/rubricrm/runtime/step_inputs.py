@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
+from rubricrm.runtime.block_table import BlockTable, blocks_for
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Integers = NDArray[np.int64]
+    AnyIntegers = NDArray[np.int64 | np.int32]
 
 
 class Part(NamedTuple):
@@ -37,12 +40,14 @@ class StepInputs(Protocol):
     Attributes:
         batch: What stands before the tokens in the shapes of the graph's values.
         takes_any_mix: Whether a run may have tokens of several slots.
+        least_rows: Fewest rows of logits that a run computes for a part.
     """
 
     batch: ClassVar[tuple[int, ...]]
     takes_any_mix: ClassVar[bool]
+    least_rows: ClassVar[int]
 
-    def of(self, parts: Sequence[Part]) -> Mapping[str, Integers]:
+    def of(self, parts: Sequence[Part]) -> Mapping[str, AnyIntegers]:
         """Return the inputs by name: views of memory that the next call overwrites."""
         ...
 
@@ -56,6 +61,7 @@ class SharedInputs:
 
     batch: ClassVar[tuple[int, ...]] = (1,)
     takes_any_mix: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -86,6 +92,7 @@ class ScatterInputs:
 
     batch: ClassVar[tuple[int, ...]] = (1,)
     takes_any_mix: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -117,6 +124,7 @@ class ConcatenateInputs:
 
     batch: ClassVar[tuple[int, ...]] = (1,)
     takes_any_mix: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1
 
     def __init__(self, capacity: int, max_rows: int) -> None:
         import numpy as np
@@ -146,6 +154,7 @@ class SlotsInputs:
 
     batch: ClassVar[tuple[int, ...]] = ()
     takes_any_mix: ClassVar[bool] = True
+    least_rows: ClassVar[int] = 0
 
     def __init__(self, capacity: int, max_rows: int) -> None:  # noqa: ARG002 (as the others)
         import numpy as np
@@ -176,8 +185,60 @@ class SlotsInputs:
         return sum(part.rows for part in parts)
 
 
-STEP_INPUTS: Mapping[str, type[SlotsInputs | SharedInputs | ScatterInputs | ConcatenateInputs]] = {
+class PagedInputs:
+    """Of PagedAttention: parts of any slots stand in a row, and a table says where each one's blocks lie."""
+
+    batch: ClassVar[tuple[int, ...]] = ()
+    takes_any_mix: ClassVar[bool] = True
+    least_rows: ClassVar[int] = 1
+
+    def __init__(self, table: BlockTable, max_rows: int) -> None:
+        import numpy as np
+
+        self._table = table
+        self._token_ids, self._logit_rows = np.zeros((2, max_rows), np.int64)
+        self._metadata: NDArray[np.int32] = np.zeros(3, np.int32)
+        self._bound: Mapping[str, AnyIntegers] = {}
+
+    def of(self, parts: Sequence[Part]) -> Mapping[str, AnyIntegers]:
+        """As `StepInputs`; slots get the blocks that they lack.
+
+        Raises:
+            ValueError: There are too few.
+        """
+        import numpy as np
+
+        counts = [len(part.token_ids) for part in parts]
+        lengths = [part.length + count for part, count in zip(parts, counts, strict=True)]
+        end = num_rows = 0
+        for (slot, token_ids, _, rows), length in zip(parts, lengths, strict=True):
+            self._table.reserve(slot, length)
+            start, end = end, end + len(token_ids)
+            self._token_ids[start:end] = token_ids
+            self._logit_rows[num_rows : num_rows + rows] = np.arange(end - rows, end)
+            num_rows += rows
+        # Most new tokens of a part, and twice the most positions: as bound, and as what makes it worth the work of
+        # several groups of threads. Without them the kernel would ask the device and wait, once for each layer.
+        self._metadata[:] = max(counts), max(lengths), max(lengths)
+        slots = [part.slot for part in parts]
+        self._bound = {  # kept, since a run reads them where they are
+            "input_ids": self._token_ids[:end],
+            "cumulative_sequence_length": np.cumsum([0, *counts], dtype=np.int32),
+            "past_seqlens": np.array([part.length for part in parts], np.int32),
+            "block_table": np.ascontiguousarray(self._table.rows[slots, : blocks_for(max(lengths))]),
+            "attention_metadata": self._metadata,
+            "logit_rows": self._logit_rows[:num_rows],
+        }
+        return self._bound
+
+    def num_rows(self, parts: Sequence[Part]) -> int:
+        """As `StepInputs`."""
+        return sum(part.rows for part in parts)
+
+
+STEP_INPUTS: Mapping[str, type[SlotsInputs | PagedInputs | SharedInputs | ScatterInputs | ConcatenateInputs]] = {
     "slots": SlotsInputs,
+    "paged": PagedInputs,
     "shared": SharedInputs,
     "scatter": ScatterInputs,
     "concatenate": ConcatenateInputs,
