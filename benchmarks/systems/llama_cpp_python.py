@@ -24,7 +24,8 @@ from protocol import main
 REQUIREMENTS = ("llama-cpp-python==0.3.34", "gguf>=0.10", "numpy>=2")
 # GCC 12 says of AMX's ldtilecfg that it reads 8 of 64 bytes. It then drops the stores to the others, and the first
 # product crashes (ggml-org/llama.cpp#20824 looks like it).
-BUILD = {"CXXFLAGS": "-fno-tree-dse -fno-dse"}
+# pip must not take a wheel that it once built without them.
+BUILD = {"CXXFLAGS": "-fno-tree-dse -fno-dse", "PIP_NO_CACHE_DIR": "1"}
 Drafter = Callable[[list[int]], list[int]]
 VARIANTS = {"q4_0": 2, "q4_k_m": 15, "q4_0-lookup": 2, "q4_0-ngrams": 2}  # llama_ftype
 MODEL_OF = {"q4_0-lookup": "llama_cpp_python:q4_0", "q4_0-ngrams": "llama_cpp_python:q4_0"}
