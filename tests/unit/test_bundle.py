@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from own_kernels import KV_TYPE
 from rubricrm import RubricModel
 from rubricrm.errors import BundleInvalid, BundleNotFound, BundleVersionUnsupported
 from rubricrm.runtime.bundle import Bundle, file_sha256
 
 MakeCheckpoint = Callable[..., Path]
 
-FILES = ("genai_config.json", "model.onnx", "model.onnx.data", "prefix.rubric.float16.safetensors", "tokenizer.json")
+FILES = ("genai_config.json", "model.onnx", "model.onnx.data", f"prefix.rubric.{KV_TYPE}.safetensors", "tokenizer.json")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234567\n"
 
 
