@@ -209,18 +209,21 @@ def test_template_that_begins_with_the_request_has_the_chat_before_it(make_check
 
 
 @pytest.mark.parametrize(
-    ("weights", "device", "computed"),
+    ("weights", "device", "computed", "kept"),
     [
-        ("fp32", "cpu", "float32"),
-        ("fp16", "cpu", "float32"),
-        ("bf16", "cpu", "float32"),
-        ("fp16", "cuda", "float16"),
-        ("bf16", "cuda", "bfloat16"),
+        ("fp32", "cpu", "float32", ["float16", "float32"]),
+        ("fp16", "cpu", "float32", ["float16", "float32"]),
+        ("bf16", "cpu", "float32", ["float16", "float32"]),
+        ("fp16", "cuda", "float16", ["float16"]),
+        ("bf16", "cuda", "bfloat16", ["bfloat16"]),
     ],
 )
-def test_computed_type(make_checkpoint: MakeCheckpoint, weights: str, device: str, computed: str) -> None:
+def test_types_of_the_graphs(
+    make_checkpoint: MakeCheckpoint, weights: str, device: str, computed: str, kept: list[str]
+) -> None:
     manifest = export(make_checkpoint(), weights=weights, target=device).manifest
-    assert (manifest.graph.target, manifest.graph.compute_type, manifest.graph.kv_type) == (device, computed, computed)
+    assert {(graph.target, graph.compute_type) for graph in manifest.graphs} == {(device, computed)}
+    assert [graph.kv_type for graph in manifest.graphs] == kept
     assert manifest.quantization.weights == weights
 
 
