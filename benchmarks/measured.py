@@ -5,8 +5,8 @@
 
 `results/rivals-4b/COMMIT.json` are of rivals.py, `results/bench-*.json` of `rubricrm bench --json`,
 `results/opening-4b.json` of opening.py, `results/quantization-*.json` of quantization_table.py, and
-`results/kv-float16.json` of kv_loss.py. The tables of rivals are of the newest commit; one line per commit shows how ours went on. A test holds that the documents show what
-this script would write.
+`results/kv-float16.json` of kv_loss.py. The tables of rivals are of the newest commit; one line per commit shows how
+ours went on. A test holds that the documents show what this script would write.
 """
 
 from __future__ import annotations
