@@ -13,6 +13,7 @@ import asyncio
 import faulthandler
 import gc
 import json
+import random
 import statistics
 import threading
 import time
@@ -93,7 +94,11 @@ def run_loop(model: RubricModel, tally: Tally) -> None:
 
 
 def fill(model: RubricModel) -> None:
-    """Write to the end of every slot: what comes later touches no new page of the KV cache."""
+    """Fill what has a bound: what comes later touches no new page of the KV cache, and replaces phrases."""
+    if model._drafts is not None:
+        phrases, numbers = model._drafts.phrases, random.Random(0)
+        for _ in range(phrases.most_entries // 200):
+            phrases.learn([numbers.randrange(200) for _ in range(200)])
     length = model.context_length
     while True:
         texts = [f"{number} " + "word " * length for number in range(8)]
