@@ -225,7 +225,7 @@ def run_all(check: Check) -> None:
 
 
 def _take_cores(places: Iterator[int], jobs: int) -> None:
-    """Keep what this thread starts to its share of the cores: programs that each use all of them wait for each other."""
+    """Keep what this thread starts to its share of the cores: programs that each use all of them are slow."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, set(cores[next(places) :: jobs]) or set(cores))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_ANSWERS = "| recipe | KL on the device | by its export, on another text | top-1 | same criteria |\n| --- | --- | --- | --- | --- |"
+_ANSWERS = (
+    "| recipe | KL on the device | by its export, on another text | top-1 | same criteria |\n"
+    "| --- | --- | --- | --- | --- |"
+)
 _LATENCY = (
     "| recipe | GB | export s | open ms | first token ms | ms per token | floor ms | of the floor |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- |"
