@@ -180,8 +180,8 @@ class Session:
             chunks: Each of another slot; together at most `max_rows` tokens.
 
         Returns:
-            For each chunk the logits after its last `num_logits` tokens, [num_logits, vocab_size] of float32, owned by the caller.
-            They may be no numbers: see `check_finite`.
+            For each chunk the logits after its last `num_logits` tokens, [num_logits, vocab_size] of float32, owned by
+            the caller. They may be no numbers: see `check_finite`.
 
         Raises:
             ModelClosed: The session was closed, or opened before this process was forked.
