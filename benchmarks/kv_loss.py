@@ -3,13 +3,13 @@
 
     kv_loss.py CHECKPOINT --name NAME [--text FILE ...] [--prompt-template FILE] [--weights TYPE ...]
 
-For each type of weights, two runs of `rubricrm export onnx` (`--kv float16`, `--kv model`) and, on the built-in text and on
-each file, `rubricrm eval` of the one with the other as reference. Quantized products round their inputs, and there any
-other order of a sum gives another distribution, better or worse. So for quantized weights the loss is what both bundles
-are from the checkpoint, and how far rounding alone moves a model is measured too: by the bundle with the cache of
-float32 on ONNX Runtime's kernels beside ours. Rows are kept in benchmarks/results/kv-float16.json with their commands;
-those of the same model and weights are replaced. `measured.py` writes the documents' table from them. It needs this
-project's kernels: no others read such a cache.
+For each type of weights, two runs of `rubricrm export onnx` (`--kv float16`, `--kv model`) and, on the built-in text
+and on each file, `rubricrm eval` of the one with the other as reference. Quantized products round their inputs, and
+there any other order of a sum gives another distribution, better or worse. So for quantized weights the loss is what
+both bundles are from the checkpoint, and how far rounding alone moves a model is measured too: by the bundle with the
+cache of float32 on ONNX Runtime's kernels beside ours. Rows are kept in benchmarks/results/kv-float16.json with their
+commands; those of the same model and weights are replaced. `measured.py` writes the documents' table from them. It
+needs this project's kernels: no others read such a cache.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ RESULT = RESULTS / "kv-float16.json"
 WEIGHTS = ("bf16", "int8", "int4")
 CACHES = {"float16": "float16", "float32": "model"}  # element type -> what `--kv` calls it for the target cpu
 HEADER = (
-    "| model | weights | text, tokens | KL, float16 to float32 | top-1 % | same rubrics | KL to the checkpoint, float16 "
-    "| float32 | KL of other kernels |\n"
+    "| model | weights | text, tokens | KL, float16 to float32 | top-1 % | same rubrics "
+    "| KL to the checkpoint, float16 | float32 | KL of other kernels |\n"
     "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 COLUMNS = 9

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import short_requests
+from own_kernels import needs_kernels
 from rubricrm import RubricModel
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.text_model import DEMO_BUNDLE
@@ -20,6 +21,7 @@ REQUESTS = ROOT / "../shared/data/requests.jsonl"
 ITEM = re.compile(r"(\d+)\. The response\b.+ \[(Hard Rule|Principle)\]")
 
 
+@needs_kernels
 def test_the_shipped_bundle_equals_a_fresh_export(tmp_path: Path) -> None:
     fresh = export_onnx(OnnxExport(str(CHECKPOINT), tmp_path / "bundle"))
     shipped = Bundle.open(DEMO_BUNDLE, verify=True)

@@ -28,7 +28,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -203,7 +203,9 @@ def run_all(check: Check) -> None:
     recipes = [recipe for recipe in RECIPES if recipe.is_on_cpu or check.device != "cpu"]
     check.rows += [{"name": recipe.name, "options": " ".join(recipe.options)} for recipe in recipes]
     large = [(recipe, row) for recipe, row in zip(recipes, check.rows, strict=True) if recipe.is_large]
-    with ThreadPoolExecutor(check.jobs) as pool:
+    with ThreadPoolExecutor(
+        check.jobs, initializer=_take_cores, initargs=(iter(range(check.jobs)), check.jobs)
+    ) as pool:
         checkpoint = pool.submit(write_large_checkpoint, check, demo)
         check.run("export reference", "export", "onnx", str(demo), "-o", str(reference), "--weights", "fp32")
         answers = [pool.submit(answer, check, recipe, reference, demo) for recipe in recipes]
@@ -220,6 +222,13 @@ def run_all(check: Check) -> None:
             row["many"] = measure_many(check, recipe)
             say(f"{recipe.name}, steps: {summary(row['many'][STEP_GRAPH])}")
         shutil.rmtree(check.bundle("large", recipe), ignore_errors=True)
+
+
+def _take_cores(places: Iterator[int], jobs: int) -> None:
+    """Keep what this thread starts to its share of the cores: programs that each use all of them are slow."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, set(cores[next(places) :: jobs]) or set(cores))
 
 
 def write_large_checkpoint(check: Check, demo: Path) -> Path:

@@ -144,7 +144,7 @@ def test_rubrics_that_cannot_be_compared(
 
 def test_checkpoint_as_reference(make_checkpoint: MakeCheckpoint, tmp_path: Path, text: Path) -> None:
     checkpoint = make_checkpoint()
-    bundle = export_onnx(OnnxExport(str(checkpoint), tmp_path / "bundle")).path
+    bundle = export_onnx(OnnxExport(str(checkpoint), tmp_path / "bundle", kv="model")).path
     options = ("--text", str(text), "--per-layer", "--max-kl", "1e-9")
     report = report_of(run(bundle, checkpoint, *options, "--json"))
     expected = {"path": str(checkpoint), "name": "checkpoint", "weights": "checkpoint", "computed": "float32"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_kernels import KV_TYPE
 from rubricrm import __version__
 from rubricrm.errors import OptionInvalid, OutputInvalid, RubricrmError
 from rubricrm.model import RubricModel
@@ -29,7 +30,7 @@ FILES = [
     "model.onnx",
     "model.onnx.data",
     "model.step.onnx",
-    "prefix.rubric.float16.safetensors",
+    f"prefix.rubric.{KV_TYPE}.safetensors",
     "tokenizer.json",
 ]
 
@@ -177,12 +178,12 @@ def test_shards_change_the_provenance_only(make_checkpoint: MakeCheckpoint) -> N
 def test_small_models_ship_their_prefix(make_checkpoint: MakeCheckpoint) -> None:
     bundle = export(make_checkpoint())
     facts = bundle.manifest.prompt.prefix
-    assert facts.files == {"float16": "prefix.rubric.float16.safetensors"}
-    with safe_open(bundle.file("prefix.rubric.float16.safetensors"), framework="np") as tensors:
+    assert facts.files == {KV_TYPE: f"prefix.rubric.{KV_TYPE}.safetensors"}
+    with safe_open(bundle.file(f"prefix.rubric.{KV_TYPE}.safetensors"), framework="np") as tensors:
         ids = [int(token) for token in tensors.metadata()["token_ids"].split(",")]
         assert len(ids) == facts.num_tokens > 100
         positions = tensors.get_tensor("positions")
-        assert (positions.dtype, positions.shape) == (np.float16, (2, 2, 1, 2, facts.num_tokens, 32))
+        assert (positions.dtype, positions.shape) == (KV_TYPE, (2, 2, 1, 2, facts.num_tokens, 32))
     with RubricModel.open(bundle.path, threads=1) as model:
         result = model.generate("Write a haiku.", max_new_tokens=4)
     assert result.usage.cached_prompt_tokens == facts.num_tokens
@@ -192,7 +193,7 @@ def test_cuda_bundles_ship_none(make_checkpoint: MakeCheckpoint) -> None:
     manifest = export(make_checkpoint(), target="cuda").manifest
     assert manifest.prompt.prefix.files == {}
     assert manifest.prompt.prefix.num_tokens > 100
-    assert "prefix.rubric.float16.safetensors" not in manifest.files
+    assert f"prefix.rubric.{KV_TYPE}.safetensors" not in manifest.files
 
 
 def test_template_that_begins_with_the_request_has_the_chat_before_it(make_checkpoint: MakeCheckpoint) -> None:
@@ -208,18 +209,21 @@ def test_template_that_begins_with_the_request_has_the_chat_before_it(make_check
 
 
 @pytest.mark.parametrize(
-    ("weights", "device", "computed"),
+    ("weights", "device", "computed", "kept"),
     [
-        ("fp32", "cpu", "float32"),
-        ("fp16", "cpu", "float32"),
-        ("bf16", "cpu", "float32"),
-        ("fp16", "cuda", "float16"),
-        ("bf16", "cuda", "bfloat16"),
+        ("fp32", "cpu", "float32", ["float16", "float32"]),
+        ("fp16", "cpu", "float32", ["float16", "float32"]),
+        ("bf16", "cpu", "float32", ["float16", "float32"]),
+        ("fp16", "cuda", "float16", ["float16"]),
+        ("bf16", "cuda", "bfloat16", ["bfloat16"]),
     ],
 )
-def test_computed_type(make_checkpoint: MakeCheckpoint, weights: str, device: str, computed: str) -> None:
+def test_types_of_the_graphs(
+    make_checkpoint: MakeCheckpoint, weights: str, device: str, computed: str, kept: list[str]
+) -> None:
     manifest = export(make_checkpoint(), weights=weights, target=device).manifest
-    assert (manifest.graph.target, manifest.graph.compute_type, manifest.graph.kv_type) == (device, computed, computed)
+    assert {(graph.target, graph.compute_type) for graph in manifest.graphs} == {(device, computed)}
+    assert [graph.kv_type for graph in manifest.graphs] == kept
     assert manifest.quantization.weights == weights
 
 

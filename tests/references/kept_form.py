@@ -69,9 +69,9 @@ def check_way(model: RubricModel, requests: Iterable[str], way: str, is_short: b
     return {"way": way, "short": is_short, **counts, "probability": round(probability, 3), "faults": faults}
 
 
-def check_form(model: RubricModel, requests: list[str]) -> list[dict[str, Any]]:
+def check_form(model: RubricModel, requests: list[str]) -> Iterator[dict[str, Any]]:
     """Write rubrics of all requests in every way."""
-    return [check_way(model, requests, way, is_short) for way in _WAYS for is_short in (False, True)]
+    return (check_way(model, requests, way, is_short) for way in _WAYS for is_short in (False, True))
 
 
 def main() -> None:
@@ -80,11 +80,12 @@ def main() -> None:
     requests = [varied_request(seed) for seed in range(count)]
     for file in sys.argv[3:]:
         requests += read_requests(Path(file).read_text("utf-8"))
-    with RubricModel.open(path, threads=2) as model:
-        found = check_form(model, requests)
-    for line in found:
-        print(json.dumps(line, ensure_ascii=False))
-    sys.exit(any(line["faults"] for line in found))
+    with RubricModel.open(path, threads=1) as model:
+        num_faults = 0
+        for line in check_form(model, requests):
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+            num_faults += len(line["faults"])
+    sys.exit(num_faults > 0)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ import asyncio
 import faulthandler
 import gc
 import json
+import random
 import statistics
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from rubricrm.errors import PromptTooLong
 from rubricrm.runtime.control_group import cpu_quota
 
 _STUCK_S = 300
+_NO_GROUP = 3  # exit code
 _TASKS = 4  # of each event loop
 _SPINNING = "session.intra_op.allow_spinning"
 
@@ -93,7 +96,11 @@ def run_loop(model: RubricModel, tally: Tally) -> None:
 
 
 def fill(model: RubricModel) -> None:
-    """Write to the end of every slot: what comes later touches no new page of the KV cache."""
+    """Fill what has a bound: what comes later touches no new page of the KV cache, and replaces phrases."""
+    if model._drafts is not None:
+        phrases, numbers = model._drafts.phrases, random.Random(0)
+        for _ in range(phrases.most_entries // 200):
+            phrases.learn([numbers.randrange(200) for _ in range(200)])
     length = model.context_length
     while True:
         texts = [f"{number} " + "word " * length for number in range(8)]
@@ -119,9 +126,8 @@ def is_spinning(model: RubricModel) -> bool:
 
 def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     """Do it, and return what is to be printed."""
-    quota = nullcontext() if arguments.quota is None else limited_to(arguments.quota)
     max_waiting = arguments.threads + _TASKS * arguments.loops
-    with quota, RubricModel.open(arguments.bundle, threads=2, max_waiting=max_waiting) as model:
+    with RubricModel.open(arguments.bundle, threads=2, max_waiting=max_waiting) as model:
         fill(model)
         started, cpu_started = time.monotonic(), time.process_time()
         tally = Tally(arguments.requests, arguments.seconds)
@@ -155,7 +161,14 @@ def main() -> None:
     parser.add_argument("--quota", type=float, help="cores that this process may use")
     arguments = parser.parse_args()
     faulthandler.dump_traceback_later(_STUCK_S, exit=True)
-    print(json.dumps(soak(arguments)))
+    with ExitStack() as stack:
+        try:
+            if arguments.quota is not None:
+                stack.enter_context(limited_to(arguments.quota))
+        except OSError as error:
+            print(f"no control group of {arguments.quota} cores can be made here: {error}", file=sys.stderr)
+            sys.exit(_NO_GROUP)
+        print(json.dumps(soak(arguments)))
 
 
 if __name__ == "__main__":

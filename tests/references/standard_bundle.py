@@ -19,7 +19,10 @@ def standard_only(path: Path) -> Bundle:
     manifest = path / "rubricrm.json"
     document = json.loads(manifest.read_text("utf-8"))
     document["graphs"] = [graph for graph in document["graphs"] if graph["kv_update"] != "slots"]
-    for name in STEP_FILES:
+    kept = {graph["kv_type"] for graph in document["graphs"]}
+    prefixes = document["prompts"]["rubric"]["prefix"]["files"]
+    unused = [prefixes.pop(kv_type) for kv_type in set(prefixes) - kept]
+    for name in (*STEP_FILES, *unused):
         (path / name).unlink(missing_ok=True)
         document["files"].pop(name, None)
     facts = describe_file(data)

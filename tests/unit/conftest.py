@@ -193,7 +193,7 @@ class ScriptedSession:
         cache = chunk.slot.cache
         cache.advance(len(chunk.token_ids))
         assert cache.length <= cache.capacity
-        logits = np.zeros((chunk.rows, self._model.vocab_size), np.float32)
+        logits = np.zeros((chunk.num_logits, self._model.vocab_size), np.float32)
         position = cache.length - self._prompt_length
         if position >= 0:
             logits[-1:, self._script[position % len(self._script)]] = 50

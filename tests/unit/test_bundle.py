@@ -13,17 +13,19 @@ from rubricrm.runtime.bundle import Bundle, file_sha256
 
 MakeCheckpoint = Callable[..., Path]
 
-FILES = ("genai_config.json", "model.onnx", "model.onnx.data", "prefix.rubric.float16.safetensors", "tokenizer.json")
+FILES = ("genai_config.json", "model.onnx", "model.onnx.data", "prefix.rubric.float32.safetensors", "tokenizer.json")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234567\n"
 
 
-def test_a_whole_bundle_opens(tiny_bundle: Path) -> None:
-    bundle = Bundle.open(tiny_bundle)
-    assert bundle.path == tiny_bundle
+def test_a_whole_bundle_opens(float32_cache_bundle: Path) -> None:
+    bundle = Bundle.open(float32_cache_bundle)
+    assert bundle.path == float32_cache_bundle
     assert set(bundle.manifest.files) >= set(FILES)
-    assert bundle.num_bytes == sum(p.stat().st_size for p in tiny_bundle.iterdir() if p.name != "rubricrm.json")
-    assert bundle.manifest_sha256 == hashlib.sha256((tiny_bundle / "rubricrm.json").read_bytes()).hexdigest()
-    assert bundle.file("model.onnx") == tiny_bundle / "model.onnx"
+    assert bundle.num_bytes == sum(
+        p.stat().st_size for p in float32_cache_bundle.iterdir() if p.name != "rubricrm.json"
+    )
+    assert bundle.manifest_sha256 == hashlib.sha256((float32_cache_bundle / "rubricrm.json").read_bytes()).hexdigest()
+    assert bundle.file("model.onnx") == float32_cache_bundle / "model.onnx"
 
 
 def test_a_path_may_be_a_string(tiny_bundle: Path) -> None:

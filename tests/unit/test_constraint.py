@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rubricrm import RubricModel
 from rubricrm.generation.completion import Completion
-from rubricrm.generation.constraint import Constraint, Overrules, constrain
+from rubricrm.generation.constraint import Constraint, Overrules, _only, constrain
 from rubricrm.generation.decision import decide
 from rubricrm.generation.grammar import END
 from rubricrm.generation.options import GenerationOptions
@@ -41,6 +41,13 @@ def test_an_allowed_choice_stays_and_a_refused_one_is_counted(demo: RubricModel)
     weights = np.exp(logits.astype(np.float64))
     mask = grammar.allowed(grammar.start, 9)
     assert constraint.overrules.probability == pytest.approx(1 - weights[mask].sum() / weights.sum())
+
+
+@pytest.mark.parametrize("density", [0.001, 0.5, 1.0])
+def test_what_is_refused_has_no_chance_and_what_is_allowed_its_own(density: float) -> None:
+    numbers = np.random.default_rng(0)
+    logits, mask = numbers.normal(scale=1e4, size=1000).astype(np.float32), numbers.random(1000) < density
+    np.testing.assert_array_equal(_only(mask, logits), np.where(mask, logits, np.float32(-np.inf)))
 
 
 def test_sampling_has_the_distribution_over_what_is_allowed(demo: RubricModel) -> None:

@@ -59,8 +59,9 @@ def derived(path: Path) -> bytes:
 
 
 def kept(cache: Path) -> list[Path]:
-    """What an opening left there, but for how long steps take."""
-    paths = (path for path in cache.rglob("*") if path.is_file() and not path.name.startswith("step_cost."))
+    """What an opening left there, but for how long steps take and what a prefix is."""
+    others = ("step_cost.", "prefix.")
+    paths = (path for path in cache.rglob("*") if path.is_file() and not path.name.startswith(others))
     return sorted(paths, key=lambda path: path.name)
 
 

@@ -284,7 +284,7 @@ def test_one_that_waits_for_another_ones_prompt_outlives_it(scripted: Scripted, 
     if how == "cancel":
         first.finish("cancelled")
     else:
-        session.spoils = lambda chunk: chunk.rows > 0
+        session.spoils = lambda chunk: chunk.num_logits > 0
         while not first.is_finished:
             engine.step()
         session.spoils = lambda _: False

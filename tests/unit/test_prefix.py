@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from own_kernels import KV_TYPE
 from rubricrm import RubricModel
 from rubricrm.errors import BundleInvalid, OutputInvalid
 from rubricrm.runtime.bundle import Bundle
@@ -108,9 +109,19 @@ def test_a_bundles_own_prefix_is_neither_computed_nor_cached(tiny_bundle: Path, 
     assert not cache.exists()
 
 
+def test_without_our_kernels_the_prefix_is_that_of_model_onnx(
+    tiny_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache of float16 is the other graph's: its prefix is neither read nor needed."""
+    monkeypatch.setenv("RUBRICRM_KERNELS", "off")
+    with RubricModel.open(tiny_bundle, threads=1) as model:
+        assert model.generate("Hi", max_new_tokens=1).usage.cached_prompt_tokens == 128
+    assert [path.name for path in cache.rglob("prefix.*")] == [PREFIX]
+
+
 def test_a_bundles_own_prefix_is_what_its_graph_computes(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
-    ids = [int(n) for n in metadata(tiny_bundle / "prefix.rubric.float16.safetensors")["token_ids"].split(",")]
+    ids = [int(n) for n in metadata(tiny_bundle / f"prefix.rubric.{KV_TYPE}.safetensors")["token_ids"].split(",")]
     session = Session(bundle, threads=1)
     stored = opened(bundle, session, ids)
     np.testing.assert_allclose(stored.positions, compute_prefix(session, ids).positions, atol=1e-4)

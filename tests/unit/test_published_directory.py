@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_kernels import KV_TYPE
 from rubricrm.errors import OutputExists, RubricrmError, WriteFailed
 from rubricrm.runtime import published_directory
 from rubricrm.runtime.bundle import Bundle
@@ -120,7 +121,7 @@ def test_target_named_by_way_of_another_directory(make_checkpoint: MakeCheckpoin
 def test_every_file_has_the_usual_rights(tiny_bundle: Path) -> None:
     modes = {p.name: oct(stat.S_IMODE(p.stat().st_mode)) for p in tiny_bundle.iterdir()}
     assert set(modes.values()) == {modes["rubricrm.json"]}
-    assert "prefix.rubric.float16.safetensors" in modes
+    assert f"prefix.rubric.{KV_TYPE}.safetensors" in modes
 
 
 def test_described_files_are_all_but_the_manifest(tmp_path: Path) -> None:

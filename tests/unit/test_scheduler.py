@@ -57,16 +57,16 @@ def compute(works: list[Work]) -> None:
     """Do what the engine does with a step's work."""
     for work in works:
         work.chunk.slot.cache.advance(len(work.chunk.token_ids))
-        if work.chunk.rows:
+        if work.chunk.num_logits:
             if work.sequence.state is State.PREFILLING:
-                work.sequence.decode()
+                work.sequence.begin_decoding()
             work.sequence.push(75, None)
 
 
 def step(scheduler: Scheduler) -> list[tuple[Sequence, int, int]]:
     """Compute a step; return who had how many tokens and rows in it."""
     works = scheduler.schedule()
-    found = [(work.sequence, len(work.chunk.token_ids), work.chunk.rows) for work in works]
+    found = [(work.sequence, len(work.chunk.token_ids), work.chunk.num_logits) for work in works]
     compute(works)
     return found
 

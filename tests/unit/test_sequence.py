@@ -43,7 +43,7 @@ def test_a_sequence_goes_from_waiting_to_its_end() -> None:
     states = [sequence.state]
     sequence.admit(7)
     states.append(sequence.state)
-    sequence.decode()
+    sequence.begin_decoding()
     states.append(sequence.state)
     push(sequence, 75)
     assert not sequence.is_finished
@@ -93,12 +93,12 @@ def test_each_reader_gets_an_error_of_its_own() -> None:
 def test_an_ended_sequence_takes_nothing_more() -> None:
     sequence = make()
     sequence.admit(0)
-    sequence.decode()
+    sequence.begin_decoding()
     push(sequence, 75)
     sequence.finish("cancelled")
     push(sequence, 76)
     sequence.admit(3)
-    sequence.decode()
+    sequence.begin_decoding()
     assert (sequence.token_ids, sequence.cached_tokens, sequence.state) == ([75], 0, State.FINISHED)
 
 

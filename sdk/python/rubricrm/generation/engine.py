@@ -1,4 +1,4 @@
-"""The engine: any number of requests, one step after the other, each step a few rows of every sequence."""
+"""The engine: any number of requests, one step after the other, each step a few tokens of many sequences."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 class Engine:
     """Runs sequences on one session. Its methods are safe from any thread, in listeners and signal handlers too.
 
-    A sequence waits for a slot, has its prompt computed chunk by chunk, and then gets a token from each step until it
-    ends. A thread of the engine's own does the steps, as long as there is anything to compute.
+    A sequence waits for a slot, has its prompt computed chunk by chunk, and then gets at least one token from each step
+    until it ends. A thread of the engine's own does the steps, as long as there is anything to compute.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Engine:
         grammar: Grammar | None = None,
         drafts: DraftDesk | None = None,
     ) -> None:
-        """Start nothing yet.
+        """Take no memory and start no thread yet.
 
         Args:
             session: What computes; it is closed with the engine.
@@ -59,19 +59,19 @@ class Engine:
             prefix: Keys and values that prompts begin with.
             options: What is taken on at once, and what is kept.
             grammar: The form of rubrics.
-            drafts: Drafts what may follow, where several rows of a step are worth it.
+            drafts: Proposes tokens that may follow, where verifying them in one step is worth it.
         """
         options = options or EngineOptions()
         self._session = session
         self._manifest = manifest
         self._slots = SlotPool(session, manifest.model, prefix, options)
         self._grammar = grammar
-        self._drafts = drafts
+        self._desk = drafts
         self._scheduler = Scheduler(
             self._slots, max_rows=session.max_rows, max_waiting=options.max_waiting, drafts=drafts
         )
         self._lock = threading.RLock()  # a signal's handler may close what its own thread submits to
-        self._driver = Driver(self.step, self._fail)
+        self._driver = Driver(self.step, self._fail_after)
         self._process = os.getpid()
         _open_engines.add(self)
 
@@ -97,24 +97,23 @@ class Engine:
         """
         wanted = options.max_new_tokens or self._manifest.generation.max_new_tokens
         max_new_tokens = min(wanted, self._slots.room_after(prompt_ids))
+        form = self._grammar if is_rubric and options.constrain else None
         sequence = Sequence(
             prompt_ids,
             options,
             max_new_tokens,
             is_rubric=is_rubric,
             completion=completion,
-            constraint=constrain(
-                options.grammar or (self._grammar if is_rubric and options.constrain else None), max_new_tokens
-            ),
-            drafter=None if self._drafts is None else self._drafts.drafter(prompt_ids, is_rubric=is_rubric),
+            constraint=constrain(options.grammar or form, max_new_tokens),
+            drafter=None if self._desk is None else self._desk.drafter(prompt_ids, is_rubric=is_rubric),
             cancel=cancel,
             started=started,
         )
-        self._session.check_open()  # in a fork, whoever held the lock may not exist
-        if self._scheduler.is_full:
+        self._session.check_open()  # before the lock: in a fork, whoever held it may not exist
+        if self._scheduler.is_full:  # without the lock, as a hint: `add` decides
             self._end_due()
         with self._lock:
-            self._session.check_open()  # `close` ends what is there when it gets the lock, and no later one
+            self._session.check_open()  # again: `close` may have ended all sequences meanwhile, and not this one
             self._scheduler.add(sequence)
         try:
             self._driver.wake()
@@ -124,7 +123,7 @@ class Engine:
         return sequence
 
     def step(self) -> bool:
-        """Compute the next rows of all sequences; return whether there were any."""
+        """Compute what the scheduler chooses; return whether there was anything. For the driver alone."""
         self._end_due()
         with self._lock:
             works = self._scheduler.schedule()
@@ -136,13 +135,13 @@ class Engine:
             for work in works:
                 work.sequence.fail(error)
             return True
-        for work, rows in zip(works, logits, strict=True):
-            self._take(work, rows)
+        for work, found in zip(works, logits, strict=True):
+            self._hand_out(work, found)
         return True
 
-    def _take(self, work: Work, logits: NDArray[np.float32]) -> None:
+    def _hand_out(self, work: Work, logits: NDArray[np.float32]) -> None:
         """Give a sequence what a step has computed for it."""
-        if work.chunk.rows == 0:  # a part of a prompt
+        if work.chunk.num_logits == 0:  # a part of a prompt, not the last one
             return
         sequence = work.sequence
         try:
@@ -151,20 +150,22 @@ class Engine:
             sequence.fail(error)
             return
         if sequence.state is State.PREFILLING:
-            sequence.decode()
+            sequence.begin_decoding()
         num_accepted = decide(sequence, logits, work.draft.token_ids, self._manifest)
+        # Keys and values of refused drafts go. The newest token is computed by the next step.
         work.chunk.slot.rewind(len(sequence.prompt_ids) + max(0, len(sequence.token_ids) - 1))
-        if self._drafts is not None:
-            self._drafts.settle(sequence, work.draft, num_accepted)
+        if self._desk is not None:
+            self._desk.settle(sequence, work.draft, num_accepted)
 
-    def _fail(self, error: Exception) -> None:
-        """End everything: a slot could not be made, or a step raised what it should not have."""
+    def _fail_after(self, error: Exception) -> None:
+        """End everything after what the driver met: a slot could not be made, or a step raised what it should not."""
         if not isinstance(error, RubricrmError):
             logger.error("a step of the engine failed", exc_info=error)
             error = RuntimeFailed(f"a step of the engine failed: {error!r}. It is rubricrm's fault: please report it.")
         self._fail_all(error)
 
     def _end_due(self) -> None:
+        """End what is cancelled or out of time."""
         with self._lock:
             due = self._scheduler.take_due()
         for sequence in due:
@@ -179,7 +180,7 @@ class Engine:
             return self._scheduler.sequences()
 
     def close(self) -> None:
-        """End every sequence with ModelClosed, the one that is being computed too, and free slots and session."""
+        """End every sequence with ModelClosed, free slots and session. A step under way ends at its next operator."""
         self._session.close()
         if self._process != os.getpid():  # whoever held the locks may not exist here
             return
@@ -187,7 +188,7 @@ class Engine:
         closed = ModelClosed("the model was closed. Open it again.")
         self._fail_all(closed)
         with self._lock:
-            self._scheduler.schedule()  # takes all slots back
+            self._scheduler.schedule()  # all have ended: it only takes their slots back
             self._slots.clear()
 
 

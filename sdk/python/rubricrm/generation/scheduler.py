@@ -1,4 +1,4 @@
-"""Who is computed next: the line of those that wait for a slot, and the rows of the next step."""
+"""Who is computed next: the queue of those that wait for a slot, and what the next step computes of the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rubricrm.generation.sequence import Sequence, State
 from rubricrm.generation.slot_pool import SlotPool
 from rubricrm.runtime.slot import Chunk, Slot
 
-# Rows of prompts in a step in which others decode: a newcomer takes several steps, so that no token is long in coming.
+# Most tokens of all prompts together in a step in which others decode: a long prompt takes several steps, so that the
+# others never wait long for their next token.
 MIXED_ROWS = 64
 
 
@@ -33,25 +34,26 @@ class Work:
 
 
 class Scheduler:
-    """Orders sequences by priority, then by arrival. Not safe from several threads: the engine holds a lock.
+    """Admits sequences by priority, then by arrival. Not safe from several threads: the engine holds a lock.
 
-    A step takes the next row of every sequence that decodes, and fills up with prompts, the oldest first: nobody that
-    decodes ever waits for a newcomer's whole prompt, and nobody that waits is overtaken by a later one of its priority.
+    A row is a token that a step computes. A step has `max_rows`: one for each sequence that decodes, the next ones for
+    parts of prompts in the order of admission, what is left for drafts. So nobody that decodes waits for a newcomer's
+    whole prompt, and nobody that waits is overtaken by a later one of its priority.
     """
 
     def __init__(self, slots: SlotPool, *, max_rows: int, max_waiting: int, drafts: DraftDesk | None = None) -> None:
         self._slots = slots
-        self._drafts = drafts
+        self._desk = drafts
         self._max_rows = max_rows
         self._max_waiting = max_waiting
         self._waiting: list[tuple[int, int, Sequence]] = []
-        self._running: dict[Sequence, Slot] = {}  # the oldest first
+        self._running: dict[Sequence, Slot] = {}  # in the order of admission
         self._arrival = count()
         self._deadlines = Deadlines()
 
     @property
     def is_full(self) -> bool:
-        """Whether as many wait as may, those among them that have ended too."""
+        """Whether the queue is as long as it may be. It may hold some that have ended: `add` looks for those first."""
         return len(self._waiting) >= self._max_waiting
 
     def add(self, sequence: Sequence) -> None:
@@ -76,26 +78,27 @@ class Scheduler:
         return self._deadlines.take_due()
 
     def schedule(self) -> list[Work]:
-        """Return the work of the next step; nothing if nobody has any."""
+        """Take back the slots of who has ended, admit who waits, and return the work of the next step, if any."""
         self._retire()
         self._admit()
         decoding = [sequence for sequence in self._running if sequence.state is State.DECODING]
         rows = self._max_rows - len(decoding)
-        chunks = self._next_chunks(min(rows, MIXED_ROWS) if decoding else rows)
-        return self._next_tokens(decoding, sum(len(work.chunk.token_ids) for work in chunks)) + chunks
+        prefill = self._prefill(min(rows, MIXED_ROWS) if decoding else rows)
+        return self._decode(decoding, sum(len(work.chunk.token_ids) for work in prefill)) + prefill
 
     def sequences(self) -> list[Sequence]:
-        """Return all that run, the oldest first, and all that wait."""
+        """Return all that run, in the order of admission, and all that wait."""
         return [*self._running, *(entry[2] for entry in self._waiting)]
 
     def _retire(self) -> None:
         """Take back the slots of sequences that ended."""
         for sequence in [sequence for sequence in self._running if sequence.is_finished]:
-            if self._drafts is not None:
-                self._drafts.learn(sequence)
+            if self._desk is not None:
+                self._desk.learn(sequence)
             self._slots.give_back(self._running.pop(sequence), [*sequence.prompt_ids, *sequence.token_ids])
 
     def _admit(self) -> None:
+        """Lend slots to those that wait, until there is none for the first of them."""
         while self._waiting:
             sequence = self._waiting[0][2]
             if not sequence.is_finished:
@@ -106,26 +109,26 @@ class Scheduler:
                 sequence.admit(cached_tokens)
             heapq.heappop(self._waiting)
 
-    def _next_tokens(self, decoding: list[Sequence], other_rows: int) -> list[Work]:
-        """Return the last token of each, which was decided and not computed yet, and drafts where they pay."""
+    def _decode(self, decoding: list[Sequence], prompt_rows: int) -> list[Work]:
+        """Return the newest token of each, whose keys and values are not computed yet, and drafts where they pay."""
         drafts = [NO_DRAFT] * len(decoding)
-        if self._drafts is not None and decoding:
-            rows_left = self._max_rows - other_rows - len(decoding)
-            drafts = self._drafts.drafts(decoding, rows_left=rows_left, other_rows=other_rows)
+        if self._desk is not None and decoding:
+            rows_left = self._max_rows - prompt_rows - len(decoding)
+            drafts = self._desk.drafts(decoding, rows_left=rows_left, other_rows=prompt_rows)
         works = []
         for sequence, draft in zip(decoding, drafts, strict=True):
             token_ids = [sequence.token_ids[-1], *draft.token_ids]
-            works.append(Work(sequence, Chunk(self._running[sequence], token_ids, rows=len(token_ids)), draft))
+            works.append(Work(sequence, Chunk(self._running[sequence], token_ids, num_logits=len(token_ids)), draft))
         return works
 
-    def _next_chunks(self, rows: int) -> list[Work]:
-        """Return the next parts of prompts, as many rows as there are."""
+    def _prefill(self, rows: int) -> list[Work]:
+        """Return the next parts of prompts, at most so many rows together."""
         works = []
         for sequence, slot in self._running.items():
-            start = slot.cache.length
-            token_ids = sequence.prompt_ids[start : start + rows]
-            if sequence.state is State.PREFILLING and token_ids:
+            if sequence.state is State.PREFILLING and rows > 0:
+                start = slot.cache.length
+                token_ids = sequence.prompt_ids[start : start + rows]
                 is_last = start + len(token_ids) == len(sequence.prompt_ids)
-                works.append(Work(sequence, Chunk(slot, token_ids, rows=int(is_last))))
+                works.append(Work(sequence, Chunk(slot, token_ids, num_logits=int(is_last))))
                 rows -= len(token_ids)
         return works

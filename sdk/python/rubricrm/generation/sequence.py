@@ -148,7 +148,7 @@ class Sequence:
                 self.admitted = time.perf_counter()
                 self.state = State.PREFILLING
 
-    def decode(self) -> None:
+    def begin_decoding(self) -> None:
         """The prompt is computed: each further step decides tokens."""
         with self._lock:
             if not self.is_finished:

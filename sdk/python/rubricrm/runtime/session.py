@@ -180,8 +180,8 @@ class Session:
             chunks: Each of another slot; together at most `max_rows` tokens.
 
         Returns:
-            For each chunk the logits after its last `rows` tokens, [rows, vocab_size] of float32, owned by the caller.
-            They may be no numbers: see `check_finite`.
+            For each chunk the logits after its last `num_logits` tokens, [num_logits, vocab_size] of float32, owned by
+            the caller. They may be no numbers: see `check_finite`.
 
         Raises:
             ModelClosed: The session was closed, or opened before this process was forked.
@@ -218,10 +218,8 @@ class Session:
     def _run(self, graph: Any, chunks: Sequence[Chunk]) -> dict[Slot, NDArray[np.float32]]:
         """Run chunks of one arena."""
         arena = chunks[0].slot.arena
-        parts = [
-            Part(chunk.slot.number, chunk.token_ids, chunk.slot.cache.length, max(chunk.rows, arena.inputs.least_rows))
-            for chunk in chunks
-        ]
+        least = arena.inputs.least_rows
+        parts = [Part(c.slot.number, c.token_ids, c.slot.cache.length, max(c.num_logits, least)) for c in chunks]
         # Bound again for each run: what a device reads is copied there when it is bound.
         for name, array in arena.inputs.of(parts).items():
             bind_integers(arena.binding, name, array)
@@ -237,7 +235,7 @@ class Session:
         for chunk, part in zip(chunks, parts, strict=True):
             chunk.slot.cache.advance(len(chunk.token_ids))
             end = start + part.rows
-            found[chunk.slot], start = rows[end - chunk.rows : end], end
+            found[chunk.slot], start = rows[end - chunk.num_logits : end], end
         return found
 
     def close(self) -> None:
@@ -256,9 +254,9 @@ class Session:
         vocab_size = self._bundle.manifest.model.vocab_size
         for chunk in chunks:
             cache, count = chunk.slot.cache, len(chunk.token_ids)
-            if not (0 <= chunk.rows <= count <= cache.capacity - cache.length and count):
+            if not (0 <= chunk.num_logits <= count <= cache.capacity - cache.length and count):
                 raise RuntimeFailed(
-                    f"{running}: {chunk.rows} rows of {count} tokens after {cache.length} in a cache of "
+                    f"{running}: logits of {chunk.num_logits} of {count} tokens after {cache.length} in a cache of "
                     f"{cache.capacity}. Make a larger slot."
                 )
             unknown = next((token for token in chunk.token_ids if not 0 <= token < vocab_size), None)

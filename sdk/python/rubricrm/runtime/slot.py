@@ -90,12 +90,12 @@ class Chunk:
     Attributes:
         slot: Its cache must have room for the tokens.
         token_ids: At least one.
-        rows: How many rows of logits to compute, from the end; maybe none.
+        num_logits: After how many of its last tokens logits are wanted; maybe none.
     """
 
     slot: Slot
     token_ids: Sequence[int]
-    rows: int = 1
+    num_logits: int = 1
 
 
 def by_arena(chunks: Sequence[Chunk]) -> list[list[Chunk]]:

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 
 from rubricrm.errors import RequestInvalid
 from rubricrm.runtime.byte_alphabet import bytes_of
+from rubricrm.runtime.own_thread import OwnThread
 from rubricrm.runtime.tokenizer_file import TokenizerFile, read_tokenizer_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+
+# Characters from which a text is encoded in a thread of its own: the library takes some 100 bytes for each meanwhile.
+_LARGE = 4096
 
 
 class Tokenizer:
@@ -46,6 +51,7 @@ class Tokenizer:
         self._plain = file.plain
         self._control = file.control
         self._lacking_bytes = file.lacking_bytes
+        self._thread = OwnThread("rubricrm-tokenizer")
         self._bytes: dict[int, bytes] = {token["id"]: token["content"].encode() for token in file.added}
 
     @classmethod
@@ -69,6 +75,9 @@ class Tokenizer:
             RequestInvalid: The text holds a lone surrogate, or a character that the vocabulary cannot spell.
         """
         self._check_spelling(text)
+        return self._ids(text) if len(text) < _LARGE else self._thread.call(self._ids, text)
+
+    def _ids(self, text: str) -> list[int]:
         return list(self._plain.encode(_storable(text), add_special_tokens=False).ids)
 
     def split_control(self, text: str) -> list[int | str]:
