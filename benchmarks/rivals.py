@@ -104,7 +104,7 @@ class Comparison:
         self._num_ids: int = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
         self._path = RESULTS / f"rivals-{options.name}" / f"{commit}.json"
         self.found: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
-        basis = {key: getattr(options, key) for key in ("ours", "referee", "threads", "openings", "rounds")}
+        basis = {key: getattr(options, key) for key in ("ours", "referee", "threads")}
         if self.found and {key: self.found.get(key) for key in basis} != basis:
             raise SystemExit(f"{self._path}: was measured with other options. Pass those, or another --name.")
         self.found |= {**basis, "checkpoint": options.checkpoint.name, "machine": machine_facts(), "commit": commit}
