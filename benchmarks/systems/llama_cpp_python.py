@@ -31,7 +31,7 @@ VARIANTS = {"q4_0": 2, "q4_k_m": 15, "q4_0-lookup": 2, "q4_0-ngrams": 2}  # llam
 MODEL_OF = {"q4_0-lookup": "llama_cpp_python:q4_0", "q4_0-ngrams": "llama_cpp_python:q4_0"}
 DRAFTING: dict[str, Callable[[], Drafter]] = {
     "q4_0-lookup": lambda: _prompt_lookup(2),
-    # Its default is 16. On published rubrics 4 is the best by far, whatever a row costs between 0.05 and 0.2 of a step.
+    # Its default is 16. For published rubrics 4 are the best, whatever rows take.
     "q4_0-ngrams": lambda: NgramStatistics(4),
 }
 _CONTEXT = 1024
