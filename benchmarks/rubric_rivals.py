@@ -78,8 +78,9 @@ class Scripts:
 
 def measure(scripts: Scripts, server: Server, numbers: Sequence[int], *, follows: bool) -> list[dict[str, Any]]:
     """Let both sides write each rubric, warm and cold, and return a row for each."""
-    scripts.ask(server, numbers[0], is_cold=False, follows=follows)  # kernels are made for shapes that first come
-    scripts.write(numbers[0], is_cold=False)
+    shortest = min(numbers, key=lambda number: len(scripts.texts[number]))
+    scripts.ask(server, shortest, is_cold=False, follows=follows)  # kernels are made for shapes that first come
+    scripts.write(shortest, is_cold=False)
     rows = []
     for turn, number in enumerate(numbers):
         for is_cold in (False, True):
