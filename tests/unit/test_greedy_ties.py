@@ -1,7 +1,8 @@
 """Greedy tokens of our kernels are those of the runtime's, but for ties.
 
 Both have a cache of float32. They round the inputs of products alike, and add floats in another order: where a rounding
-to 8 bits falls the other way, logits move by a percent, as they do when the runtime computes the same prompt in other chunks.
+to 8 bits falls the other way, logits move by a percent, as they do when the runtime computes the same prompt in other
+chunks.
 """
 
 from __future__ import annotations
