@@ -1,7 +1,8 @@
 """Greedy tokens of our kernels are those of the runtime's, but for ties.
 
-The two round the inputs of products alike, and add floats in another order: where a rounding to 8 bits falls the other
-way, logits move by a percent, as they do when the runtime computes the same prompt in other chunks.
+Both have a cache of float32. They round the inputs of products alike, and add floats in another order: where a rounding
+to 8 bits falls the other way, logits move by a percent, as they do when the runtime computes the same prompt in other
+chunks.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def greedy(session: Session, ids: list[int], num_tokens: int) -> tuple[list[int]
 
 def count_ties(checkpoint: Path, output: Path, weights: str) -> int:
     """Export a checkpoint, and return how many requests' tokens part at a tie; parting anywhere else fails."""
-    job = OnnxExport(str(checkpoint), output, weights=weights, rubrics=False, max_kl="none")
+    job = OnnxExport(str(checkpoint), output, weights=weights, kv="model", rubrics=False, max_kl="none")
     path = export_onnx(job).path
     bundle = Bundle.open(path)
     facts = bundle.manifest
