@@ -48,7 +48,7 @@ def open_session(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
             assert provider_options == {"enable_cuda_graph": "1"}
             if refuse:
                 raise RuntimeFailed("opening the graph: This session cannot use the graph capture feature")
-        graphs.append(CapturingGraph(path))
+        graphs.append(CapturingGraph(path, captures=provider_options is not None))
         return graphs[-1]
 
     def open_one(*, captures: bool = True, refuse: bool = False) -> tuple[Session, CapturingGraph]:
