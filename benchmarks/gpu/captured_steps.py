@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import json
 import subprocess
 import time
@@ -222,6 +223,7 @@ def attempt(
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {str(error)[:600]}"}
     say(part, **labels, **found, seconds=round(time.monotonic() - started, 2))
+    gc.collect()  # the memory of these slots, before the next ones take theirs
 
 
 def run(pair: dict[str, Subject], options: argparse.Namespace, deadline: float) -> None:
