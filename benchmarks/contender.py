@@ -62,6 +62,12 @@ def model_of(name: str) -> str:
     return found
 
 
+def is_drafting(name: str) -> bool:
+    """Whether a contender verifies drafts."""
+    system, _, variant = name.partition(":")
+    return variant in getattr(_load(system), "DRAFTING", {})
+
+
 def _systems() -> list[str]:
     return sorted(path.stem for path in SYSTEMS.glob("*.py") if path.stem != "protocol")
 
@@ -173,13 +179,18 @@ class Server:
         self.load_ms: float = opened["load_ms"]
         self.runs: str | None = opened["runs"]
 
-    def ask(self, ids: Sequence[int], new_tokens: int, kept: int = 0) -> dict[str, Any]:
+    def ask(
+        self, ids: Sequence[int], new_tokens: int, kept: int = 0, text: Sequence[int] | None = None
+    ) -> dict[str, Any]:
         """Let it generate; the state of the first `kept` ids is made before the time starts.
+
+        With a text, one that drafts writes its tokens in place of the model's choices.
 
         Raises:
             SystemFailedError: It ended, or cannot do it.
         """
-        return self._asked({"ids": list(ids), "new_tokens": new_tokens, "kept": kept})
+        asked = {"ids": list(ids), "new_tokens": new_tokens, "kept": kept}
+        return self._asked(asked if text is None else asked | {"text": list(text)})
 
     def best(self, ids: Sequence[int], count: int) -> list[int]:
         """Let a referee name the likeliest next tokens, the best first.

@@ -4,9 +4,10 @@
     measured.py
 
 `results/rivals-4b/COMMIT.json` are of rivals.py, `results/bench-*.json` of `rubricrm bench --json`,
-`results/opening-4b.json` of opening.py, `results/quantization-*.json` of quantization_table.py, and
-`results/kv-float16.json` of kv_loss.py. The tables of rivals are of the newest commit; one line per commit shows how
-ours went on. A test holds that the documents show what this script would write.
+`results/opening-4b.json` of opening.py, `results/rubrics-4b.json` of rubric_rivals.py,
+`results/quantization-*.json` of quantization_table.py, and `results/kv-float16.json` of kv_loss.py. The tables of
+rivals are of the newest commit; one line per commit shows how ours went on. A test holds that the documents show what
+this script would write.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def tables() -> Iterator[tuple[Path, str, str]]:
     yield ROOT / "docs" / "BENCHMARKING.md", "bench", bench_table(reports)
     opening = json.loads((RESULTS / "opening-4b.json").read_text("utf-8"))
     yield ROOT / "docs" / "BENCHMARKING.md", "opening", opening_table(opening)
+    rubrics = json.loads((RESULTS / "rubrics-4b.json").read_text("utf-8"))
+    yield ROOT / "docs" / "BENCHMARKING.md", "rubrics-4b", rubrics_table(rubrics)
     yield from _loss_tables()
 
 
@@ -148,6 +151,30 @@ def _bench_line(name: str, report: Mapping[str, Any], row: Mapping[str, Any]) ->
         f"{roofline['prefill_share']:.0%}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def rubrics_table(report: Mapping[str, Any]) -> str:
+    """Return one line per rival: all rubrics together, from a kept beginning and from nothing, as multiples of ours."""
+    lines = [
+        "| system | drafted, accepted | warm: seconds, ours | times ours | cold: seconds, ours | times ours |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, facts in report["rivals"].items():
+        cells = [name.replace(":", " "), _drafts_cell(facts)]
+        for start, found in facts["summary"].items():
+            rows = [row for row in facts["rows"] if row["start"] == start]
+            theirs, ours = (sum(row[side]["seconds"] for row in rows) for side in ("rival", "ours"))
+            least, most = found["range"]
+            cells += [f"{theirs:.1f}, {ours:.1f}", f"{found['times_ours']:.2f} ({least:.2f} to {most:.2f})"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _drafts_cell(facts: Mapping[str, Any]) -> str:
+    if not facts["drafts"]:
+        return "none"
+    rows = [row["rival"]["drafts"] for row in facts["rows"] if row["start"] == "warm"]
+    return "{:,}, {:,}".format(*(sum(counts) for counts in zip(*rows, strict=True)))
 
 
 def opening_table(report: Mapping[str, Any]) -> str:

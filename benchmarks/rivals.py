@@ -31,7 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contender import Contender, Server, SystemFailedError, known_contenders, make_contender, model_of
+from contender import Contender, Server, SystemFailedError, is_drafting, known_contenders, make_contender, model_of
 from measured_commit import measured_commit
 from rivals_table import table
 from rubricrm.runtime.machine import usable_cores
@@ -104,7 +104,7 @@ class Comparison:
         self._num_ids: int = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
         self._path = RESULTS / f"rivals-{options.name}" / f"{commit}.json"
         self.found: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
-        basis = {key: getattr(options, key) for key in ("ours", "referee", "threads", "openings", "rounds")}
+        basis = {key: getattr(options, key) for key in ("ours", "referee", "threads")}
         if self.found and {key: self.found.get(key) for key in basis} != basis:
             raise SystemExit(f"{self._path}: was measured with other options. Pass those, or another --name.")
         self.found |= {**basis, "checkpoint": options.checkpoint.name, "machine": machine_facts(), "commit": commit}
@@ -212,9 +212,12 @@ class Comparison:
 
 
 def default_systems(ours: str) -> list[str]:
-    """Return all others, and what else runs the bundle of `ours`: without our kernels, or with other instructions."""
+    """Return all others, and what else runs the bundle of `ours`: without our kernels, or with other instructions.
+
+    Those that draft have a measurement of their own (rubric_rivals.py): what they gain depends on the text.
+    """
     own = ours.partition(":")[0]
-    others = [name for name in known_contenders() if name != ours]
+    others = [name for name in known_contenders() if name != ours and not is_drafting(name)]
     return [name for name in others if name.partition(":")[0] != own or model_of(name) == ours]
 
 

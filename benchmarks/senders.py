@@ -6,8 +6,9 @@
 Every sender asks once, at the same time: a prompt of `--kept` tokens that all share and `--own` more, then `--new`
 tokens, whatever the model wants. Measured in one run: `--alone` requests one after another, all senders at once with
 the shared tokens restored and without, bare steps of the session with as many rows at the same positions, and a
-newcomer while all others decode. `--llama` also asks the server of the xllamacpp wheel with a slot for each sender, its
-prompt state kept (the wheel must be installed). Prints one JSON object; times in seconds.
+newcomer while all others decode. `--llama` also asks llama.cpp's server with a slot for each sender, its prompt state
+kept. It is the one inside xllamacpp, which must be installed: built here, since its wheel is for any AVX2 processor.
+Prints one JSON object; times in seconds.
 """
 
 from __future__ import annotations
@@ -182,6 +183,7 @@ def measure_llama(path: Path, job: Job, threads: int, alone: int) -> dict[str, A
     parameters.n_ctx, parameters.n_batch, parameters.n_ubatch = length * job.senders, 512, 512
     parameters.n_parallel = job.senders
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.cache_ram_mib = 0  # copies of older prompts, which nothing here asks for
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
     parameters.verbosity = 0
     server = xllamacpp.Server(parameters)
@@ -204,6 +206,7 @@ def measure_llama(path: Path, job: Job, threads: int, alone: int) -> dict[str, A
 
     together(2)  # every slot then holds the shared tokens
     return {
+        "built_with": xllamacpp.get_system_info(),
         "one_after_another": timed(lambda: [ask(job.new) for _ in range(alone)]) / alone,
         "together": timed(lambda: together(job.new)),
     }

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """What drafting gives on a real engine: published rubrics are written by a model that would write something else.
 
-    whole_rubric.py BUNDLE RUBRICS [--count 3] [--first 0] [--threads 2]
+    whole_rubric.py BUNDLE RUBRICS [--template FILE] [--count 3] [--first 0] [--threads 2]
 
 Every step is a real one; only the tokens that it decides are those of the rubric, so that a model of random weights
-writes it too. RUBRICS is as for replay.py. Each rubric is written without drafts, with an empty table of phrases, and
-with a table that has learned all other rubrics of the file and never this one; as many random tokens, which nothing can
-foresee, are written without drafts and with that table. The prompt's first part, as long as RubricRM's template, is
-restored on all sides, which take turns in one process. Prints one JSON object.
+writes it too. RUBRICS and the template are as for replay.py; without one, it is the bundle's. Each rubric is written
+without drafts, with an empty table of phrases, and with a table that has learned all other rubrics of the file and
+never this one; as many random tokens, which nothing can foresee, are written without drafts and with that table. What
+the template fixes of a prompt is restored on all sides, which take turns in one process. Prints one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -36,12 +37,11 @@ from rubricrm.generation.step_cost import measure_step_cost, step_runner
 from rubricrm.rubric.form import regex
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.prefix import compute_prefix
+from rubricrm.runtime.prefix import Prefix, compute_prefix
+from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm_bench.machine_facts import machine_facts
-
-FIXED_TOKENS = 306
 
 
 class Script:
@@ -67,26 +67,36 @@ class Script:
 
 
 class Writer:
-    """One session, and engines of several kinds on it."""
+    """One session, and engines of several kinds on it.
 
-    def __init__(self, path: Path, threads: int) -> None:
+    Args:
+        path: Of the bundle.
+        threads: Of the session.
+        template: What a request is put into, with `{prompt}` in it; None: the bundle's.
+    """
+
+    def __init__(self, path: Path, threads: int, template: str | None = None) -> None:
         self.bundle = Bundle.open(path)
         manifest = self.bundle.manifest
         self.tokenizer = Tokenizer.from_file(self.bundle.file(manifest.tokenizer.file))
         self.session = Session(self.bundle, threads=threads)
         self.numbers = ItemNumbers(self.tokenizer)
         self.grammar: Grammar = compile_grammar(regex(), self.tokenizer, manifest.prompt.stop_ids)
-        ids = np.random.default_rng(3).integers(1000, manifest.tokenizer.num_tokens // 2, FIXED_TOKENS).tolist()
-        self.fixed, self.prefix = ids, compute_prefix(self.session, ids)
+        facts = manifest.prompt
+        if template is not None:
+            facts = dataclasses.replace(facts, template=template)
+        self.prompt = Prompt(facts, manifest.chat, self.tokenizer)
+        self.prefix: Prefix = compute_prefix(self.session, self.prompt.fixed_prefix())
         self.cost = measure_step_cost(step_runner(self.session, self.prefix))
         self.script = Script()
         decision._next_token = self.script.next_token
 
-    def engine(self, phrases: PhraseTable | None) -> Engine:
-        """Return an engine that drafts with a table of phrases, or not at all."""
+    def engine(self, phrases: PhraseTable | None, *, is_cold: bool = False) -> Engine:
+        """Return an engine that drafts with a table of phrases, or not at all; a cold one restores nothing."""
         desk = None if phrases is None else DraftDesk(self.cost, self.numbers, phrases)
         options = EngineOptions(max_concurrency=1, keep_prompts=False)
-        return Engine(self.session, self.bundle.manifest, self.prefix, options, grammar=self.grammar, drafts=desk)
+        prefix = None if is_cold else self.prefix
+        return Engine(self.session, self.bundle.manifest, prefix, options, grammar=self.grammar, drafts=desk)
 
     def learned(self, texts: Sequence[Sequence[int]]) -> PhraseTable:
         table = PhraseTable(self.numbers)
@@ -94,12 +104,12 @@ class Writer:
             table.learn(token_ids)
         return table
 
-    def write(self, engine: Engine, request: Sequence[int], token_ids: Sequence[int]) -> dict[str, float]:
-        """Write a text; return how long it took, and what was drafted."""
+    def write(self, engine: Engine, prompt: Sequence[int], token_ids: Sequence[int]) -> dict[str, float]:
+        """Write a text after a prompt; return how long it took, and what was drafted."""
         self.script.token_ids = token_ids
         options = GenerationOptions(max_new_tokens=len(token_ids) + 2, stop_on_repetition=False)
         started = time.perf_counter()
-        sequence = engine.submit([*self.fixed, *request], options, is_rubric=True)
+        sequence = engine.submit(list(prompt), options, is_rubric=True)
         sequence.wait()
         sequence.raise_error()
         seconds = time.perf_counter() - started
@@ -115,22 +125,29 @@ class Writer:
         }
 
 
+def read_rubrics(path: Path) -> list[dict[str, Any]]:
+    """Return the whole rubrics of a file with what was requested; single items are left out."""
+    entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [entry for entry in entries if entry.get("kind", "full") == "full"]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("rubrics", type=Path)
+    parser.add_argument("--template", type=Path)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=3)
     parser.add_argument("--threads", type=int, default=usable_cores())
     options = parser.parse_args()
-    entries = [json.loads(line) for line in options.rubrics.read_text("utf-8").splitlines()]
-    entries = [entry for entry in entries if entry.get("kind", "full") == "full"]
-    writer = Writer(options.bundle, options.threads)
+    entries = read_rubrics(options.rubrics)
+    template = options.template.read_text("utf-8") if options.template else None
+    writer = Writer(options.bundle, options.threads, template)
     texts = [writer.tokenizer.encode(entry["rubric"]) for entry in entries]
     found, num_tokens = [], writer.bundle.manifest.tokenizer.num_tokens
     for number in range(options.first, min(options.first + options.count, len(texts))):
-        request = writer.tokenizer.encode(entries[number].get("request") or "Write something.")[:64]
+        prompt = writer.prompt.encode_request(entries[number]["request"])
         others = [token_ids for index, token_ids in enumerate(texts) if index != number]
         noise = np.random.default_rng(number).integers(1000, num_tokens * 2 // 3, len(texts[number])).tolist()
         sides = {
@@ -140,9 +157,9 @@ def main() -> None:
             "random_plain": (None, noise),
             "random_drafted": (writer.learned(others), noise),
         }
-        row: dict[str, Any] = {"rubric": entries[number].get("id", number), "request_tokens": len(request)}
+        row: dict[str, Any] = {"rubric": entries[number].get("id", number), "prompt_tokens": len(prompt)}
         for side, (phrases, token_ids) in sides.items():
-            row[side] = writer.write(writer.engine(phrases), request, token_ids)
+            row[side] = writer.write(writer.engine(phrases), prompt, token_ids)
         row["times_plain"] = {
             side: row["random_plain" if side == "random_drafted" else "plain"]["seconds"] / row[side]["seconds"]
             for side in ("empty_table", "leave_one_out", "random_drafted")
@@ -150,7 +167,8 @@ def main() -> None:
         found.append(row)
     medians = {side: median(row["times_plain"][side] for row in found) for side in found[0]["times_plain"]}
     cost = {str(rows): seconds for rows, seconds in writer.cost.measured.items()}
-    print(json.dumps({"machine": machine_facts(), "cost": cost, "rubrics": found, "medians": medians}, indent=1))
+    report = {"machine": machine_facts(), "restored_tokens": len(writer.prefix.token_ids), "cost": cost}
+    print(json.dumps({**report, "rubrics": found, "medians": medians}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """llama.cpp through llama-cpp-python, built for this processor (GGML_NATIVE), weights repacked as it does by itself.
 
 The GGUF is written here and quantized by its own code; the prompt is one batch, keys and values are FP16, flash
-attention is on, which is the faster way here.
+attention is on, which is the faster way here. `-lookup` verifies drafts of llama-cpp-python's prompt lookup, two tokens
+at most, as its README advises for CPUs. `-ngrams` verifies those of llama.cpp's statistics of n-grams (`ngram-cache`),
+which are written again in `NgramStatistics`, since no wheel has them as a function.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import json
 import mmap
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,16 @@ from protocol import main
 REQUIREMENTS = ("llama-cpp-python==0.3.34", "gguf>=0.10", "numpy>=2")
 # GCC 12 says of AMX's ldtilecfg that it reads 8 of 64 bytes. It then drops the stores to the others, and the first
 # product crashes (ggml-org/llama.cpp#20824 looks like it).
-BUILD = {"CXXFLAGS": "-fno-tree-dse -fno-dse"}
-VARIANTS = {"q4_0": 2, "q4_k_m": 15}  # llama_ftype
+# pip must not take a wheel that it once built without them.
+BUILD = {"CXXFLAGS": "-fno-tree-dse -fno-dse", "PIP_NO_CACHE_DIR": "1"}
+Drafter = Callable[[list[int]], list[int]]
+VARIANTS = {"q4_0": 2, "q4_k_m": 15, "q4_0-lookup": 2, "q4_0-ngrams": 2}  # llama_ftype
+MODEL_OF = {"q4_0-lookup": "llama_cpp_python:q4_0", "q4_0-ngrams": "llama_cpp_python:q4_0"}
+DRAFTING: dict[str, Callable[[], Drafter]] = {
+    "q4_0-lookup": lambda: _prompt_lookup(2),
+    # Its default is 16. For published rubrics 4 are the best, whatever rows take.
+    "q4_0-ngrams": lambda: NgramStatistics(4),
+}
 _CONTEXT = 1024
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
 
@@ -119,14 +130,61 @@ def _floats(array: Any) -> Any:
     return (array.astype(np.uint32) << 16).view(np.float32)
 
 
+def _prompt_lookup(num_tokens: int) -> Drafter:
+    import numpy as np
+    from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+
+    lookup = LlamaPromptLookupDecoding(num_pred_tokens=num_tokens)
+    return lambda ids: lookup(np.array(ids, np.intc)).tolist()
+
+
+class NgramStatistics:
+    """What followed the last 1 to 4 tokens before: the longest n-gram decides whose tokens are clear enough.
+
+    Clear enough are, by length of the n-gram, so many occurrences and so large a part of them in percent.
+    """
+
+    _LEAST = ((2, 66), (2, 50), (1, 50), (1, 50))
+
+    def __init__(self, num_tokens: int) -> None:
+        self._num_tokens = num_tokens
+        self._counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        self._known: list[int] = []
+
+    def __call__(self, ids: list[int]) -> list[int]:
+        """Return the draft that follows; ids go on from those of the call before, or begin anew."""
+        if ids[: len(self._known)] != self._known:
+            self._counts.clear()
+            self._known = []
+        for end in range(max(1, len(self._known)), len(ids)):
+            for size in range(1, min(end, len(self._LEAST)) + 1):
+                self._counts[tuple(ids[end - size : end])][ids[end]] += 1
+        self._known = list(ids)
+        draft: list[int] = []
+        while len(draft) < self._num_tokens and (token := self._next([*ids[-len(self._LEAST) :], *draft])) is not None:
+            draft.append(token)
+        return draft
+
+    def _next(self, ids: list[int]) -> int | None:
+        for size in range(min(len(ids), len(self._LEAST)), 0, -1):
+            if (followers := self._counts.get(tuple(ids[-size:]))) is None:
+                continue
+            (token, count), total = followers.most_common(1)[0], followers.total()
+            least, percent = self._LEAST[size - 1]
+            if total >= least and 100 * count >= percent * total:
+                return token
+        return None
+
+
 class LlamaModel:
     """A context, emptied before each run; the state of a prompt is saved and restored whole, as its server does.
 
     Attributes:
         runs: The instructions and features that it was built with.
+        drafts: Tokens that the last run drafted, and those of them that were accepted.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, drafter: Drafter | None) -> None:
         import llama_cpp
         import numpy as np
 
@@ -143,6 +201,13 @@ class LlamaModel:
         self.runs = ", ".join(re.findall(r"(\w+) = 1", llama_cpp.llama_print_system_info().decode()))
         self._kept: list[int] = []
         self._state: Any = None
+        self._drafter = drafter
+        self._text: list[int] = []
+        self.drafts = [0, 0]
+
+    def follow(self, text: Sequence[int]) -> None:
+        """See `protocol`."""
+        self._text = list(text)
 
     def keep(self, ids: Sequence[int]) -> None:
         """See `protocol`."""
@@ -162,21 +227,41 @@ class LlamaModel:
         if self._state is not None:
             self._lib.llama_state_seq_set_data(self._llama.ctx, self._state, len(self._state), 0)
             self._llama.n_tokens = len(self._kept)
-        moments, tokens = [], []
-        step = list(ids[len(self._kept) :])
+        text, self._text, self.drafts = self._text, [], [0, 0]
+        self._llama.eval(ids[len(self._kept) :])
+        best = self._best_tokens(1)
+        tokens = text[:1] or best
+        moments = [time.perf_counter()]
         while len(tokens) < new_tokens:
-            self._llama.eval(step)
-            logits = self._lib.llama_get_logits_ith(self._llama.ctx, -1)
-            row = self._numpy.ctypeslib.as_array(logits, (self._llama.n_vocab(),))
-            tokens.append(int(row.argmax()))
-            moments.append(time.perf_counter())
-            step = tokens[-1:]
+            draft = self._drafter([*ids, *tokens])[: new_tokens - len(tokens) - 1] if self._drafter else []
+            best = self._verify([tokens[-1], *draft])
+            decided = text[len(tokens) :] or best
+            right = next((index for index, token in enumerate(draft) if token != decided[index]), len(draft))
+            self._llama.n_tokens -= len(draft) - right
+            self.drafts = [self.drafts[0] + len(draft), self.drafts[1] + right]
+            tokens += decided[: right + 1]
+            moments += [time.perf_counter()] * (right + 1)
         return moments, tokens
 
+    def _verify(self, step: list[int]) -> list[int]:
+        """Return the best token after each of these: what `eval` does, but with logits of all rows."""
+        llama = self._llama
+        llama._ctx.kv_cache_seq_rm(-1, llama.n_tokens, -1)
+        llama._batch.set_batch(step, llama.n_tokens, logits_all=True)
+        llama._ctx.decode(llama._batch)
+        llama.n_tokens += len(step)
+        return self._best_tokens(len(step))
 
-def open_model(directory: Path, variant: str, threads: int) -> LlamaModel:  # noqa: ARG001
+    def _best_tokens(self, count: int) -> list[int]:
+        rows = (self._lib.llama_get_logits_ith(self._llama.ctx, index) for index in range(-count, 0))
+        width = (self._llama.n_vocab(),)
+        return [int(self._numpy.ctypeslib.as_array(row, width).argmax()) for row in rows]
+
+
+def open_model(directory: Path, variant: str, threads: int) -> LlamaModel:
     """See `protocol`."""
-    return LlamaModel(directory / "model.gguf", threads)
+    drafter = DRAFTING[variant]() if variant in DRAFTING else None
+    return LlamaModel(directory / "model.gguf", threads, drafter)
 
 
 if __name__ == "__main__":

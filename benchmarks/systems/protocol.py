@@ -7,7 +7,8 @@ A system is a file beside this one with REQUIREMENTS (pins), VARIANTS (names of 
 
 MODEL_OF names, for variants that convert nothing themselves, the contender whose converted model they run:
 `{"q4_0": "llama_cpp_python:q4_0"}`. A system whose variants all do so needs no `prepare`. BUILD holds environment
-variables for the installation of the pins, such as flags of a compiler.
+variables for the installation of the pins, such as flags of a compiler. DRAFTING maps variants that verify drafts to
+how they make them; what `run` then takes depends on the text.
 
 `run` feeds the ids as they are, generates exactly `new_tokens` tokens greedily, end tokens or not, and returns the
 moments of the tokens (seconds, `time.perf_counter`), at least of the first and of the last, and the tokens.
@@ -15,7 +16,8 @@ moments of the tokens (seconds, `time.perf_counter`), at least of the first and 
 A model that can keep the state of a prompt has `keep(ids)` too: it computes the state, or forgets it for no ids; a
 later `run` restores it, in the fastest way that the system has. One that others are compared with has
 `best(ids, count)`: the likeliest next tokens. One that chooses its code by the processor has `runs`: which code that is
-here, in words.
+here, in words. One that drafts has `follow(text)`: the next `run` writes these tokens in place of the model's choices,
+all of whose work is still done; `drafts` then holds how many tokens were drafted and accepted.
 
 The file ends with `main(...)`: run as a program it prepares, or answers lines of JSON on standard input with lines of
 JSON on standard output.
@@ -65,10 +67,13 @@ def main(prepare: Callable[[Path, Path, str], None] | None, open_model: Callable
                 continue
         else:
             model.keep(asked["ids"][: asked["kept"]])
+        if asked.get("text"):
+            model.follow(asked["text"])  # type: ignore[attr-defined]
         started = time.perf_counter()
         moments, tokens = model.run(asked["ids"], asked["new_tokens"])
         times = [1000 * (moment - started) for moment in moments]
-        _answer(answers, {"ttft_ms": times[0], "e2e_ms": times[-1], "tokens": tokens, "peak_rss_bytes": _peak_rss()})
+        found = {"ttft_ms": times[0], "e2e_ms": times[-1], "tokens": tokens, "peak_rss_bytes": _peak_rss()}
+        _answer(answers, found | {"drafts": getattr(model, "drafts", None)})
 
 
 def _answer(stream: Any, document: dict[str, Any]) -> None:
