@@ -21,7 +21,14 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("check.py", "gpu_recipes.py", "gpu_table.py", "many_sequences.py", "random_checkpoint.py")
+SCRIPTS = (
+    "captured_steps.py",
+    "check.py",
+    "gpu_recipes.py",
+    "gpu_table.py",
+    "many_sequences.py",
+    "random_checkpoint.py",
+)
 # Newer machines run wheels for older C libraries: all of these fit Ubuntu 22.04 and later.
 PLATFORMS = ("manylinux2014_x86_64", *(f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28, 31, 34)))
 RUN = """#!/usr/bin/env bash

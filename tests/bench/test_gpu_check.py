@@ -12,8 +12,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from paged_reference import PagedGraph
-from rubricrm.runtime import session
+from paged_reference import CapturingGraph, PagedGraph
+from rubricrm.runtime import providers, session
 from rubricrm.runtime.graph_choice import GraphChoice
 from rubricrm_bench.device_limits import measure_device_limits
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ def script(name: str) -> ModuleType:
 def _path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(GPU)
     yield
-    for name in ("check", "gpu_recipes", "gpu_table", "many_sequences", "pack", "random_checkpoint"):
+    for name in ("captured_steps", "check", "gpu_recipes", "gpu_table", "many_sequences", "pack", "random_checkpoint"):
         sys.modules.pop(name, None)
 
 
@@ -113,6 +113,32 @@ def test_a_paged_graph_is_measured_by_a_stand_in_for_its_operator(
     assert one["newcomer"] is None
     assert all(value > 0 for value in three["newcomer"].values())
     assert min(one["tokens_per_s"], three["tokens_per_s"], one["step_ms"], three["step_ms"]) > 0
+
+
+def test_captured_steps_are_compared_by_a_stand_in_for_the_device(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(tiny_bundle.with_name("checkpoint"))
+    bundle = export_onnx(OnnxExport(checkpoint, tmp_path / "bundle", target="cuda", weights="fp16"))
+    graph = bundle.manifest.graphs[0]
+    monkeypatch.setitem(providers.DEVICES, "cuda", providers.Device("CPUExecutionProvider", "cpu", captures=True))
+    monkeypatch.setattr(session, "choose", lambda *_, **__: GraphChoice(graph, "cuda"))
+    monkeypatch.setattr(
+        session,
+        "open_graph",
+        lambda path, provider_options=None, **_: CapturingGraph(path, captures=provider_options is not None),
+    )
+    captured = script("captured_steps")
+    for name, value in (("LENGTHS", ((5, 250),)), ("NEW_ALIKE", 10), ("NEW_ANSWERED", 3), ("ROUNDS", 1), ("STEPS", 2)):
+        monkeypatch.setattr(captured, name, value)
+    options = captured.argparse.Namespace(answers=True, counts=[2], past=20, engine=[])
+    captured.run(captured.open_pair(bundle.path, "cuda"), options, time.monotonic() + 600)
+    logits, alone, together, steps, *copies = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (logits["same_bits"], logits["graphs"]) == (10, [[2, 2]])
+    assert alone["gaps_where_different"] == together["gaps_where_different"] == []
+    assert steps["graphs"] == [[2, 1]]  # its slots have one block
+    assert min(steps["with_ms"]["least"], steps["without_ms"]["least"], steps["reading_logits_ms"]["least"]) > 0
+    assert all("libcuda" in row["error"] for row in copies)  # no driver here, and a row that fails ends nothing
 
 
 def test_no_row_starts_when_the_time_is_up_and_the_report_says_so(tmp_path: Path) -> None:

@@ -211,11 +211,11 @@ def test_template_that_begins_with_the_request_has_the_chat_before_it(make_check
 @pytest.mark.parametrize(
     ("weights", "device", "computed", "kept"),
     [
-        ("fp32", "cpu", "float32", ["float16", "float32"]),
+        ("fp32", "cpu", "float32", ["float32", "float32"]),
         ("fp16", "cpu", "float32", ["float16", "float32"]),
         ("bf16", "cpu", "float32", ["float16", "float32"]),
-        ("fp16", "cuda", "float16", ["float16"]),
-        ("bf16", "cuda", "bfloat16", ["bfloat16"]),
+        ("fp16", "cuda", "float16", ["float16", "float16"]),
+        ("bf16", "cuda", "bfloat16", ["bfloat16", "bfloat16"]),
     ],
 )
 def test_types_of_the_graphs(

@@ -74,7 +74,7 @@ def test_float_weights(target: str, float_weights: str, weights: str | None) -> 
     is_half = target == "tensorrt" or (target, float_weights) == ("cuda", "fp32")
     stored = weights or ("fp16" if is_half else float_weights)
     scheme = Scheme.of(target, float_weights, weights=weights)
-    kv = DEFAULT_KV.get(target, "model")
+    kv = "model" if stored == "fp32" else DEFAULT_KV.get(target, "model")
     assert scheme == Scheme(target, stored, "none", kv, "none", None, False, "model", stored)
     assert (scheme.is_quantized, scheme.needs_calibration, scheme.head_grid) == (False, False, None)
 

@@ -8,6 +8,7 @@ bits, so that a row rounds the same whatever else is there.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,9 @@ class PagedAttention(OpRun):
         assert key is value is slot_mapping is head_sink is None
         lengths = np.diff(rest[2])
         totals = lengths + rest[3]
-        assert metadata.tolist() == [lengths.max(), totals.max(), totals.max()]
-        assert totals.max() <= rest[4].shape[1] * rest[0].shape[1]
+        tokens, most, least = metadata
+        assert lengths.max() == tokens
+        assert least <= totals.max() <= most <= rest[4].shape[1] * rest[0].shape[1]
         output = paged_attention(
             query,
             *rest,
@@ -197,3 +199,45 @@ class PagedGraph:
         assert set(binding.inputs) == self._names
         (logits,) = self._evaluator.run(None, binding.inputs)
         binding.outputs["logits"][...] = logits
+
+
+class CapturingGraph(PagedGraph):
+    """As `PagedGraph`, and like a provider that captures: by the rules of ONNX Runtime's `enable_cuda_graph`.
+
+    The first run of a graph's number computes what is bound. Later ones compute at the addresses of that run, with what
+    lay in the host's memory then, and only in its thread; that they are bound to the same is asserted.
+
+    Attributes:
+        runs: The number of each run's graph, -1: none; and its thread.
+        failure: What a capture raises.
+    """
+
+    def __init__(self, path: Path, *, captures: bool) -> None:
+        super().__init__(path)
+        self._captures = captures
+        self.runs: list[tuple[int, int]] = []
+        self.failure: Exception | None = None
+        self._captured: dict[tuple[int, int], tuple[dict[str, Array], dict[str, Array]]] = {}
+
+    def run_with_iobinding(self, binding: _Binding, options: Any) -> None:
+        run = int(options.get_run_config_entry("gpu_graph_id")), threading.get_ident()
+        self.runs.append(run)
+        inputs, outputs = dict(binding.inputs), dict(binding.outputs)
+        if self._captures and run[0] != -1:
+            if self.failure is not None:
+                raise self.failure
+            inputs["attention_metadata"] = inputs["attention_metadata"].copy()
+            bound, (inputs, outputs) = (inputs, outputs), self._captured.setdefault(run, (inputs, outputs))
+            assert places(bound) == places((inputs, outputs))
+            assert np.array_equal(bound[0]["attention_metadata"], inputs["attention_metadata"])
+        (outputs["logits"][...],) = self._evaluator.run(None, inputs)
+
+
+def places(values: Sequence[dict[str, Array]]) -> list[tuple[str, int, tuple[int, ...]]]:
+    """Return where arrays lie on a device, and their shapes."""
+    return [
+        (name, array.ctypes.data, array.shape)
+        for part in values
+        for name, array in part.items()
+        if name != "attention_metadata"
+    ]

@@ -151,5 +151,5 @@ def test_more_tokens_than_the_context_holds(joining: Session) -> None:
     slot = joining.new_slot(4)
     for _ in range(8):
         joining.run(slot, [9] * 256)
-    with pytest.raises(RuntimeFailed, match="1 rows of 1 tokens after 2048 in a cache of 2048"):
+    with pytest.raises(RuntimeFailed, match="logits of 1 of 1 tokens after 2048 in a cache of 2048"):
         joining.run(slot, [9])

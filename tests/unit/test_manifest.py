@@ -53,6 +53,8 @@ def document(tiny_bundle: Path) -> Document:
     parsed: Document = json.loads((tiny_bundle / "rubricrm.json").read_text("utf-8"))
     parsed["graphs"] = [graph for graph in parsed["graphs"] if graph["kv_update"] == "shared"]
     del parsed["files"]["model.step.onnx"]
+    prefix = parsed["prompts"]["rubric"]["prefix"]
+    prefix["files"] = {"float32": prefix["files"]["float16"]}
     return parsed
 
 

@@ -555,14 +555,14 @@ def changing(
     session: Session, monkeypatch: pytest.MonkeyPatch, change: Callable[[NDArray[np.float32]], object]
 ) -> None:
     """Let the graph compute other logits."""
-    read = session._read_logits
+    run = session._execution.run
 
-    def changed(logits: Any) -> NDArray[np.float32]:
-        found = read(logits)
+    def changed(*step: Any) -> NDArray[np.float32]:
+        found = run(*step)
         change(found)
         return found
 
-    monkeypatch.setattr(session, "_read_logits", changed)
+    monkeypatch.setattr(session._execution, "run", changed)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)

@@ -1,13 +1,14 @@
 """What a graph is told of the tokens of a run, in each way of appending to the cache."""
 
-import gc
-import weakref
+import itertools
 
 import numpy as np
 import pytest
+from rubricrm.runtime.array_address import address
 from rubricrm.runtime.block_table import BlockTable
 from rubricrm.runtime.manifest import KV_UPDATES
 from rubricrm.runtime.step_inputs import (
+    METADATA,
     STEP_INPUTS,
     ConcatenateInputs,
     PagedInputs,
@@ -79,12 +80,40 @@ def test_paged() -> None:
     assert all(array.flags.c_contiguous for array in inputs.of(parts).values())
 
 
-def test_what_a_paged_run_reads_lives_until_the_next() -> None:
-    """A session binds addresses, and holds no array."""
-    inputs = PagedInputs(BlockTable(2, 1024, 1024), 6)
-    kept = {name: weakref.ref(array) for name, array in inputs.of([Part(0, [7, 8], 3, 1), Part(1, [4], 0, 1)]).items()}
-    gc.collect()
-    assert all(array() is not None for array in kept.values())
+def test_what_a_paged_run_reads_stays_where_it_is() -> None:
+    """A session binds addresses, holds no array, and copies all but the metadata to a device at once."""
+    inputs = PagedInputs(BlockTable(3, 1024, 1024), 6)
+    places = set()
+    for parts in ([Part(0, [7, 8], 3, 1), Part(1, [4], 0, 1)], [Part(2, [9], 600, 1)]):
+        found = dict(inputs.of(parts))
+        places.add((address(found["input_ids"]), address(found["block_table"]), address(found[METADATA])))
+        del found[METADATA]
+        assert all(np.shares_memory(array, inputs.staging) for array in found.values())
+        spans = sorted((address(array), address(array) + array.nbytes) for array in found.values())
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize(
+    ("lengths", "columns", "bounds"),
+    [
+        ((0,), 2, [1, 512, 1]),
+        ((3, 511, 40), 2, [1, 512, 1]),
+        ((512, 0), 4, [1, 1024, 513]),
+        ((1023,), 4, [1, 1024, 513]),
+        ((1024, 1), 6, [1, 1536, 1025]),  # eight would be more than a slot has
+        ((1535,), 6, [1, 1536, 1025]),
+    ],
+)
+def test_steps_that_decode_come_in_classes_of_lengths(
+    lengths: tuple[int, ...], columns: int, bounds: list[int]
+) -> None:
+    table = BlockTable(3, 1536, 4000)
+    for slot, length in enumerate(lengths):
+        table.reserve(slot, length)
+    found = PagedInputs(table, 6).of([Part(slot, [7], length, 1) for slot, length in enumerate(lengths)])
+    assert found["block_table"].tolist() == table.rows[: len(lengths), :columns].tolist()
+    assert found[METADATA].tolist() == bounds
 
 
 def test_shared() -> None:

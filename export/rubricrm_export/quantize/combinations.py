@@ -92,9 +92,12 @@ _OFFERED = {
 SCHEME_TARGETS = tuple(_OFFERED)
 
 
-def default_kv(target: str) -> str:
-    """Return how a target stores keys and values where nothing was asked for."""
-    return _OFFERED[target].kv[0]
+def default_kv(target: str, weights: str) -> str:
+    """Return how a target stores keys and values where nothing was asked for.
+
+    Whoever stores weights in 32 bits wants the checkpoint's own numbers.
+    """
+    return "model" if weights == "fp32" else _OFFERED[target].kv[0]
 
 
 def require_offered(target: str, weights: str, kv: str, head: str | None, symmetric: bool | None) -> None:

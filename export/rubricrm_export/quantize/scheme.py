@@ -81,7 +81,7 @@ class Scheme:
             weights: None for the checkpoint's own type; FP16 for TensorRT, and for FP32 with "cuda". The others: as
                 the attributes; None for the default.
             activations: As the attribute.
-            kv: As the attribute; None for the target's default.
+            kv: As the attribute; None for the default of target and weights.
             method: As the attribute.
             block_size: "32", "64", "128" or "channel".
             symmetric: As the attribute.
@@ -98,7 +98,7 @@ class Scheme:
             float_weights = "fp16"
         beside = f"--weights {weights}" if weights else "weights as the checkpoint stores them"
         weights = weights or float_weights
-        kv = kv or default_kv(target)
+        kv = kv or default_kv(target, weights)
         _require("weights", weights, WEIGHTS)
         _require("activations", activations, ACTIVATIONS)
         _require("kv", kv, KV_CACHES)

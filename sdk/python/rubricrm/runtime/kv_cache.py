@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rubricrm.runtime.array_address import address
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -89,8 +91,7 @@ class HostBuffer:
 
     def address(self, layer: int, half: int) -> int:
         """As `BoundBuffer`."""
-        address: int = self.array[layer, half].__array_interface__["data"][0]
-        return address
+        return address(self.array[layer, half])
 
     def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:
         """As `Buffer`."""
@@ -128,7 +129,7 @@ class SlotMemory:
     def release(self, slot: int) -> None:
         """Make a slot's memory zero, and give its pages back to the system."""
         for block in (half for layer in self.array for half in layer[:, slot]):
-            start = block.__array_interface__["data"][0] - self.array.__array_interface__["data"][0]
+            start = address(block) - address(self.array)
             first, last = -(-start // mmap.PAGESIZE), (start + block.nbytes) // mmap.PAGESIZE
             if not _IS_LINUX or first >= last:
                 block.fill(0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.runtime.block_table import BLOCK_POSITIONS, BlockTable
+from rubricrm.runtime.device_lock import DEVICE_LOCK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,12 +118,15 @@ class PagedBuffer:
 
     def write(self, positions: NDArray[np.generic], start: int, end: int) -> None:
         """As `Buffer`."""
-        self._memory.write(self._slot, positions, start, end)
+        with DEVICE_LOCK:
+            self._memory.write(self._slot, positions, start, end)
 
     def read(self, length: int) -> NDArray[np.generic]:
         """As `Buffer`."""
-        return self._memory.read(self._slot, length)
+        with DEVICE_LOCK:
+            return self._memory.read(self._slot, length)
 
     def clear(self) -> None:
         """As `Buffer`; its blocks go back."""
-        self._memory.clear(self._slot)
+        with DEVICE_LOCK:
+            self._memory.clear(self._slot)

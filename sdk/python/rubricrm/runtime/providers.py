@@ -41,6 +41,7 @@ class Device:
         provider: ONNX Runtime's execution provider.
         memory: ONNX Runtime's name for the memory that its kernels read.
         is_host: Whether that is this process's own memory.
+        captures: Whether the provider can capture steps as CUDA graphs.
         problem: Returns what the device lacks here and the remedy, given the imported onnxruntime; None where nothing
             is known to be missing.
     """
@@ -48,6 +49,7 @@ class Device:
     provider: str
     memory: str
     is_host: bool = False
+    captures: bool = False
     problem: Callable[[Any], str | None] = lambda _: None
 
 
@@ -153,7 +155,7 @@ def _rtx_problem(onnxruntime: Any) -> str | None:
 
 DEVICES: dict[str, Device] = {
     "cpu": Device(_CPU, "cpu", is_host=True),
-    "cuda": Device(_CUDA, "cuda", problem=lambda runtime: cuda_problem(runtime)),
+    "cuda": Device(_CUDA, "cuda", captures=True, problem=lambda runtime: cuda_problem(runtime)),
     "tensorrt": Device(_TENSORRT, "cuda", problem=_tensorrt_problem),
     "tensorrt-rtx": Device(_RTX, "cuda", problem=_rtx_problem),
 }

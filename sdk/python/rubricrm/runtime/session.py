@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import ModelClosed, OutputInvalid, RuntimeFailed
-from rubricrm.runtime.binding import ELEMENT_TYPES, ArenaMaker, address, allocate, bind_integers
+from rubricrm.runtime.binding import ArenaMaker
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.concatenated_cache import ConcatenatedCache
 from rubricrm.runtime.derived_data import data_directory
+from rubricrm.runtime.device_lock import DEVICE_LOCK
+from rubricrm.runtime.execution import Execution, PlainExecution
 from rubricrm.runtime.graph import device_problem, import_onnxruntime, open_graph
 from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
 from rubricrm.runtime.integer_option import check_integer
 from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import PACKED_LAYOUT
+from rubricrm.runtime.paged_execution import CAPTURE_OPTIONS, PagedExecution
 from rubricrm.runtime.providers import find_device, provider_options
-from rubricrm.runtime.slot import Arena, Chunk, Slot, by_arena
+from rubricrm.runtime.slot import Chunk, Slot, by_arena
 from rubricrm.runtime.step_inputs import STEP_INPUTS, Part
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 _MAX_THREADS = 1024
 _MAX_ROWS = 1 << 20
@@ -110,31 +116,46 @@ class Session:
         self.max_rows = max_rows
         self._bundle = bundle
         self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._run_options = import_onnxruntime().RunOptions()
-        # Its default. Left unset, ONNX Runtime's Python raises and catches an error in each run: 45 microseconds.
-        self._run_options.add_run_config_entry("gpu_graph_id", "0")
+        # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
+        # running at once: one run already takes all cores.
+        self._lock = threading.RLock() if self._device.is_host else DEVICE_LOCK
         version = import_onnxruntime().__version__
         self.cache_key = (
             f"{self.device}-{self.facts.file}-{self.facts.kv_type}-onnxruntime-{version}-{platform.machine()}"
         )
         self.kernels = find_kernels() if self.facts.requires.library is not None else None
         with data_directory(bundle, self.facts) as directory:
-            self._graph: Any = self._open(variant, directory)
+            with self._lock:
+                self._graph, self._execution = self._open(variant, directory)
             self.mapped_file = directory / str(self.facts.data_file) if self.facts.layout == PACKED_LAYOUT else None
 
-    def _open(self, variant: GraphVariant | None, directory: Path) -> Any:
+    def _open(self, variant: GraphVariant | None, directory: Path) -> tuple[Any, Execution]:
         path = self._bundle.file(self.facts.file)
         is_beside = variant is None and directory == self._bundle.path
-        graph = path if is_beside else path.read_bytes() if variant is None else variant.contents
-        return open_graph(
-            graph,
+        open_with = partial(
+            open_graph,
+            path if is_beside else path.read_bytes() if variant is None else variant.contents,
             threads=self.threads,
             device=self.device,
             data_directory=None if is_beside else directory,
-            provider_options=provider_options(self.device, self._bundle, self.max_rows, self.cache_key),
             library=None if self.kernels is None else self.kernels.library,
         )
+        if self.is_paged and not self._device.is_host:
+            return self._open_paged(open_with)
+        options = provider_options(self.device, self._bundle, self.max_rows, self.cache_key)
+        vocab_size = self._bundle.manifest.model.vocab_size
+        return open_with(provider_options=options), PlainExecution(self._device, vocab_size)
+
+    def _open_paged(self, open_with: Callable[..., Any]) -> tuple[Any, Execution]:
+        """Open a graph whose steps are captured, or if it is refused for that, one whose steps are not."""
+        vocab_size = self._bundle.manifest.model.vocab_size
+        if self._device.captures:
+            try:
+                graph = open_with(provider_options=CAPTURE_OPTIONS)
+                return graph, PagedExecution(self._device, vocab_size, captures=True)
+            except RuntimeFailed as error:
+                logger.warning("this model runs without CUDA graphs (%s)", error)
+        return open_with(), PagedExecution(self._device, vocab_size, captures=False)
 
     @property
     def takes_any_mix(self) -> bool:
@@ -163,9 +184,10 @@ class Session:
         graph, model = self.check_open(), self._bundle.manifest.model
         make = ArenaMaker(graph, self.facts, model, self._device, self.max_rows).make
         try:
-            if self.takes_any_mix:
-                return make(count, num_positions, total_positions or count * num_positions).slots
-            return tuple(make(1, num_positions, num_positions).slots[0] for _ in range(count))
+            with self._lock:
+                if self.takes_any_mix:
+                    return make(count, num_positions, total_positions or count * num_positions).slots
+                return tuple(make(1, num_positions, num_positions).slots[0] for _ in range(count))
         except Exception as error:  # its own classes have no common base
             raise RuntimeFailed(f"making the KV cache of {self._bundle.path}: {error}") from error
 
@@ -189,8 +211,6 @@ class Session:
         """
         graph = self.check_open()
         self._check_step(chunks)
-        # The attention kernel keeps state between its steps (onnxruntime #21413), and threads gain nothing from
-        # running at once: one run already takes all cores.
         with self._lock:
             found: dict[Slot, NDArray[np.float32]] = {}
             for group in by_arena(chunks):
@@ -220,17 +240,7 @@ class Session:
         arena = chunks[0].slot.arena
         least = arena.inputs.least_rows
         parts = [Part(c.slot.number, c.token_ids, c.slot.cache.length, max(c.num_logits, least)) for c in chunks]
-        # Bound again for each run: what a device reads is copied there when it is bound.
-        for name, array in arena.inputs.of(parts).items():
-            bind_integers(arena.binding, name, array)
-        logits = self._bind_logits(arena, arena.inputs.num_rows(parts))
-        cache = chunks[0].slot.cache
-        if isinstance(cache, ConcatenatedCache):
-            self._run_concatenating(graph, arena.binding, cache)
-        else:
-            arena.binding.synchronize_inputs()
-            graph.run_with_iobinding(arena.binding, self._run_options)
-        rows = self._read_logits(logits)
+        rows = self._execution.run(graph, arena, parts)
         found, start = {}, len(rows) - sum(part.rows for part in parts)
         for chunk, part in zip(chunks, parts, strict=True):
             chunk.slot.cache.advance(len(chunk.token_ids))
@@ -245,7 +255,7 @@ class Session:
         """
         if self._process == os.getpid():
             self._graph = None
-            self._run_options.terminate = True
+            self._execution.stop()
             with self._lock:
                 pass  # the step in progress holds the graph
 
@@ -302,36 +312,6 @@ class Session:
             "expected numbers. Its weights hold NaN or infinity, or its numbers exceed the range of the type that it "
             "computes in: compare the files (`rubricrm inspect --verify`), or export it again with another type."
         )
-
-    def _run_concatenating(self, graph: Any, binding: Any, cache: ConcatenatedCache) -> None:
-        names = []
-        for name, value in cache.pasts():
-            binding.bind_ortvalue_input(name, value)
-            names.append(name.replace("past_key_values", "present"))
-        for name in names:
-            binding.bind_output(name, self._device.memory)
-        graph.run_with_iobinding(binding, self._run_options)
-        cache.keep(binding.get_outputs()[1:])  # in the order in which they were bound first: the logits before
-
-    def _bind_logits(self, arena: Arena, rows: int) -> Any:
-        """Bind memory for the logits: an array where the device is the host, else a value that stays on the device."""
-        import numpy as np
-
-        shape = (*arena.inputs.batch, rows, self._bundle.manifest.model.vocab_size)
-        if self._device.is_host:
-            logits: NDArray[np.float32] = np.empty(shape, np.float32)
-            element_type = ELEMENT_TYPES["float32"]
-            arena.binding.bind_output("logits", "cpu", 0, element_type, shape, address(logits))
-            return logits
-        if arena.device_logits is None or tuple(arena.device_logits.shape()) != shape:
-            arena.device_logits = allocate(shape, np.float32, self._device)
-        arena.binding.bind_ortvalue_output("logits", arena.device_logits)
-        return arena.device_logits
-
-    def _read_logits(self, logits: Any) -> NDArray[np.float32]:
-        # `numpy` copies from a device, but returns the value's own memory where that is the host's.
-        found: NDArray[np.float32] = logits if self._device.is_host else logits.numpy().copy()
-        return found.reshape(-1, found.shape[-1])
 
     def check_open(self) -> Any:
         """Return the graph, or raise ModelClosed: the session was closed, or opened before a fork."""

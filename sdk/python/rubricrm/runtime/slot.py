@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rubricrm.runtime.concatenated_cache import ConcatenatedCache
 from rubricrm.runtime.kv_cache import KVCache
 from rubricrm.runtime.step_inputs import StepInputs
+from rubricrm.runtime.step_memory import StepMemory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,14 +26,22 @@ class Arena:
         slots: The slots.
         binding: The runtime's.
         inputs: Makes a run's other inputs.
-        device_logits: Memory for logits on a device; None until a run has needed it.
+        step_memory: Where runs of a paged graph have their inputs and logits on a device; else None.
+        device_logits: Memory for logits of other runs on a device; None until a run has needed it.
     """
 
-    def __init__(self, binding: Any, inputs: StepInputs, caches: Sequence[KVCache | ConcatenatedCache]) -> None:
+    def __init__(
+        self,
+        binding: Any,
+        inputs: StepInputs,
+        caches: Sequence[KVCache | ConcatenatedCache],
+        step_memory: StepMemory | None = None,
+    ) -> None:
         import numpy as np
 
         self.binding = binding
         self.inputs = inputs
+        self.step_memory = step_memory
         self.slots = tuple(Slot(self, number, cache) for number, cache in enumerate(caches))
         self.device_logits: Any = None
         self.base_slots: NDArray[np.int64] = np.full(len(caches), -1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from rubricrm.runtime.block_table import BlockTable, blocks_for
+from rubricrm.runtime.block_table import BLOCK_POSITIONS, BlockTable, blocks_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
     AnyIntegers = NDArray[np.int64 | np.int32]
+
+METADATA = "attention_metadata"  # the one input of a paged graph that a device leaves in the host's memory
+_LEAST_COLUMNS = 512 // BLOCK_POSITIONS
 
 
 class Part(NamedTuple):
@@ -186,7 +189,11 @@ class SlotsInputs:
 
 
 class PagedInputs:
-    """Of PagedAttention: parts of any slots stand in a row, and a table says where each one's blocks lie."""
+    """Of PagedAttention: parts of any slots stand in a row, and a table says where each one's blocks lie.
+
+    Attributes:
+        staging: The memory of all inputs but the metadata; it never moves.
+    """
 
     batch: ClassVar[tuple[int, ...]] = ()
     takes_any_mix: ClassVar[bool] = True
@@ -196,9 +203,14 @@ class PagedInputs:
         import numpy as np
 
         self._table = table
-        self._token_ids, self._logit_rows = np.zeros((2, max_rows), np.int64)
+        slots, self._most_columns = table.rows.shape
+        longs, integers = 2 * max_rows, 2 * slots + 1 + table.rows.size
+        # One piece of memory, so that one copy brings all of it to a device.
+        self.staging: NDArray[np.uint8] = np.zeros(8 * longs + 4 * integers, np.uint8)
+        self._token_ids, self._logit_rows = self.staging[: 8 * longs].view(np.int64).reshape(2, max_rows)
+        parts = np.split(self.staging[8 * longs :].view(np.int32), [slots + 1, 2 * slots + 1])
+        self._ends, self._pasts, self._blocks = parts
         self._metadata: NDArray[np.int32] = np.zeros(3, np.int32)
-        self._bound: Mapping[str, AnyIntegers] = {}
 
     def of(self, parts: Sequence[Part]) -> Mapping[str, AnyIntegers]:
         """As `StepInputs`; slots get the blocks that they lack.
@@ -217,19 +229,37 @@ class PagedInputs:
             self._token_ids[start:end] = token_ids
             self._logit_rows[num_rows : num_rows + rows] = np.arange(end - rows, end)
             num_rows += rows
-        # Most new tokens of a part, and twice the most positions: as bound, and as what makes it worth the work of
-        # several groups of threads. Without them the kernel would ask the device and wait, once for each layer.
-        self._metadata[:] = max(counts), max(lengths), max(lengths)
-        slots = [part.slot for part in parts]
-        self._bound = {  # kept, since a run reads them where they are
+        count = len(parts)
+        self._ends[1 : count + 1] = np.cumsum(counts)
+        self._pasts[:count] = [part.length for part in parts]
+        columns, self._metadata[:] = self._bounds(max(counts), max(lengths))
+        blocks = self._blocks[: count * columns].reshape(count, columns)
+        blocks[:] = self._table.rows[[part.slot for part in parts], :columns]
+        return {
             "input_ids": self._token_ids[:end],
-            "cumulative_sequence_length": np.cumsum([0, *counts], dtype=np.int32),
-            "past_seqlens": np.array([part.length for part in parts], np.int32),
-            "block_table": np.ascontiguousarray(self._table.rows[slots, : blocks_for(max(lengths))]),
-            "attention_metadata": self._metadata,
+            "cumulative_sequence_length": self._ends[: count + 1],
+            "past_seqlens": self._pasts[:count],
+            "block_table": blocks,
+            METADATA: self._metadata,
             "logit_rows": self._logit_rows[:num_rows],
         }
-        return self._bound
+
+    def _bounds(self, tokens: int, positions: int) -> tuple[int, tuple[int, int, int]]:
+        """Return how many blocks of a sequence to name, and what the kernel must know before it runs.
+
+        Without the latter it would ask the device and wait, once for each layer: most new tokens of a sequence, most
+        positions of one, and how many the longest has at least: from 513 on several groups of threads share one.
+
+        Steps that only decode come in classes of lengths, up to twice one another's: what is captured of one serves
+        all of its class.
+        """
+        columns = blocks_for(positions)
+        if tokens > 1:
+            return columns, (tokens, positions, positions)
+        columns = max(_LEAST_COLUMNS, 1 << (columns - 1).bit_length())
+        least = columns // 2 * BLOCK_POSITIONS + 1 if columns > _LEAST_COLUMNS else 1
+        columns = min(columns, self._most_columns)
+        return columns, (1, columns * BLOCK_POSITIONS, least)
 
     def num_rows(self, parts: Sequence[Part]) -> int:
         """As `StepInputs`."""
