@@ -169,7 +169,8 @@ def open_subject(checkpoint: Path, directory: Path, weights: str | None = None) 
     if not (checkpoint / "README.md").is_file():
         template = directory / "template.txt"
         template.write_text("Write the rubric of a good answer to this request.\n{prompt}\n\nThe rubric:\n")
-    job = OnnxExport(str(checkpoint), directory / "bundle", weights=weights, prompt_template=template)
+    # As transformers keeps keys and values: what float16 does to them is another matter (docs/QUANTIZATION.md).
+    job = OnnxExport(str(checkpoint), directory / "bundle", weights=weights, kv="model", prompt_template=template)
     bundle = export_onnx(job)
     session = Session(bundle)
     tokenizer = Tokenizer.from_file(bundle.file("tokenizer.json"))
