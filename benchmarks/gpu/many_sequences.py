@@ -29,7 +29,7 @@ from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sequence import Sequence as Generation
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.prefix import Prefix, compute_prefix
-from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.prompt import Prompt, common_prefix
 from rubricrm.runtime.session import Session
 from rubricrm.runtime.slot import Chunk
 from rubricrm.runtime.tokenizer import Tokenizer
@@ -107,7 +107,7 @@ def answers(subject: Subject, prompts: Sequence[list[int]], new: int, count: int
 
 def gap_at_difference(subject: Subject, prompt_ids: list[int], expected: list[int], found: list[int]) -> float:
     """Return the logit of the token that was expected less that of the one that was found, where they part."""
-    place = next(n for n, (left, right) in enumerate(zip(expected, found, strict=True)) if left != right)
+    place = common_prefix(expected, found)
     ids = [*prompt_ids, *expected[:place]]
     slot, most = subject.session.new_slot(len(ids)), subject.session.max_rows
     for start in range(0, len(ids), most):

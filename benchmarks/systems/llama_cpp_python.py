@@ -152,7 +152,7 @@ class NgramStatistics:
         self._known: list[int] = []
 
     def __call__(self, ids: list[int]) -> list[int]:
-        """Return the draft that follows; ids go on from those of the call before, or begin anew."""
+        """Return the draft that follows; ids continue those of the call before, or are another text's."""
         if ids[: len(self._known)] != self._known:
             self._counts.clear()
             self._known = []

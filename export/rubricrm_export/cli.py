@@ -54,7 +54,11 @@ export.add_command(tensorrt)
     help="What matrices are stored in.  [default: the checkpoint's own type]",
 )
 @click.option("--activations", type=click.Choice(ACTIVATIONS), default="none", show_default=True)
-@click.option("--kv", type=click.Choice(KV_CACHES), help="KV cache.  [default: float16 for cpu, else model]")
+@click.option(
+    "--kv",
+    type=click.Choice(KV_CACHES),
+    help="KV cache.  [default: float16 for cpu unless weights are fp32, else model]",
+)
 @click.option("--method", type=click.Choice(METHODS), help="How weights are rounded.")
 @click.option("--block-size", type=click.Choice(BLOCK_SIZES), help="Inputs that share a scale.")
 @click.option("--symmetric/--asymmetric", default=None, help="INT4 without or with zero points.  [default: with]")

@@ -7,31 +7,26 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.attention import attention_weights
 from rubricrm_export.graph.builder import CONTRIB, LayerBuilder
 from rubricrm_export.graph.decoder_form import named_input
+from rubricrm_export.graph.flat_form import FlatForm
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.node_names import attention_name
-from rubricrm_export.graph.onnxruntime_form import OnnxRuntimeForm
 from rubricrm_export.graph.rotary import rotary_tables
 
 
-class PagedForm(OnnxRuntimeForm):
+class PagedForm(FlatForm):
     """PagedAttention normalizes the heads, rotates, writes into the blocks that a table names, and attends.
 
     The operator has outputs that stand for its caches. They are left out: it writes its inputs in place, and would
     refuse others.
     """
 
-    token_axes: Sequence[str] = ("tokens",)
-    row_axes: Sequence[str] = ("rows",)
-
     def __init__(self, architecture: Architecture, kv: KVStorage) -> None:
         """Make the form of one graph; as `OnnxRuntimeForm`."""
         super().__init__(architecture, kv)
         self._step: list[ir.Value] = []
         self._metadata = named_input("attention_metadata", ir.DataType.INT32, [3])
-        self._rows = named_input("logit_rows", ir.DataType.INT64, ["rows"])
 
     def inputs(self, b: LayerBuilder) -> Sequence[ir.Value]:
         """As `DecoderForm`."""
@@ -54,11 +49,8 @@ class PagedForm(OnnxRuntimeForm):
 
     def attend(self, b: LayerBuilder, layer: int, hidden: ir.Value) -> tuple[ir.Value, Sequence[ir.Value]]:
         """As `DecoderForm`."""
-        architecture, name, weights = self._architecture, attention_name(layer), attention_weights(layer)
-        projected = b.projections.joined(b, hidden, weights, name, ("q", "k", "v"))
-        norms: list[ir.Value | None] = [None, None]
-        if architecture.qk_norm:
-            norms = [b.norm_weight(f"{weights}.{part}_norm.weight") for part in ("q", "k")]
+        architecture, name = self._architecture, attention_name(layer)
+        projected, norms = self._projected(b, layer, hidden)
         scales: Sequence[ir.Value | None] = self._kv.scale_inputs(b, layer) or (None, None)
         # Without key and value: the first input is all three. Neither a map of writes nor sinks are used.
         inputs = [projected, None, None, *self._pasts[layer], *self._step, None, None, *norms, *scales, self._metadata]
@@ -74,7 +66,3 @@ class PagedForm(OnnxRuntimeForm):
             **self._kv.granularities(layer),
         )
         return output, []
-
-    def wanted_rows(self, b: LayerBuilder, hidden: ir.Value) -> ir.Value:
-        """As `DecoderForm`: those at `logit_rows`."""
-        return b.op("Gather", [hidden, self._rows], "/lm_head/Gather", axis=0)

@@ -8,31 +8,27 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.checkpoint.architecture import Architecture
-from rubricrm_export.graph.attention import attention_weights
 from rubricrm_export.graph.builder import CONTRIB, KERNELS, LayerBuilder
 from rubricrm_export.graph.decoder_form import named_input
+from rubricrm_export.graph.flat_form import FlatForm
 from rubricrm_export.graph.kv_storage import KVStorage
 from rubricrm_export.graph.node_names import attention_name
-from rubricrm_export.graph.onnxruntime_form import OPSET, OnnxRuntimeForm
+from rubricrm_export.graph.onnxruntime_form import OPSET
 from rubricrm_export.graph.rotary import rotary_tables
 
 
-class StepForm(OnnxRuntimeForm):
-    """Tokens are flat, and each names its slot and position. One operator is the whole attention of a layer.
+class StepForm(FlatForm):
+    """Tokens are flat, and each names its slot and position.
 
     The cache of all layers is one input that is written in place: no node gives it to the next, where a runtime might
     copy it.
     """
-
-    token_axes: Sequence[str] = ("tokens",)
-    row_axes: Sequence[str] = ("rows",)
 
     def __init__(self, architecture: Architecture, kv: KVStorage) -> None:
         """Make the form of one graph; as `OnnxRuntimeForm`."""
         super().__init__(architecture, kv)
         self.opset_imports = {"": OPSET, CONTRIB: 1, KERNELS: 1}
         self._steps: list[ir.Value] = []
-        self._rows = named_input("logit_rows", ir.DataType.INT64, ["rows"])
 
     def inputs(self, b: LayerBuilder) -> Sequence[ir.Value]:
         """As `DecoderForm`; `base_slots` and `base_lengths` may be left out."""
@@ -49,11 +45,8 @@ class StepForm(OnnxRuntimeForm):
 
     def attend(self, b: LayerBuilder, layer: int, hidden: ir.Value) -> tuple[ir.Value, Sequence[ir.Value]]:
         """As `DecoderForm`."""
-        architecture, name, weights = self._architecture, attention_name(layer), attention_weights(layer)
-        projected = b.projections.joined(b, hidden, weights, name, ("q", "k", "v"))
-        norms: list[ir.Value | None] = [None, None]
-        if architecture.qk_norm:
-            norms = [b.norm_weight(f"{weights}.{part}_norm.weight") for part in ("q", "k")]
+        architecture, name = self._architecture, attention_name(layer)
+        projected, norms = self._projected(b, layer, hidden)
         inputs = [projected, *self._steps, *norms, *self._kv.scale_inputs(b, layer)]
         while inputs[-1] is None:
             inputs.pop()
@@ -68,10 +61,6 @@ class StepForm(OnnxRuntimeForm):
             epsilon=architecture.rms_norm_eps,
         )
         return output, []
-
-    def wanted_rows(self, b: LayerBuilder, hidden: ir.Value) -> ir.Value:
-        """As `DecoderForm`: those at `logit_rows`."""
-        return b.op("Gather", [hidden, self._rows], "/lm_head/Gather", axis=0)
 
 
 def _none_by_default(b: LayerBuilder, name: str) -> ir.Value:

@@ -35,7 +35,7 @@ class Execution(Protocol):
 
 
 class PlainExecution:
-    """Binds all inputs and the logits anew for each run: what a device reads is copied there when it is bound."""
+    """Binds all inputs and the logits before each run: what a device reads is copied there when it is bound."""
 
     def __init__(self, device: Device, vocab_size: int) -> None:
         """Take no memory yet."""

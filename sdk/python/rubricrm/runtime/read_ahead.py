@@ -1,8 +1,7 @@
 """Reading a mapped file ahead of its first use, while something else is done.
 
 Weights that are used in place are read when a run first touches them. Where they come from a disk, a thread has the
-system read the whole file before. Where the system still holds them there is nothing to gain: reading ahead would keep
-this process from getting memory, of which the opening of a tokenizer needs much, and open a model 50 ms later.
+system read the whole file before. Where the system still holds them there is nothing to gain.
 
 The runtime maps each tensor by itself. A system that keeps files in pages of 2 MB (seen: ext4 of Linux 6.18) does so
 where one mapping of the whole file is read, and hardly where it is read tensor by tensor. Reads are 7 % faster then.
