@@ -1,0 +1,1 @@
+target_sources(rubricrm_objects PRIVATE)

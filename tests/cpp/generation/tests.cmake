@@ -1,0 +1,1 @@
+set(generation_tests)

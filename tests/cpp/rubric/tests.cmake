@@ -1,0 +1,1 @@
+set(rubric_tests)
