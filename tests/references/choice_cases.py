@@ -22,7 +22,7 @@ FLAT, WIDE = {"seed": 11, "count": 4000, "scale": 0.05}, {"seed": 5, "count": 30
 QWEN3 = {"seed": 1, "count": 151_669, "scale": 9, "peaks": 200}
 NEAR_1 = math.nextafter(1, 0)
 
-# name: (about, row, options)
+# By the name of its file, what a case is about, its row and its options.
 SAMPLING: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "greedy": ("temperature 0 takes the highest logit, of equals the lowest id", [1, 3, -2, 3, 0], {}),
     "greedy_many": ("the highest of many, whatever the filters", WIDE, {"temperature": 0, "top_k": 3, "top_p": 0.1}),
@@ -31,29 +31,64 @@ SAMPLING: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "single": ("one token is always chosen", [-1e30], {"temperature": 1}),
     "minus_infinity": ("minus infinity has no weight", [None, 0, None, 0.5], {"temperature": 1}),
     "far_apart": ("differences beyond float32 leave no weight", [3.4e38, -3.4e38, 3.4e38, 0], {"temperature": 0.001}),
-    "nothing_left": ("a weight falls to 1 at 40 halvings, and to nothing after 41", [0, -27.7, -28.4, -28.5], {"temperature": 1}),
+    "nothing_left": (
+        "a weight falls to 1 at 40 halvings, and to nothing after 41",
+        [0, -27.7, -28.4, -28.5],
+        {"temperature": 1},
+    ),
     "coldest": ("the lowest temperature", [0, 0.001, 0.0005, -0.001], {"temperature": 0.001}),
     "hottest": ("the highest temperature", [0, 30, -30, 10], {"temperature": 100}),
-    "half_a_step": ("a difference is rounded to the nearest step, halves up", [0, -0.00008461, -0.00008463, -0.00025385], {"temperature": 1}),
+    "half_a_step": (
+        "a difference is rounded to the nearest step, halves up",
+        [0, -0.00008461, -0.00008463, -0.00025385],
+        {"temperature": 1},
+    ),
     "top_k": ("top_k keeps the most probable", WIDE, {"temperature": 1, "top_k": 5}),
-    "top_k_ties": ("of equal tokens top_k keeps those with the lower ids", [0, 1, 2, 1, 1], {"temperature": 1, "top_k": 3}),
+    "top_k_ties": (
+        "of equal tokens top_k keeps those with the lower ids",
+        [0, 1, 2, 1, 1],
+        {"temperature": 1, "top_k": 3},
+    ),
     "top_k_above": ("top_k above the number of tokens keeps all", [0, 1, 2], {"temperature": 1, "top_k": 9}),
-    "top_k_equal_tail": ("tokens too improbable to differ are equal", [0, -27.71, -27.72, -27.6], {"temperature": 1, "top_k": 3}),
+    "top_k_equal_tail": (
+        "tokens too improbable to differ are equal",
+        [0, -27.71, -27.72, -27.6],
+        {"temperature": 1, "top_k": 3},
+    ),
     "top_p": ("top_p keeps the fewest that hold its part", WIDE, {"temperature": 1, "top_p": 0.9}),
     "top_p_ties": ("of equal tokens top_p keeps those with the lower ids", [0.5] * 8, {"temperature": 1, "top_p": 0.3}),
-    "top_p_exactly": ("a running sum that has just reached the part is enough", [0.5] * 8, {"temperature": 1, "top_p": 0.25}),
+    "top_p_exactly": (
+        "a running sum that has just reached the part is enough",
+        [0.5] * 8,
+        {"temperature": 1, "top_p": 0.25},
+    ),
     "top_p_tiny": ("the most probable token always remains", [0, 1, 2, 1.5], {"temperature": 1, "top_p": 1e-300}),
     "top_p_near_1": ("top_p just below 1", FLAT, {"temperature": 1, "top_p": NEAR_1}),
     "top_p_flat": ("top_p on a flat distribution", FLAT, {"temperature": 1, "top_p": 0.95}),
     "min_p": ("min_p is relative to the most probable token", WIDE, {"temperature": 2, "min_p": 0.01}),
     "min_p_1": ("min_p 1 keeps the most probable tokens alone", [2, 1, 2, 0, 2], {"temperature": 1, "min_p": 1}),
     "min_p_tiny": ("the smallest min_p removes what has no weight", [0, -27, -40], {"temperature": 1, "min_p": 1e-300}),
-    "all_filters": ("each filter applies to what the one before left", {**WIDE, "levels": 2}, {"temperature": 3, "top_k": 300, "top_p": 0.9, "min_p": 0.02}),
+    "all_filters": (
+        "each filter applies to what the one before left",
+        {**WIDE, "levels": 2},
+        {"temperature": 3, "top_k": 300, "top_p": 0.9, "min_p": 0.02},
+    ),
     "large_draws": ("a vocabulary of Qwen3's size", QWEN3, {"temperature": 1}),
-    "large_filters": ("a vocabulary of Qwen3's size, filtered", QWEN3, {"temperature": 0.7, "top_k": 50, "top_p": 0.95}),
-    "large_flat": ("a flat vocabulary of Qwen3's size", {**QWEN3, "scale": 0.01, "peaks": 0}, {"temperature": 1, "top_p": 0.5}),
-}  # fmt: skip
-RUBRIC = "1. The response must rhyme. [Hard Rule]\n2. The response's tone is warm. [Principle]\n3. The response is short. [Principle]"
+    "large_filters": (
+        "a vocabulary of Qwen3's size, filtered",
+        QWEN3,
+        {"temperature": 0.7, "top_k": 50, "top_p": 0.95},
+    ),
+    "large_flat": (
+        "a flat vocabulary of Qwen3's size",
+        {**QWEN3, "scale": 0.01, "peaks": 0},
+        {"temperature": 1, "top_p": 0.5},
+    ),
+}
+RUBRIC = (
+    "1. The response must rhyme. [Hard Rule]\n2. The response's tone is warm. [Principle]\n"
+    "3. The response is short. [Principle]"
+)
 
 
 def row_of(row: Any) -> list[float]:

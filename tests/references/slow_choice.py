@@ -1,4 +1,4 @@
-"""The choice of tokens, word for word as docs/NATIVE_SPEC.md tells it: one token after another, nothing shared with the SDK."""
+"""The choice of tokens, word for word as docs/NATIVE_SPEC.md tells it: token by token, nothing shared with the SDK."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _HALVING = _halving()
 
 
 def weight(logit: float, highest: float, temperature: float) -> int:
-    """The weight of a token. float64 holds each result of two float32 numbers so well that rounding it again is exact."""
+    """The weight of a token. Rounding to float64 before float32 changes no result of two numbers of float32."""
     scale = float32(4096 / (temperature * math.log(2)))
     below = min(float32(float32(highest - logit) * scale), 41 * 4096 - 1)
     steps = int(float32(below + 0.5))

@@ -60,10 +60,11 @@ class Check {
     }
     require(ends_there, "leads on where nothing can follow");
     require(is_inside, "leads to a state that it does not hold");
-    // Only the true distances are each one more than the least of those that follow.
+    // Only the true distances are each one more than the least of those that follow; some always follow.
     bool are_true = tables_.shortest[Grammar::kEnd] == 0;
     for (int32_t state = 1; state < num_states_; ++state) {
-      are_true &= least_after(state) + 1 == tables_.shortest[state];
+      const int64_t least = least_after(state);
+      are_true &= least < kMostStates && least + 1 == tables_.shortest[state];
     }
     require(are_true, "states shortest ways that are others");
   }

@@ -42,6 +42,7 @@ class Stream {
     const std::string what = request["do"];
     if (what == "texts") return take_texts(request);
     if (what == "grammar") return take_grammar(request);
+    if (what == "refuse") return refuse(request);
     if (what == "choose") return choose(request);
     if (what == "weights") return weights(request);
     if (what == "logprobs") return list_logprobs(request);
@@ -76,6 +77,14 @@ class Stream {
     grammar_ = std::make_unique<Grammar>(load_grammar(request["path"].get<std::string>(), request["num_tokens"],
                                                       request["stop_ids"].get<TokenIds>()));
     return grammar_->num_states();
+  }
+
+  json refuse(const json& request) {
+    try {
+      return take_grammar(request);
+    } catch (const Error& error) {
+      return std::string(code_name(error.code())) + ": " + error.what();
+    }
   }
 
   json choose(const json& request) {
