@@ -15,25 +15,24 @@ constexpr int64_t kBlock = 1024;
 constexpr int64_t kLanes = 8;  // of independent sums, so that the compiler makes vectors of them
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// weights[n] = exp(logits[n] - most) to 7 digits, for `most` at least as large; plain loops, so that the compiler makes
-// vectors of them.
+// weights[n] = exp(logits[n] - most) to 5 digits, for `most` at least as large: a power of two and a series. Plain
+// loops, so that the compiler makes vectors of them.
 void exponentials(const float* logits, float most, int64_t count, float* weights) {
-  int32_t halvings[kBlock];
+  int32_t bits[kBlock];
   float powers[kBlock];
   for (int64_t n = 0; n < count; ++n) {
-    const float below = logits[n] - most;
-    const float x = below < -87.0f ? -87.0f : below;
-    const int32_t nearest = static_cast<int32_t>(x * 1.44269504f - 0.5f);
-    const float rest = x - static_cast<float>(nearest) * 0.693359375f + static_cast<float>(nearest) * 2.12194440e-4f;
-    float series = 1.9875691500e-4f * rest + 1.3981999507e-3f;
-    series = series * rest + 8.3334519073e-3f;
-    series = series * rest + 4.1665795894e-2f;
-    series = series * rest + 1.6666665459e-1f;
-    series = series * rest + 5.0000001201e-1f;
-    weights[n] = series * rest * rest + rest + 1.0f;
-    halvings[n] = (nearest + 127) << 23;
+    const float below = (logits[n] - most) * 1.44269504f;
+    const float halvings = below < -126.0f ? -126.0f : below;
+    const int32_t nearest = static_cast<int32_t>(halvings - 0.5f);
+    const float rest = halvings - static_cast<float>(nearest);
+    float series = 1.3333558e-3f * rest + 9.6181291e-3f;
+    series = series * rest + 5.5504109e-2f;
+    series = series * rest + 2.4022651e-1f;
+    series = series * rest + 6.9314718e-1f;
+    weights[n] = series * rest + 1.0f;
+    bits[n] = (nearest + 127) << 23;
   }
-  std::memcpy(powers, halvings, sizeof(powers));
+  std::memcpy(powers, bits, sizeof(float) * static_cast<size_t>(count));
   for (int64_t n = 0; n < count; ++n) weights[n] *= powers[n];
 }
 
@@ -49,8 +48,8 @@ float sum(const float* values, int64_t count) {
 
 // What a row of logits says about the tokens that a grammar allows.
 struct Allowed {
-  double refused;    // the probability of all others
-  int32_t best;      // the first of the largest
+  double refused;  // the probability of all others
+  int32_t best;    // the first of the largest
 };
 
 Allowed look_at(const float* logits, float most, const std::vector<uint16_t>& token_class,
@@ -70,7 +69,7 @@ Allowed look_at(const float* logits, float most, const std::vector<uint16_t>& to
     for (int64_t n = 0; n < size; ++n) weights[n] = limits[n] > 0.0f ? weights[n] : 0.0f;
     allowed += sum(weights, size);
     for (int64_t n = 0; n < size; ++n) limits[n] = std::min(limits[n], logits[start + n]);
-    const float found = limits[largest(limits, size)];
+    const float found = largest_value(limits, size);
     if (found > best) {
       best = found;
       best_block = start;
@@ -94,7 +93,7 @@ int32_t Constraint::revise(int32_t token_id, const float* logits, const Generati
 
 int32_t Constraint::overrule(const float* logits, const GenerationOptions& options, uint64_t seed, uint64_t index,
                              int64_t tokens_left, Sampler& sampler) {
-  const float most = logits[largest(logits, grammar_.num_tokens())];
+  const float most = largest_value(logits, grammar_.num_tokens());
   const std::vector<uint8_t> classes = grammar_.allowed_classes(state_, tokens_left);
   const Allowed allowed = look_at(logits, most, grammar_.token_class(), classes);
   ++overrules_.count;

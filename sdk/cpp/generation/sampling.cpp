@@ -56,6 +56,15 @@ int bin_of(int64_t weight) {
 constexpr int64_t kBlock = 1024;
 constexpr int64_t kLanes = 16;  // compared side by side, so that the compiler makes vectors of them
 
+}  // namespace
+
+uint64_t uniform(uint64_t seed, uint64_t index) {
+  uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+  return (z ^ (z >> 31)) >> (64 - kUniformBits);
+}
+
 float largest_value(const float* logits, int64_t count) {
   float lanes[kLanes];
   std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
@@ -66,15 +75,6 @@ float largest_value(const float* logits, int64_t count) {
   float most = *std::max_element(lanes, lanes + kLanes);
   for (; n < count; ++n) most = std::max(most, logits[n]);
   return most;
-}
-
-}  // namespace
-
-uint64_t uniform(uint64_t seed, uint64_t index) {
-  uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-  return (z ^ (z >> 31)) >> (64 - kUniformBits);
 }
 
 int32_t largest(const float* logits, int64_t count) {
