@@ -12,13 +12,13 @@ namespace rubricrm {
 
 // A row of logits, and where its sequence stands.
 struct Decision {
-  const float* logits;    // [vocab_size], none of a real token's is NaN or infinite
+  const float* logits;  // [vocab_size], none of a real token's is NaN or infinite
   int64_t vocab_size;
-  int64_t num_tokens;     // of the tokenizer: the rest is padding, and never chosen
-  int32_t best;           // the first of the largest of the real tokens' (`largest`, or what checked the row found)
-  uint64_t seed;          // of the generation
-  uint64_t index;         // how many tokens were chosen before
-  int64_t tokens_left;    // how many may be chosen, this one and the end included
+  int64_t num_tokens;   // of the tokenizer: the rest is padding, and never chosen
+  int32_t best;         // the first of the largest of the real tokens' (`largest`, or what checked the row found)
+  uint64_t seed;        // of the generation
+  uint64_t index;       // how many tokens were chosen before
+  int64_t tokens_left;  // how many may be chosen, this one and the end included
 };
 
 // The token that follows; the constraint, unless it is null, goes on by it. Greedy and not refused, it costs nothing:

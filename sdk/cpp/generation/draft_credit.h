@@ -6,8 +6,8 @@
 namespace rubricrm {
 
 // An account in tokens of plain decoding: a row is paid for, an accepted token is earned. It begins with one token and
-// gains 2 % of each token that is written. So a text of n tokens takes at most n + 1 + 0.02 n of plain decoding's steps,
-// whatever is drafted and however wrong the expectations were, if steps cost what was measured.
+// gains 2 % of each token that is written. So a text of n tokens takes at most n + 1 + 0.02 n of plain decoding's
+// steps, whatever is drafted and however wrong the expectations were, if steps cost what was measured.
 class DraftCredit {
  public:
   double tokens() const { return tokens_; }  // the balance

@@ -38,8 +38,7 @@ class DraftDesk {
   std::unique_ptr<Drafter> drafter(const TokenIds& prompt_ids, bool is_rubric) const;
 
   // What a step verifies of each sequence: together at most rows_left tokens. other_rows: as plan_drafts.
-  std::vector<PricedDraft> propose(const std::vector<Drafting>& sequences, int64_t rows_left,
-                                   int64_t other_rows) const;
+  std::vector<PricedDraft> propose(const std::vector<Drafting>& sequences, int64_t rows_left, int64_t other_rows) const;
 
   // Notes what became of a draft, an empty one too.
   static void settle(Drafter& drafter, const PricedDraft& draft, int64_t num_accepted);

@@ -17,9 +17,9 @@ struct DraftPlan {
 
 // Shares a step's rows among the drafts of its sequences, so that the step makes the most of its time.
 //
-// The tokens of all drafts compete by their chance; as many get a row as make the expected tokens, less the price of the
-// rows at what tokens are worth, the greatest. Where nothing pays, nobody gets one. A sequence never gets more rows than
-// its credit pays for at the step's price without the others' drafts.
+// The tokens of all drafts compete by their chance; as many get a row as make the expected tokens, less the price of
+// the rows at what tokens are worth, the greatest. Where nothing pays, nobody gets one. A sequence never gets more rows
+// than its credit pays for at the step's price without the others' drafts.
 //
 // drafts: one per sequence that decodes; an empty one where it does not draft. credits: what each may still spend
 // (Drafter::credit). rows_left: rows that may be added. other_rows: rows of the step that are not of these sequences.

@@ -6,7 +6,7 @@
 namespace rubricrm {
 namespace {
 
-constexpr int kMostOwnHits = 3;         // a text's own habits are learned after one or two occurrences, and unlearned as fast
+constexpr int kMostOwnHits = 3;  // a text's own habits are learned after one or two occurrences, and unlearned as fast
 constexpr double kLeastChance = 0.05;  // what is less likely is worth no row on any machine
 
 TokenIds cut(TokenIds token_ids, int64_t limit) {
@@ -63,8 +63,8 @@ void Drafter::settle(const Draft& draft, int64_t length, int64_t num_accepted, d
 }
 
 // The next drafted tokens, `limit` at most, and their grade: of the best source that knows any.
-Drafter::Following Drafter::following(const Reading& ahead, const std::vector<Foresight>& sources,
-                                      const Grammar* rules, int32_t state, int64_t limit) {
+Drafter::Following Drafter::following(const Reading& ahead, const std::vector<Foresight>& sources, const Grammar* rules,
+                                      int32_t state, int64_t limit) {
   if (rules != nullptr) {
     TokenIds forced = rules->forced(state, limit);
     if (!forced.empty()) return {std::move(forced), grade(DraftSource::GRAMMAR, 1.0)};

@@ -26,8 +26,8 @@ struct Draft {
   int64_t size() const { return static_cast<int64_t>(token_ids.size()); }
 };
 
-// Drafts for one sequence. All that it knows ends with the sequence; only the table of phrases outlives it, as `numbers`
-// must. Used by one thread at a time. 0.1 microseconds per token of the prompt and per decided one.
+// Drafts for one sequence. All that it knows ends with the sequence; only the table of phrases outlives it, as
+// `numbers` must. Used by one thread at a time. 0.1 microseconds per token of the prompt and per decided one.
 class Drafter {
  public:
   // phrases: of finished rubrics, or null. It is only read.

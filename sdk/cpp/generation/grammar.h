@@ -1,4 +1,4 @@
-// Which tokens may follow: an automaton over tokens, as tables that were compiled at export (docs/BUNDLE.md, "Grammar").
+// Which tokens may follow: an automaton over tokens, in tables that export compiled (docs/BUNDLE.md, "Grammar").
 #pragma once
 
 #include <cstddef>

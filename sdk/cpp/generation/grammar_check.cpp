@@ -28,8 +28,8 @@ class Check {
 
   void sizes(int64_t num_tokens, const TokenIds& stop_ids) const {
     const int64_t found_tokens = static_cast<int64_t>(tables_.token_class.size());
-    require(found_tokens == num_tokens, "is for " + std::to_string(found_tokens) + " tokens, the tokenizer has " +
-                                            std::to_string(num_tokens));
+    require(found_tokens == num_tokens,
+            "is for " + std::to_string(found_tokens) + " tokens, the tokenizer has " + std::to_string(num_tokens));
     const size_t num_shortest = tables_.shortest.size(), num_forced = tables_.forced.size();
     const bool are_equal = num_shortest == tables_.row.size() && num_forced == tables_.row.size();
     require(1 < num_states_ && num_states_ <= kMostStates && are_equal,

@@ -7,8 +7,8 @@
 
 namespace rubricrm {
 
-constexpr int32_t kNowhereClass = 0;    // of tokens that never follow
-constexpr int32_t kEndsClass = 1;       // of the stop ids
+constexpr int32_t kNowhereClass = 0;     // of tokens that never follow
+constexpr int32_t kEndsClass = 1;        // of the stop ids
 constexpr int32_t kNoStep = -(1 << 15);  // in place of a step: a token of this class cannot follow
 constexpr int32_t kNothingForced = -1;   // in place of a token
 
@@ -20,7 +20,6 @@ inline int32_t following_state(const GrammarTables& tables, int32_t state, int32
 }
 
 // Throws BUNDLE_INVALID: the tables contradict each other, the number of tokens or the tokens that must end a text.
-void check_grammar(const GrammarTables& tables, int64_t num_tokens, const TokenIds& stop_ids,
-                   const std::string& where);
+void check_grammar(const GrammarTables& tables, int64_t num_tokens, const TokenIds& stop_ids, const std::string& where);
 
 }  // namespace rubricrm

@@ -7,7 +7,9 @@ namespace {
 
 constexpr int kMost = 99;
 
-bool begins_with(const std::string& text, const std::string& begun) { return text.compare(0, begun.size(), begun) == 0; }
+bool begins_with(const std::string& text, const std::string& begun) {
+  return text.compare(0, begun.size(), begun) == 0;
+}
 
 bool are_digits(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return '0' <= c && c <= '9'; });

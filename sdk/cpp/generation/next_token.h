@@ -29,8 +29,8 @@ class NextToken {
   struct Entry {
     Context context;
     int32_t symbol;       // what followed
-    int32_t hits;         // how often it did, of
-    int32_t occurrences;  // the two are halved together when occurrences pass most_hits: what a text does now weighs more
+    int32_t hits;         // how often it did
+    int32_t occurrences;  // how often anything did; both are halved when they pass most_hits: recent ones weigh more
   };
 
   explicit NextToken(int most_hits = kMostHits) : most_hits_(most_hits) {}

@@ -92,8 +92,8 @@ LoadedPhrases load_phrases(const fs::path& path, const ItemNumbers& numbers, con
   try {
     loaded.table->assign(parse(read_file(path), tokenizer_sha256, numbers.num_tokens()));
   } catch (const std::runtime_error& error) {
-    loaded.warning = path.string() + ": its phrases are not used (" + error.what() +
-                     "). `rubricrm phrases --clear` removes it.";
+    loaded.warning =
+        path.string() + ": its phrases are not used (" + error.what() + "). `rubricrm phrases --clear` removes it.";
   }
   return loaded;
 }

@@ -41,9 +41,8 @@ std::vector<Phrase> PhraseTable::phrases(size_t most) const {
     found.push_back({symbols_of(entry.context), entry.hits});
     found.back().symbols.push_back(entry.symbol);
   }
-  std::sort(found.begin(), found.end(), [](const Phrase& a, const Phrase& b) {
-    return std::tie(b.hits, a.symbols) < std::tie(a.hits, b.symbols);
-  });
+  std::sort(found.begin(), found.end(),
+            [](const Phrase& a, const Phrase& b) { return std::tie(b.hits, a.symbols) < std::tie(a.hits, b.symbols); });
   if (found.size() > most) found.resize(most);
   return found;
 }

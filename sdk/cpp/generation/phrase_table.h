@@ -24,8 +24,8 @@ struct Phrase {
 // What followed each context of up to three tokens in finished rubrics. Its functions are safe from any thread.
 //
 // It never holds more than `most_entries` contexts (a rubric of 200 tokens adds up to 600). When it is full, a quarter
-// is freed, the oldest first: what was seen once is dropped, what was seen more often stays with half its count. So what
-// is common stays, and what was common long ago leaves.
+// is freed, the oldest first: what was seen once is dropped, what was seen more often stays with half its count. So
+// what is common stays, and what was common long ago leaves.
 class PhraseTable {
  public:
   static constexpr int64_t kMostEntries = 1 << 16;

@@ -6,9 +6,9 @@
 // - at least 256 tokens long, if it holds none (a rule of dashes, a matrix of zeros).
 //
 // Lists that count are seen too: a number, all its digits together, is then one token, and a cycle may differ from the
-// one before it in its numbers. Those that differ must count up by 1 from each to the next ("1. ... 2. ... 3. ..."), and
-// the cycle's letters must have at least 12 bytes in UTF-8, so that neither rows of numbers nor "Step 1, Step 2" are a
-// circle.
+// one before it in its numbers. Those that differ must count up by 1 from each to the next ("1. ... 2. ... 3. ..."),
+// and the cycle's letters must have at least 12 bytes in UTF-8, so that neither rows of numbers nor "Step 1, Step 2"
+// are a circle.
 #pragma once
 
 #include <array>

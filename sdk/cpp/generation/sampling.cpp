@@ -13,8 +13,8 @@ namespace {
 
 __extension__ using Wide = unsigned __int128;
 
-constexpr int kHighest = 40;        // the highest weight is 2 to the power of it
-constexpr int kStepBits = 12;       // 4096 steps of the difference of two logits, while a weight halves
+constexpr int kHighest = 40;   // the highest weight is 2 to the power of it
+constexpr int kStepBits = 12;  // 4096 steps of the difference of two logits, while a weight halves
 constexpr int32_t kSteps = 1 << kStepBits;
 constexpr float kLast = (kHighest + 1) * kSteps - 1;  // the first step at which no weight is left, and all after it
 constexpr double kLn2 = 0.693147180559945309417;
@@ -99,9 +99,8 @@ TokenLogprobs logprobs(const float* logits, int64_t vocab_size, int32_t token_id
   std::vector<int32_t> ids(vocab_size);
   std::iota(ids.begin(), ids.end(), 0);
   num_top = std::min(num_top, vocab_size);
-  std::partial_sort(ids.begin(), ids.begin() + num_top, ids.end(), [&](int32_t a, int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
+  std::partial_sort(ids.begin(), ids.begin() + num_top, ids.end(),
+                    [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   TokenLogprobs found{token_id, score(token_id), {}};
   for (int64_t n = 0; n < num_top; ++n) found.top.emplace_back(ids[n], score(ids[n]));
   return found;

@@ -31,8 +31,8 @@ float largest_value(const float* logits, int64_t count);
 // The first of the largest of `count` logits, none of which is NaN; 20 microseconds for 151,669 of them.
 int32_t largest(const float* logits, int64_t count);
 
-// The log-probability of a token and of the `num_top` most probable ones. `logits`: [vocab_size], the whole row, rows of
-// padding too.
+// The log-probability of a token and of the `num_top` most probable ones. `logits`: [vocab_size], the whole row, rows
+// of padding too.
 TokenLogprobs logprobs(const float* logits, int64_t vocab_size, int32_t token_id, int64_t num_top);
 
 // Chooses tokens. It keeps memory from one choice to the next (20 bytes per token of the vocabulary, from the first

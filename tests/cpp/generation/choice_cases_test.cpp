@@ -32,8 +32,8 @@ std::vector<json> cases_of(const char* folder) {
 
 std::vector<float> row_of(const json& row) {
   if (row.is_object()) {
-    return made_row({row["seed"], row["count"], row["scale"], row.value("levels", 0.0),
-                     row.value("peaks", int64_t{0})});
+    return made_row(
+        {row["seed"], row["count"], row["scale"], row.value("levels", 0.0), row.value("peaks", int64_t{0})});
   }
   std::vector<float> logits;
   for (const json& value : row) {
@@ -44,8 +44,8 @@ std::vector<float> row_of(const json& row) {
 
 void check_logprobs(const std::string& name, const std::vector<float>& row, const json& expected) {
   const auto top = expected["top"].get<std::vector<std::pair<int32_t, double>>>();
-  const TokenLogprobs found = logprobs(row.data(), static_cast<int64_t>(row.size()), expected["token_id"],
-                                       static_cast<int64_t>(top.size()));
+  const TokenLogprobs found =
+      logprobs(row.data(), static_cast<int64_t>(row.size()), expected["token_id"], static_cast<int64_t>(top.size()));
   EXPECT(std::abs(found.logprob - expected["logprob"].get<double>()) < 1e-12, "%s", name.c_str());
   EXPECT(found.top.size() == top.size(), "%s", name.c_str());
   for (size_t n = 0; n < found.top.size(); ++n) {

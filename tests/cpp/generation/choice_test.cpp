@@ -28,7 +28,7 @@ std::string refusal(const GenerationOptions& options) {
 }
 
 template <class T>
-void check_option(T GenerationOptions::*option, T value, const std::string& expected) {
+void check_option(T GenerationOptions::* option, T value, const std::string& expected) {
   GenerationOptions options;
   options.*option = value;
   EXPECT(refusal(options) == expected, "%s; expected %s", refusal(options).c_str(), expected.c_str());
@@ -38,7 +38,8 @@ void test_options() {
   const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
   EXPECT(refusal({}).empty(), "the defaults");
   check_option(&GenerationOptions::temperature, 0.001, "");
-  check_option(&GenerationOptions::temperature, 0.0009, "temperature must be 0 (greedy) or in [0.001, 100], got 0.0009.");
+  check_option(&GenerationOptions::temperature, 0.0009,
+               "temperature must be 0 (greedy) or in [0.001, 100], got 0.0009.");
   check_option(&GenerationOptions::temperature, -0.1, "temperature must be 0 (greedy) or in [0.001, 100], got -0.1.");
   check_option(&GenerationOptions::temperature, 101.0, "temperature must be 0 (greedy) or in [0.001, 100], got 101.0.");
   check_option(&GenerationOptions::temperature, nan, "temperature must be a finite number, got nan.");

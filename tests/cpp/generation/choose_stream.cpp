@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "error.h"
 #include "generation/completion.h"
 #include "generation/constraint.h"
 #include "generation/decision.h"
@@ -17,7 +18,6 @@
 #include "generation/phrase_file.h"
 #include "generation/read_options.h"
 #include "generation/repetition.h"
-#include "error.h"
 
 using namespace rubricrm;
 using nlohmann::json;
@@ -32,8 +32,8 @@ std::string bytes_of(const std::string& hex) {
 
 std::vector<float> row_of(const json& given) {
   if (given.is_array()) return given.get<std::vector<float>>();
-  return made_row({given["seed"], given["count"], given["scale"], given.value("levels", 0.0),
-                   given.value("peaks", int64_t{0})});
+  return made_row(
+      {given["seed"], given["count"], given["scale"], given.value("levels", 0.0), given.value("peaks", int64_t{0})});
 }
 
 class Stream {
@@ -74,8 +74,8 @@ class Stream {
   }
 
   json take_grammar(const json& request) {
-    grammar_ = std::make_unique<Grammar>(load_grammar(request["path"].get<std::string>(), request["num_tokens"],
-                                                      request["stop_ids"].get<TokenIds>()));
+    grammar_ = std::make_unique<Grammar>(
+        load_grammar(request["path"].get<std::string>(), request["num_tokens"], request["stop_ids"].get<TokenIds>()));
     return grammar_->num_states();
   }
 
@@ -211,7 +211,8 @@ class Stream {
       const Draft draft = drafter.propose(request["limit"], rules, state);
       found.push_back({draft.token_ids, draft.grades, draft.chances, drafter.credit()});
       int64_t accepted = 0;
-      while (accepted < draft.size() && at + accepted < text.size() && draft.token_ids[accepted] == text[at + accepted]) {
+      while (accepted < draft.size() && at + accepted < text.size() &&
+             draft.token_ids[accepted] == text[at + accepted]) {
         ++accepted;
       }
       drafter.settle(draft, draft.size(), accepted, 0.2 * static_cast<double>(draft.size()));

@@ -136,8 +136,9 @@ void test_files() {
   EXPECT(loaded.warning.empty() && same(loaded.table->entries(), table.entries()), "%s", loaded.warning.c_str());
   EXPECT(load_phrases(path, numbers(), kSha256, 40).table->entries().size() <= 40, "a smaller bound");
   const std::string other = load_phrases(path, numbers(), std::string(64, 'b')).warning;
-  EXPECT(other == path.string() + ": its phrases are not used (it is of another tokenizer). `rubricrm phrases --clear` "
-                                  "removes it.",
+  EXPECT(other == path.string() +
+                      ": its phrases are not used (it is of another tokenizer). `rubricrm phrases --clear` "
+                      "removes it.",
          "%s", other.c_str());
   const std::string contents = read_file(path);
   Numbers random(5);

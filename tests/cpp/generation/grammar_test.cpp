@@ -1,11 +1,12 @@
 // Grammars: what lying tables are refused for, masks of odd sizes, the hold on a sequence.
+#include "generation/grammar.h"
+
 #include <functional>
 
 #include "error.h"
 #include "expect.h"
 #include "generation/constraint.h"
 #include "generation/decision.h"
-#include "generation/grammar.h"
 
 using namespace rubricrm;
 
@@ -49,9 +50,8 @@ void test_lies() {
   check_refused("3 shortest ways", [](GrammarTables& t) { t.shortest.pop_back(); });
   check_refused("3 forced tokens", [](GrammarTables& t) { t.forced.pop_back(); });
   check_refused("has 0 rows", [](GrammarTables& t) { t.row = {}, t.shortest = {}, t.forced = {}; });
-  check_refused("has 32767 rows", [](GrammarTables& t) {
-    t.row.resize(32767), t.shortest.resize(32767), t.forced.resize(32767);
-  });
+  check_refused("has 32767 rows",
+                [](GrammarTables& t) { t.row.resize(32767), t.shortest.resize(32767), t.forced.resize(32767); });
   check_refused("names a class", [](GrammarTables& t) { t.token_class[0] = 5; });
   check_refused("names a class", [](GrammarTables& t) { t.row[2] = 4; });
   check_refused("names a class", [](GrammarTables& t) { t.num_rows = 3; });
@@ -65,7 +65,8 @@ void test_lies() {
   check_refused("leads to a state", [](GrammarTables& t) { t.steps[7] = -9; });
   check_refused("states shortest ways", [](GrammarTables& t) { t.shortest[1] = 2; });
   check_refused("states shortest ways", [](GrammarTables& t) { t.shortest[0] = 1; });
-  check_refused("states shortest ways", [](GrammarTables& t) { t.steps[16] = kNo, t.shortest = {0, 32767, 32767, 32767}; });
+  check_refused("states shortest ways",
+                [](GrammarTables& t) { t.steps[16] = kNo, t.shortest = {0, 32767, 32767, 32767}; });
   check_refused("does not exist", [](GrammarTables& t) { t.forced[1] = 6; });
   check_refused("does not exist", [](GrammarTables& t) { t.forced[1] = -2; });
   check_refused("cannot follow", [](GrammarTables& t) { t.forced[1] = 3; });
