@@ -105,7 +105,7 @@ def test_phrases_and_their_files(tmp_path: Path) -> None:
         texts = [some_text(rng) for _ in range(rng.randrange(1, 30))]
         ours, theirs = tmp_path / f"{turn}.python", tmp_path / f"{turn}.native"
         request = {"do": "learn", "most_entries": rng.choice((60, 400, 65536)), "texts": texts, "sha256": SHA256}
-        table = learned(numbers(), request)
+        table = learned(request)
         table.save(ours, SHA256)
         (entries, warning), phrases = ask([{**request, "save": str(theirs)}, {"do": "phrases", "most": 20}])
         assert (entries, warning) == (listed(table), "")
@@ -149,7 +149,7 @@ def test_drafts() -> None:
         for _ in range(120)
     ]
     requests += [{**requests[0], "text": some_text(rng), "constrain": False} for _ in range(60)]
-    table = learned(numbers(), learn)
+    table = learned(learn)
     found = ask([{**learn, "sha256": SHA256}, *requests])[1:]
     assert sum(len(step[0]) for each in found for step in each) > 5000
     for request, each in zip(requests, found, strict=True):
