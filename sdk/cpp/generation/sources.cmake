@@ -1,1 +1,24 @@
-target_sources(rubricrm_objects PRIVATE)
+target_sources(rubricrm_objects PRIVATE
+  generation/acceptance.cpp
+  generation/completion.cpp
+  generation/constraint.cpp
+  generation/decision.cpp
+  generation/draft_desk.cpp
+  generation/draft_plan.cpp
+  generation/drafting.cpp
+  generation/grammar.cpp
+  generation/grammar_check.cpp
+  generation/grammar_file.cpp
+  generation/item_number.cpp
+  generation/next_token.cpp
+  generation/options.cpp
+  generation/phrase_file.cpp
+  generation/phrase_table.cpp
+  generation/repetition.cpp
+  generation/sampling.cpp
+  generation/step_cost.cpp
+  generation/step_cost_file.cpp
+  generation/stop_strings.cpp)
+# No floating-point exception is looked at here: without the fear of one, comparisons become vectors too.
+set_source_files_properties(generation/constraint.cpp generation/sampling.cpp PROPERTIES
+  COMPILE_OPTIONS -fno-trapping-math)
