@@ -1,1 +1,2 @@
-target_sources(rubricrm_objects PRIVATE)
+target_sources(rubricrm_objects PRIVATE
+  ${CMAKE_CURRENT_LIST_DIR}/rubric_stream.cpp)
