@@ -39,6 +39,12 @@ def lazy_patterns() -> dict[str, dict[str, _LazyPattern]]:
     return found
 
 
+def group_numbers(patterns: dict[str, dict[str, _LazyPattern]]) -> dict[str, int]:
+    """Each name of a group in any pattern, by its number in all of them: `Group` in C++."""
+    every = [re.compile(p._text, p._flags) for named in patterns.values() for p in named.values()]
+    return {name: number for number, name in enumerate(sorted({name for p in every for name in p.groupindex}), 1)}
+
+
 def wrapped(items: Iterable[object], indent: str = "    ") -> str:
     lines, line = [], indent
     for item in items:
@@ -174,8 +180,7 @@ def main() -> None:
         sys.exit(f"this Python has Unicode {unicodedata.unidata_version}, expected {UNICODE}: run Python 3.11.")
     check_what_the_library_takes_for_granted()
     patterns = lazy_patterns()
-    names = {name for named in patterns.values() for p in named.values() for name in re.compile(p._text, p._flags).groupindex}
-    groups = {name: number for number, name in enumerate(sorted(names), 1)}
+    groups = group_numbers(patterns)
     files = {"tables.h": header(patterns, groups), "tables.cpp": source(patterns, groups), "codes.h": codes(groups)}
     if "--check" not in sys.argv:
         for name, text in files.items():
