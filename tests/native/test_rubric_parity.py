@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from random_texts import random_bytes, random_texts, written_texts
 from rubricrm.errors import RubricMalformed
-from rubricrm.rubric.rubric import ISSUE_CODES, parse
+from rubricrm.rubric import form
+from rubricrm.rubric.rubric import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("RUBRICRM_NATIVE_BUILD", ROOT / "build" / "native" / "release"))
@@ -45,6 +46,7 @@ def expected(text: str, flags: str) -> dict[str, Any]:
         rubric = parse(text, truncated="t" in flags, starts_in_thought="i" in flags, strict="s" in flags)
         spans = [[c.span.start, c.span.end, c.span.line, c.span.column] for c in rubric.criteria]
         found = {"json": rubric.to_json(), "spans": spans, "streamed": True}
+        found |= {"indented": rubric.to_json(indent=2)} if "j" in flags else {}
         return found | ({"rendered": rubric.render()} if "r" in flags else {})
     except RubricMalformed as error:
         return {"error": str(error)}
@@ -52,7 +54,7 @@ def expected(text: str, flags: str) -> dict[str, Any]:
 
 def assert_equal(texts: list[str], data: list[bytes]) -> None:
     # Each text is read in one way; which one goes round.
-    flags = [("-", "t", "i", "r", "-", "s", "ti")[index % 7] for index in range(len(texts))]
+    flags = [("-", "t", "i", "r", "j", "s", "ti")[index % 7] for index in range(len(texts))]
     given = answers(PARSE, zip(flags, data, strict=True))
     assert len(given) == len(texts)
     for text, flag, answer in zip(texts, flags, given, strict=True):
@@ -94,6 +96,13 @@ def test_every_case_of_characters_is_known() -> None:
     assert_equal(texts, [text.encode("utf-8") for text in texts])
 
 
+@needs_build
+def test_the_form_for_other_engines() -> None:
+    done = subprocess.run([PARSE, "form"], stdout=subprocess.PIPE, check=True)
+    given = [json.loads(line) for line in done.stdout.splitlines()]
+    assert given == [[form.regex(max_items), form.gbnf(max_items)] for max_items in range(1, 65)]
+
+
 def bounds(match: re.Match[str] | None, groups: dict[str, int]) -> str:
     if match is None:
         return "-"
@@ -121,7 +130,11 @@ def test_every_pattern_finds_what_re_finds() -> None:
     found = iter(answers(MATCH, ((f"{start} {end}", line.encode("utf-8")) for line, start, end in given)))
     for line, start, end in given:
         for name, pattern in compiled:
-            ways = (pattern.match(line, start, end), pattern.fullmatch(line, start, end), pattern.search(line, start, end))
+            ways = (
+                pattern.match(line, start, end),
+                pattern.fullmatch(line, start, end),
+                pattern.search(line, start, end),
+            )
             assert next(found) == f"{name} {' '.join(bounds(way, groups) for way in ways)}", (line, start, end)
     assert next(found, None) is None
 
@@ -131,8 +144,3 @@ def test_the_tables_are_what_the_script_writes() -> None:
     script = ROOT / "sdk" / "cpp" / "rubric" / "make_tables.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_library_knows_every_issue() -> None:
-    table = (ROOT / "sdk" / "cpp" / "rubric" / "tables.cpp").read_text(encoding="utf-8")
-    assert re.findall(r'^    \{"(\w+)",$', table, re.MULTILINE) == list(ISSUE_CODES)

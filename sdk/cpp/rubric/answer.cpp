@@ -6,7 +6,7 @@
 #include "rubric/report.h"
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using namespace patterns::answer;  // the names of answer.py
@@ -191,4 +191,4 @@ Issue AnswerReader::end_thought(const std::string& how_it_ends) {
   return {"think_block", number, "left out " + quoted + "; " + how_it_ends};
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

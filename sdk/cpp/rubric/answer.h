@@ -1,11 +1,11 @@
 // Which part of a text is the answer: no thought, nothing after the end of the model's turn.
 //
 // Thoughts stand between <think> and </think> or their like. A closing tag that nothing opened ends a thought that the
-// prompt opened, or whose start was cut off: everything before it is thought, and the answer starts after it. Until such a
-// tag comes nobody can know, so it takes back what was read.
+// prompt opened, or whose start was cut off: everything before it is thought, and the answer starts after it. Until
+// such a tag comes nobody can know, so it takes back what was read.
 //
-// A control token of a chat template, or a line that starts somebody else's turn, ends the answer. Before the first words
-// of the answer such a token starts it.
+// A control token of a chat template, or a line that starts somebody else's turn, ends the answer. Before the first
+// words of the answer such a token starts it.
 #pragma once
 
 #include <optional>
@@ -16,7 +16,7 @@
 #include "rubric/characters.h"
 #include "rubric/criterion.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // What of a line is the answer.
 struct AnswerParts {
@@ -35,9 +35,9 @@ class AnswerReader {
   bool is_all_answer(Text text, size_t number);
   // Whether a line that is an item, whatever its words, is the answer; it is then counted as its words.
   bool is_open(size_t number);
-  // Finds the answer in a line of which not all is. `is_inside` says whether the line starts inside a sentence of an item,
-  // whose words may be about such marks; `has_criteria` whether a criterion stands before it, so that a next turn may
-  // follow.
+  // Finds the answer in a line of which not all is. `is_inside` says whether the line starts inside a sentence of an
+  // item, whose words may be about such marks; `has_criteria` whether a criterion stands before it, so that a next turn
+  // may follow.
   AnswerParts read(Text text, size_t number, bool is_inside, bool has_criteria);
   // Reports a thought that nothing closed.
   std::vector<Issue> finish();
@@ -65,4 +65,4 @@ class AnswerReader {
   bool is_ended_ = false;
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -7,7 +7,7 @@
 #include "rubric/tables.h"
 #include "rubric/tag.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 constexpr Text kOpeningQuotes = U"`\"'“‘«「『", kClosingQuotes = U"`\"'”’»」』";
@@ -64,4 +64,4 @@ bool AnswerReader::Line::is_closing_a_word(const Match& match) const {
   return !is_ended_before(match) && (goes_on_after(match) || is_item());
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

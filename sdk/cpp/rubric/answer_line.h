@@ -6,7 +6,7 @@
 
 #include "rubric/answer.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // Whether an item starts at a position: a number, or "The response".
 bool starts_item(Text text, size_t start);
@@ -50,4 +50,4 @@ class AnswerReader::Line {
   size_t word_ = first_word(text, 0);
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

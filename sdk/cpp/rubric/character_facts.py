@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable
-from typing import Any
-
 import re._constants as ops
 import re._parser as parser
-from pattern_program import CLASSES, EVERY_CHARACTER, ONE_CHARACTER, REPEATS, members, where
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from pattern_program import CLASSES, EVERY_CHARACTER, ONE_CHARACTER, REPEATS, members, require, where
 
 PREDICATES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "kSpace": ("str.isspace, and \\s", str.isspace),
@@ -28,44 +28,48 @@ PREDICATES: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 def check_what_the_library_takes_for_granted() -> None:
     """Facts about Unicode on which code that was written by hand relies; a new version might end them."""
-    assert re.compile(r"\s").findall(EVERY_CHARACTER) == [c for c in EVERY_CHARACTER if c.isspace()]
-    assert re.compile(r"\d").findall(EVERY_CHARACTER) == [c for c in EVERY_CHARACTER if c.isdecimal()]
-    assert re.compile(r"\w").findall(EVERY_CHARACTER) == [c for c in EVERY_CHARACTER if c.isalnum() or c == "_"]
-    # The digits of a script stand in a row from 0 to 9: a digit's value is its place.
+    for pattern, holds in ((r"\s", str.isspace), (r"\d", str.isdecimal), (r"\w", lambda c: c.isalnum() or c == "_")):
+        found = re.compile(pattern).findall(EVERY_CHARACTER)
+        require(found == [c for c in EVERY_CHARACTER if holds(c)], f"{pattern} and the method of str differ")
     for first, last in where(str.isdecimal):
-        assert all(int(chr(code)) == (code - first) % 10 for code in range(first, last + 1))
-    # Letters whose small form holds an ASCII letter: A to Z, and two more.
+        values = [int(chr(code)) for code in range(first, last + 1)]
+        require(
+            values == [i % 10 for i in range(len(values))], "the digits of a script do not stand in a row from 0 to 9"
+        )
     lowered = [c for c in EVERY_CHARACTER if c.lower() != c and any(small < "\x80" for small in c.lower())]
-    assert lowered == [*map(chr, range(65, 91)), "\u0130", "\u212a"]
-    # Two texts, one in capitals and one in small letters, differ at the first character that has two cases.
-    assert all(c.upper()[0] != c.lower()[0] for c in EVERY_CHARACTER if c.upper() != c.lower())
-    # White space and breaks of lines.
-    assert [c for c in EVERY_CHARACTER if len(f"{c}.".splitlines()) > 1] == list("\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
+    capitals = [*map(chr, range(ord("A"), ord("Z") + 1)), "\u0130", "\u212a"]
+    require(lowered == capitals, "another letter's small form holds an ASCII letter")
+    cased = [(c.upper(), c.lower()) for c in EVERY_CHARACTER if c.upper() != c.lower()]
+    require(all(upper[0] != lower[0] for upper, lower in cased), "two cases of a letter start alike")
+    breaks = [c for c in EVERY_CHARACTER if len(f"{c}.".splitlines()) > 1]
+    require(breaks == list("\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"), "lines end at other characters")
 
 
-def numeral_characters(patterns: dict[str, dict[str, _LazyPattern]]) -> list[str]:
-    """Every character of a numeral that is no decimal digit."""
+def numeral_characters(patterns: Iterable[Any]) -> list[str]:
+    """Every character of a numeral in these patterns that is no decimal digit."""
     found: set[int] = set()
-
-    def collect(nodes: Any, flags: int, is_inside: bool) -> None:
-        for op, argument in nodes:
-            if op in ONE_CHARACTER and is_inside:
-                found.update(members(CLASSES.of_node((op, argument), flags)))
-            elif op is ops.SUBPATTERN:
-                collect(argument[3], flags, is_inside or argument[0] in numbers)
-            elif op is ops.BRANCH:
-                for option in argument[1]:
-                    collect(option, flags, is_inside)
-            elif op in REPEATS:
-                collect(argument[2], flags, is_inside)
-
-    for pattern in patterns["mark"].values():
+    for pattern in patterns:
         parsed = parser.parse(pattern._text, pattern._flags)
-        names = parsed.state.groupdict
-        numbers = {names[name] for name in ("numeral", "ordinal") if name in names}
-        collect(parsed, parsed.state.flags, False)
+        numbers = {number for name, number in parsed.state.groupdict.items() if name in ("numeral", "ordinal")}
+        for node, flags in nodes_of_groups(parsed, parsed.state.flags, numbers, is_inside=False):
+            found.update(members(CLASSES.of_node(node, flags)))
     return [chr(code) for code in sorted(found) if not chr(code).isdecimal()]
 
 
+def nodes_of_groups(nodes: Any, flags: int, numbers: set[int], *, is_inside: bool) -> Iterator[tuple[Any, int]]:
+    """Each node of one character inside groups of these numbers, with its flags."""
+    for op, argument in nodes:
+        if op in ONE_CHARACTER and is_inside:
+            yield (op, argument), flags
+        elif op is ops.SUBPATTERN:
+            yield from nodes_of_groups(argument[3], flags, numbers, is_inside=is_inside or argument[0] in numbers)
+        elif op is ops.BRANCH:
+            for option in argument[1]:
+                yield from nodes_of_groups(option, flags, numbers, is_inside=is_inside)
+        elif op in REPEATS:
+            yield from nodes_of_groups(argument[2], flags, numbers, is_inside=is_inside)
+
+
 def folded(written: str) -> str:
+    """A numeral as `number_of` compares it."""
     return unicodedata.normalize("NFKC", written).casefold()

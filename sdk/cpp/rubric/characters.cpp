@@ -5,13 +5,15 @@
 
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 bool is_ascii(Text text) {
   return std::all_of(text.begin(), text.end(), [](char32_t c) { return c < 128; });
 }
 
 bool is_space(char32_t character) { return character_class::kSpace.holds(character); }
+
+bool is_line_break(char32_t character) { return contains(U"\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", character); }
 
 bool is_alphanumeric(char32_t character) { return character_class::kAlphanumeric.holds(character); }
 
@@ -32,9 +34,9 @@ int64_t decimal_value(Text text) {
   for (const char32_t character : text) {
     // The digits of a script stand in a row: a digit's value is its place in its range.
     const CharacterClass& digits = character_class::kDecimal;
-    const CharacterRange* const range =
-        std::find_if(digits.ranges, digits.ranges + digits.num_ranges,
-                     [character](const CharacterRange& digits_of_script) { return character <= digits_of_script.last; });
+    const CharacterRange* const range = std::find_if(
+        digits.ranges, digits.ranges + digits.num_ranges,
+        [character](const CharacterRange& digits_of_script) { return character <= digits_of_script.last; });
     value = value * 10 + (character - range->first) % 10;
   }
   return value;
@@ -172,4 +174,4 @@ std::u32string represent(Text text) {
   return result + quote;
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

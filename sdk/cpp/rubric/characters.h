@@ -8,11 +8,13 @@
 
 #include "rubric/pattern.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 inline bool is_ascii(char32_t character) { return character < 128; }
 bool is_ascii(Text text);
 bool is_space(char32_t character);
+// Whether str.splitlines() ends a line there.
+bool is_line_break(char32_t character);
 bool is_alphanumeric(char32_t character);
 bool is_lower(char32_t character);
 bool is_upper(char32_t character);
@@ -55,4 +57,4 @@ bool has_no_case(Text text);
 // repr(), of which format(..., ".80") keeps 80 characters; lone surrogates aside, which no text here holds.
 std::u32string represent(Text text);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

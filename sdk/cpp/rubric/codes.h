@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // What a word of a pattern's program says; pattern.cpp says what each one means.
 enum class Operation : uint16_t {
@@ -66,4 +66,4 @@ enum class Group : uint8_t {
 
 constexpr int kNumGroups = 28;
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

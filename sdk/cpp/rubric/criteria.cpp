@@ -7,7 +7,7 @@
 #include "rubric/tables.h"
 #include "rubric/utf8.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using namespace patterns::criteria;  // the names of criteria.py
@@ -81,8 +81,7 @@ void Criteria::end(const OpenItem& item, std::optional<Kind> heading, bool at_en
 }
 
 void Criteria::set_aside(const Fragment& fragment) {
-  const char* const code =
-      found_.empty() ? "preamble" : !fragment.mark.is_none() ? "nested_list" : "trailing_text";
+  const char* const code = found_.empty() ? "preamble" : !fragment.mark.is_none() ? "nested_list" : "trailing_text";
   report_.add(code, fragment.line(), "in no criterion: " + quote(fragment.text));
 }
 
@@ -114,7 +113,7 @@ void Criteria::end_untagged(const OpenItem& item, std::optional<Kind> kind, bool
   const bool is_ended = item.is_ended() || ends_with_unknown_tag(last.text) || has_unended_;
   if (at_end && (truncated || !is_ended || !item.has_words())) {
     texts.back() = std::u32string(without_cut_tag(texts.back()));
-    report_.add("truncated", head.line(), "the last item ends at " + quote(rubricrm::last(last.text, kQuotedCharacters)));
+    report_.add("truncated", head.line(), "the last item ends at " + quote(rubric::last(last.text, kQuotedCharacters)));
   } else if (item.has_words() && !kind) {
     report_.add("missing_tag", head.line(), "expected [Hard Rule] or [Principle] after " + quote(head.text));
   } else if (item.has_words()) {
@@ -155,7 +154,9 @@ void Criteria::add(const OpenItem& item, Texts texts, std::optional<Kind> kind, 
   const bool is_marked_up = marked_up && opens_as_response((*marked_up)[Group::kText]);
   last_head_ = item.parts()[0];
   const Place place = head.place();
-  found_.push_back({head.mark.number, to_utf8(is_marked_up ? (*marked_up)[Group::kText] : Text(text)), kind,
+  found_.push_back({head.mark.number,
+                    to_utf8(is_marked_up ? (*marked_up)[Group::kText] : Text(text)),
+                    kind,
                     {place.offset, end, place.line, place.column}});
 }
 
@@ -183,4 +184,4 @@ void Criteria::report_number(const Fragment& head) {
   last_number_ = number;
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

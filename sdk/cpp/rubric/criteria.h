@@ -11,7 +11,7 @@
 #include "rubric/item.h"
 #include "rubric/report.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // The criteria of a text in order.
 class Criteria {
@@ -52,4 +52,4 @@ class Criteria {
   bool has_unended_ = false;
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -39,8 +39,8 @@ struct Criterion {
 
 // One deviation from the canonical form.
 struct Issue {
-  std::string code;  // one of kIssueCodes
-  size_t line;       // from 1
+  std::string code;     // one of ISSUE_CODES of rubric/criterion.py: docs/CLI.md lists them
+  size_t line;          // from 1
   std::string message;  // for a person, with a shortened quote
 };
 

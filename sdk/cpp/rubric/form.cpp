@@ -4,11 +4,9 @@
 #include "rubric/tables.h"
 #include "rubric/utf8.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
-// An expression in more parentheses than Rust's `regex` reads is of no use.
-constexpr int kMostItems = 64;
 constexpr size_t kMostQuoted = 80;
 
 [[noreturn]] void refuse(const std::string& what, const std::string& expected) {
@@ -21,12 +19,6 @@ void check_line(Text line, int number) {
   const std::string start = std::to_string(number) + ". The response ... ";
   refuse("line " + std::to_string(number) + " is " + to_utf8(slice(represent(line), 0, kMostQuoted)),
          "\"" + start + kind_tag(Kind::kHardRule) + "\" or \"... " + kind_tag(Kind::kPrinciple) + "\"");
-}
-
-void check_max_items(int max_items) {
-  if (max_items >= 1 && max_items <= kMostItems) return;
-  throw Error(Code::OPTION_INVALID, "max_items must be from 1 to " + std::to_string(kMostItems) + ", got " +
-                                        std::to_string(max_items) + ".");
 }
 
 }  // namespace
@@ -56,6 +48,26 @@ void check_form(Text text, int max_items) {
     refuse("there are " + std::to_string(number) + " items", "at most " + std::to_string(max_items));
   }
 }
+
+}  // namespace rubricrm::rubric
+
+namespace rubricrm {
+
+using rubric::kItemRegex;
+using rubric::kItemRules;
+
+namespace {
+
+// An expression in more parentheses than Rust's `regex` reads is of no use.
+constexpr int kMostItems = 64;
+
+void check_max_items(int max_items) {
+  if (max_items >= 1 && max_items <= kMostItems) return;
+  throw Error(Code::OPTION_INVALID,
+              "max_items must be from 1 to " + std::to_string(kMostItems) + ", got " + std::to_string(max_items) + ".");
+}
+
+}  // namespace
 
 std::string form_regex(int max_items) {
   check_max_items(max_items);

@@ -4,7 +4,7 @@
 #include "rubric/tables.h"
 #include "rubric/tag.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using namespace patterns::heading;  // the names of heading.py
@@ -64,4 +64,4 @@ bool is_remark(Text text) { return kRemark.match(text).has_value(); }
 
 bool is_ruled(Text text) { return kRuled.match(text).has_value(); }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

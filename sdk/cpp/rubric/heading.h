@@ -6,7 +6,7 @@
 #include "rubric/characters.h"
 #include "rubric/mark.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // A line that names a kind; adorned where mark-up, a number, a colon or a count shows that it is a heading.
 struct Heading {
@@ -32,4 +32,4 @@ bool is_remark(Text text);
 // Whether the line is a rule across the page, or one of a table.
 bool is_ruled(Text text);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -7,7 +7,7 @@
 #include "rubric/phrase.h"
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using namespace patterns::item;  // the names of item.py
@@ -24,7 +24,7 @@ Fragment::Fragment(std::shared_ptr<const VisibleLine> source, size_t begin, Text
                    std::vector<Tag> tags)
     : text(text), indent(indent), mark(mark), tags(std::move(tags)), source_(std::move(source)), begin_(begin) {
   const bool is_after_tag = starts_with_tag() && opens_response(text, this->tags[0].end);
-  says_response_ = is_after_tag || rubricrm::says_response(text, mark.end);
+  says_response_ = is_after_tag || rubric::says_response(text, mark.end);
 }
 
 bool Fragment::opens_sentence() const {
@@ -179,4 +179,4 @@ size_t OpenItem::begin_of(size_t index) const {
   return is_marked ? part.start_after_breaks(part.mark.end) : 0;
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -10,7 +10,7 @@
 #include "rubric/tag.h"
 #include "rubric/visible.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // A line, or the part of a line that may be one item. Tags and mark are offsets into its text.
 class Fragment {
@@ -124,4 +124,4 @@ class OpenItem {
   int nested_number_ = 0;
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

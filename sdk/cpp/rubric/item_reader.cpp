@@ -5,7 +5,7 @@
 #include "rubric/heading.h"
 #include "rubric/phrase.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 constexpr size_t kFewestWordsOfHalf = 4;
@@ -44,8 +44,7 @@ void ItemReader::read(const Shared& fragment, bool is_after_blank) {
     item_.reset();
     read_outside(fragment, nullptr);
   } else if (ends(*item_, *fragment, is_after_blank)) {
-    const OpenItem ended = *item_;
-    end_item();
+    const OpenItem ended = end_item();
     read_outside(fragment, &ended);
   } else {
     continue_item(*item_, fragment);
@@ -54,10 +53,7 @@ void ItemReader::read(const Shared& fragment, bool is_after_blank) {
 }
 
 void ItemReader::finish(bool truncated) {
-  if (!item_) return;
-  const OpenItem item = std::move(*item_);
-  item_.reset();
-  list_.end(item, heading_, true, truncated);
+  if (item_) list_.end(take_item(), heading_, true, truncated);
 }
 
 // ---- what a fragment is ----
@@ -198,20 +194,23 @@ void ItemReader::close_at_tag(const Fragment& fragment) {
   if (tag != nullptr && item_->is_only_title()) {
     item_->await_description();
   } else if (tag != nullptr && (!item_->is_half() || item_->is_complete_before(last, *tag))) {
-    const OpenItem item = std::move(*item_);
-    item_.reset();
-    list_.close(item, *tag);
+    list_.close(take_item(), *tag);
   } else if (item_->is_half() || item_->is_complete_before(last, fragment.tags[0])) {
     end_item();
   }
 }
 
-// Ends an item that no tag closed.
-void ItemReader::end_item() {
-  if (!item_) return;
-  const OpenItem item = std::move(*item_);
-  item_.reset();
+// Ends the open item, which no tag closed.
+OpenItem ItemReader::end_item() {
+  OpenItem item = take_item();
   list_.end(item, heading_);
+  return item;
 }
 
-}  // namespace rubricrm
+OpenItem ItemReader::take_item() {
+  OpenItem item = std::move(*item_);
+  item_.reset();
+  return item;
+}
+
+}  // namespace rubricrm::rubric

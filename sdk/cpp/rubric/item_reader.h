@@ -1,17 +1,17 @@
 // Fragments of lines become criteria, one after another.
 //
-// An item is open from its number until its tag ends a line, or until the next item starts. What a line means follows from
-// it and the lines before it.
+// An item is open from its number until its tag ends a line, or until the next item starts. What a line means follows
+// from it and the lines before it.
 //
 // What a text leaves open is read like this:
 //
 // - A number inside an open item starts the next item if it is the next one and the item is complete or "The response"
 //   follows; another number, or one indented by two columns or more, belongs to a list inside the item.
-// - After a tag, a number needs two of three to start an item at once: to be the next, to stand at the items' indent, to
-//   be followed by "The response". With less it needs a tag of its own, else it is a list that belongs to no item.
+// - After a tag, a number needs two of three to start an item at once: to be the next, to stand at the items' indent,
+//   to be followed by "The response". With less it needs a tag of its own, else it is a list that belongs to no item.
 // - A line without number or bullet is an item if it has a tag and starts with "The response" or, where no item has a
-//   number, a full stop before its tag; with the lines before it where these leave their sentence open. Without a tag it
-//   is preamble or trailing text.
+//   number, a full stop before its tag; with the lines before it where these leave their sentence open. Without a tag
+//   it is preamble or trailing text.
 // - A few words with a tag that are no sentence may be a title: what follows and has no mark describes it, and is the
 //   criterion. A few words without one, above items of another style, are a heading.
 // - A tag in quotes is text. Of several tags the one at the end of the item counts, else the first.
@@ -26,7 +26,7 @@
 #include "rubric/item.h"
 #include "rubric/report.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // Reads fragments in order; `criteria` grows as items close. The cost is linear in the length of the text.
 class ItemReader {
@@ -64,7 +64,8 @@ class ItemReader {
   bool is_no_part(const OpenItem& item, const Fragment& fragment, bool is_after_blank) const;
   void continue_item(OpenItem& item, const Shared& fragment);
   void close_at_tag(const Fragment& fragment);
-  void end_item();
+  OpenItem end_item();
+  OpenItem take_item();
 
   Report& report_;
   Criteria list_;
@@ -72,4 +73,4 @@ class ItemReader {
   std::optional<Kind> heading_;
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -6,7 +6,7 @@
 #include "rubric/phrase.h"
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using namespace patterns::joint;  // the names of joint.py
@@ -225,4 +225,4 @@ bool may_be_joined(const Piece& piece) {
                      [&piece](const Tag& tag) { return kNumberAfterTag.match(piece.text, tag.end).has_value(); });
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

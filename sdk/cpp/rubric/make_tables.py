@@ -1,4 +1,4 @@
-"""Writes codes.h, tables.h and tables.cpp: the Python package's patterns as programs, and what Python says of characters.
+"""Writes codes.h, tables.h and tables.cpp: the Python package's patterns as programs, and facts about characters.
 
     PYTHONPATH=sdk/python python sdk/cpp/rubric/make_tables.py          # writes the files
     PYTHONPATH=sdk/python python sdk/cpp/rubric/make_tables.py --check  # fails where they are not what it would write
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import rubricrm.rubric
 from character_facts import PREDICATES, check_what_the_library_takes_for_granted, folded, numeral_characters
-from pattern_program import CLASSES, EVERY_CHARACTER, NO_LIMIT, OPERATIONS, Program, camel, members, where
-from rubricrm.rubric import criterion, form, numeral
+from pattern_program import CLASSES, EVERY_CHARACTER, NO_LIMIT, OPERATIONS, Program, camel, members, require, where
+from rubricrm.rubric import form, numeral
 from rubricrm.rubric.lazy_pattern import _LazyPattern
 
 UNICODE = "14.0.0"
@@ -57,21 +57,23 @@ def wrapped(items: Iterable[object], indent: str = "    ") -> str:
 
 
 def quoted(text: str, width: int = 110) -> str:
-    """A string of C++, in several lines; what is not ASCII is spelled out."""
-    def escape(c: str) -> str:
-        return {"\\": "\\\\", '"': '\\"', "\n": "\\n"}.get(c, c)
-
-    assert text.isascii()
-    pieces = [text[i : i + width] for i in range(0, len(text), width)]
-    return "\n".join('    "' + "".join(map(escape, piece)) + '"' for piece in pieces)
+    """A string of C++, in several lines."""
+    require(text.isascii(), "a string is not ASCII")
+    lines = [""]
+    for character in text:
+        written = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}.get(character, character)
+        if len(lines[-1]) + len(written) > width:
+            lines.append("")
+        lines[-1] += written
+    return "\n".join(f'    "{line}"' for line in lines)
 
 
 NOTE = "// Written by make_tables.py: do not edit. Unicode " + UNICODE + ".\n"
 
 
-def header(patterns: dict[str, dict[str, _LazyPattern]], groups: dict[str, int]) -> str:
+def header(patterns: dict[str, dict[str, _LazyPattern]]) -> str:
     lines = [
-        NOTE + "#pragma once\n\n#include \"rubric/pattern.h\"\n\nnamespace rubricrm {\n",
+        NOTE + '#pragma once\n\n#include "rubric/pattern.h"\n\nnamespace rubricrm::rubric {\n',
         "// Classes of characters by what Python says of them.\nnamespace character_class {",
         *(f"extern const CharacterClass {name};  // {what}" for name, (what, _) in PREDICATES.items()),
         "}  // namespace character_class\n",
@@ -88,15 +90,13 @@ def header(patterns: dict[str, dict[str, _LazyPattern]], groups: dict[str, int])
         "// str.casefold where it is not the character itself: up to three characters, then zeros.",
         "struct CaseFolding {\n  char32_t character;\n  char32_t folded[3];\n};",
         "extern const CaseFolding kCaseFoldings[];\nextern const size_t kNumCaseFoldings;\n",
-        "// A character of a numeral in normal form NFKC and case-folded (then zeros), and the numbers that it stands for alone,",
-        "// the likeliest first (then -1).",
+        "// A character of a numeral in normal form NFKC and case-folded (then zeros), and the numbers that it stands",
+        "// for alone, the likeliest first (then -1).",
         "struct NumeralCharacter {\n  char32_t character;\n  char32_t folded[4];\n  int16_t values[2];\n};",
         "extern const NumeralCharacter kNumeralCharacters[];\nextern const size_t kNumNumeralCharacters;\n",
         "// Parts of the form: an item as a regular expression, and the grammar's rules for it.",
         "extern const char kItemRegex[];\nextern const char kItemRules[];\n",
-        "struct IssueCode {\n  const char* code;\n  const char* when;\n};",
-        "extern const IssueCode kIssueCodes[];\nextern const size_t kNumIssueCodes;\n",
-        "}  // namespace rubricrm\n",
+        "}  // namespace rubricrm::rubric\n",
     ]
     return "\n".join(lines)
 
@@ -110,7 +110,7 @@ def source(patterns: dict[str, dict[str, _LazyPattern]], groups: dict[str, int])
     for ranges in classes:
         starts.append(starts[-1] + len(ranges))
     parts = [
-        NOTE + '#include "rubric/tables.h"\n\nnamespace rubricrm {\nnamespace {\n',
+        NOTE + '#include "rubric/tables.h"\n\nnamespace rubricrm::rubric {\nnamespace {\n',
         "constexpr CharacterRange kRanges[] = {",
         wrapped(f"{{{first:#x}, {last:#x}}}" for ranges in classes for first, last in ranges),
         "};\n",
@@ -135,17 +135,18 @@ def source(patterns: dict[str, dict[str, _LazyPattern]], groups: dict[str, int])
         parts.append(f"}}  // namespace {module}")
     parts += ["const Pattern* const kAll[] = {", wrapped(f"&{m}::{camel(n)}" for m, n in programs), "};"]
     parts += [f"const size_t kNumPatterns = {len(programs)};", "}  // namespace patterns\n"]
-    parts += [*tables_of_characters(patterns), *tables_of_words(), "}  // namespace rubricrm\n"]
+    parts += [*tables_of_characters(patterns), *tables_of_words(), "}  // namespace rubricrm::rubric\n"]
     return "\n".join(parts)
 
 
 def tables_of_characters(patterns: dict[str, dict[str, _LazyPattern]]) -> list[str]:
     foldings = [(c, c.casefold()) for c in EVERY_CHARACTER if c.casefold() != c]
     rows = []
-    for c in numeral_characters(patterns):
+    for c in numeral_characters(patterns["mark"].values()):
         fold, values = folded(c), numeral._values(folded(c).strip("()., "))
-        assert len(fold) <= 4 and len(values) <= 2 and max(values, default=0) < 1000
-        rows.append(f"{{{ord(c):#x}, {{{braced(fold)}}}, {{{', '.join(map(str, (values + [-1, -1])[:2]))}}}}}")
+        require(len(fold) <= 4, f"{c!r} folds to more characters")
+        require(len(values) <= 2, f"{c!r} stands for more numbers")
+        rows.append(f"{{{ord(c):#x}, {{{braced(fold)}}}, {{{', '.join(map(str, [*values, -1, -1][:2]))}}}}}")
     return [
         "const CaseFolding kCaseFoldings[] = {",
         wrapped(f"{{{ord(c):#x}, {{{braced(to)}}}}}" for c, to in foldings),
@@ -164,14 +165,11 @@ def braced(text: str) -> str:
 
 def tables_of_words() -> list[str]:
     rules = form.gbnf(1).splitlines(keepends=True)
-    assert rules[0] == 'root ::= "1. " item " "? "\\n"?\n'
-    codes = [f'    {{"{code}",\n{quoted(when, 100)}}},' for code, when in criterion.ISSUE_CODES.items()]
+    require(rules[0] == 'root ::= "1. " item " "? "\\n"?\n', "the grammar has another root")
     return [
         f"const char kItemRegex[] =\n{quoted(form._ITEM.regex())};\n",
         f"const char kItemRules[] =\n{quoted(''.join(rules[1:]))};\n",
-        "const IssueCode kIssueCodes[] = {", *codes, "};",
-        f"const size_t kNumIssueCodes = {len(codes)};\n",
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
@@ -181,7 +179,7 @@ def main() -> None:
     check_what_the_library_takes_for_granted()
     patterns = lazy_patterns()
     groups = group_numbers(patterns)
-    files = {"tables.h": header(patterns, groups), "tables.cpp": source(patterns, groups), "codes.h": codes(groups)}
+    files = {"tables.h": header(patterns), "tables.cpp": source(patterns, groups), "codes.h": codes(groups)}
     if "--check" not in sys.argv:
         for name, text in files.items():
             (HERE / name).write_text(text, encoding="utf-8")
@@ -195,7 +193,7 @@ def codes(groups: dict[str, int]) -> str:
     """The vocabulary that patterns and programs share."""
     return "\n".join(
         [
-            NOTE + "#pragma once\n\n#include <cstdint>\n\nnamespace rubricrm {\n",
+            NOTE + "#pragma once\n\n#include <cstdint>\n\nnamespace rubricrm::rubric {\n",
             "// What a word of a pattern's program says; pattern.cpp says what each one means.",
             "enum class Operation : uint16_t {",
             *(f"  k{name}," for name in OPERATIONS),
@@ -207,7 +205,7 @@ def codes(groups: dict[str, int]) -> str:
             *(f"  {camel(name)}," for name in groups),
             "};\n",
             f"constexpr int kNumGroups = {len(groups) + 1};\n",
-            "}  // namespace rubricrm\n",
+            "}  // namespace rubricrm::rubric\n",
         ]
     )
 

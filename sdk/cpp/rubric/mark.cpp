@@ -8,7 +8,7 @@
 #include "rubric/tag.h"
 #include "rubric/utf8.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using namespace patterns::mark;  // the names of mark.py
@@ -154,4 +154,4 @@ Mark read_mark(Text text, int expected, size_t start) {
   return is_digit(first) ? read_with(kOfDigits, text, expected, start) : read_with(kAll, text, expected, start);
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

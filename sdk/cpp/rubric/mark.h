@@ -6,7 +6,7 @@
 #include "rubric/characters.h"
 #include "rubric/criterion.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // How an item is marked. A list inside an item has another style than the items, or restarts their numbers.
 enum class Style { kNone, kBullet, kDigits, kLetters, kEnclosed, kNamed, kDecimal };
@@ -28,4 +28,4 @@ struct Mark {
 // The mark at a position; `expected` is the number that would follow the previous one.
 Mark read_mark(Text text, int expected, size_t start = 0);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

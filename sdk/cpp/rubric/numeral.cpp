@@ -5,11 +5,11 @@
 
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
-constexpr Text kHanDigits[] = {U"零〇",   U"一壹",   U"二两兩贰貳", U"三叁參", U"四肆",
-                               U"五伍",   U"六陆陸", U"七柒",       U"八捌",   U"九玖"};
+constexpr Text kHanDigits[] = {U"零〇", U"一壹",   U"二两兩贰貳", U"三叁參", U"四肆",
+                               U"五伍", U"六陆陸", U"七柒",       U"八捌",   U"九玖"};
 constexpr Text kTens = U"十拾", kHundreds = U"百佰";
 constexpr Text kWords[] = {U"one",   U"two",   U"three", U"four", U"five",   U"six",
                            U"seven", U"eight", U"nine",  U"ten",  U"eleven", U"twelve"};
@@ -104,4 +104,4 @@ std::optional<int> number_of(Text written, int expected) {
   return all.empty() ? std::nullopt : std::optional<int>(all[0]);
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -9,16 +9,15 @@
 #include "rubric/tables.h"
 #include "rubric/wrapper.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
-constexpr Text kBreaks = U"\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029";
 constexpr size_t kTabWidth = 4;
 
 // The line with spaces for its break, so that offsets stay.
 std::u32string without_break(Text line) {
-  std::u32string body(strip_end(line, kBreaks));
-  body.resize(line.size(), U' ');
+  std::u32string body(line);
+  for (size_t end = line.size(); end > 0 && is_line_break(line[end - 1]); --end) body[end - 1] = U' ';
   return body;
 }
 
@@ -146,4 +145,4 @@ void RubricParser::read_pieces(const Line& line, size_t begin, size_t end, size_
   }
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

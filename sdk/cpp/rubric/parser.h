@@ -3,10 +3,10 @@
 // The parser never looks ahead: what a line means follows from it and the lines before, so a stream gives the same
 // criteria as the whole text. One thing alone takes back what was read: a closing tag of a thought that nothing opened.
 //
-// A line that `form` reads, and that has the next number, is an item, whatever its words. Any other goes through the rooms
-// of this folder in this order: `visible` takes away what nobody sees, `answer` finds the answer in it, `wrapper` takes off
-// fences and tags around it, `joint` cuts it where several items stand on it, and `item_reader` makes criteria of the
-// fragments.
+// A line that `form` reads, and that has the next number, is an item, whatever its words. Any other goes through the
+// rooms of this folder in this order: `visible` takes away what nobody sees, `answer` finds the answer in it, `wrapper`
+// takes off fences and tags around it, `joint` cuts it where several items stand on it, and `item_reader` makes
+// criteria of the fragments.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,7 @@
 #include "rubric/report.h"
 #include "rubric/visible.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // Reads lines in order. The cost is linear.
 class RubricParser {
@@ -64,4 +64,4 @@ class RubricParser {
   bool is_after_blank_ = false;
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -5,7 +5,7 @@
 
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 // What to do instead, when a way turns out to be wrong.
@@ -278,4 +278,4 @@ bool Pattern::may_start(Text text, size_t start) const {
   return first_ == nullptr || (start < text.size() && first_->holds(text[start]));
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

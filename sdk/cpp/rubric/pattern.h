@@ -11,7 +11,7 @@
 
 #include "rubric/codes.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // Code points. Indexes and lengths count them, as Python's do.
 using Text = std::u32string_view;
@@ -58,12 +58,14 @@ class Match {
   std::array<uint32_t, 2 * kNumGroups> bounds_;
 };
 
-// The methods of `re.Pattern`: `start` is where to begin, while what stands before it can still be looked back at; `end` is
-// where the text ends for the pattern. Both may lie beyond the text's end. A text has fewer than 2^31 characters.
+// The methods of `re.Pattern`: `start` is where to begin, while what stands before it can still be looked back at;
+// `end` is where the text ends for the pattern. Both may lie beyond the text's end. A text has fewer than 2^31
+// characters.
 class Pattern {
  public:
   // `first` holds the characters that a match may start with; null where that may be any, or none.
-  constexpr Pattern(const char* name, const uint16_t* program, const CharacterClass* classes, const CharacterClass* first)
+  constexpr Pattern(const char* name, const uint16_t* program, const CharacterClass* classes,
+                    const CharacterClass* first)
       : name_(name), program_(program), classes_(classes), first_(first) {}
 
   std::optional<Match> match(Text text, size_t start = 0, size_t end = Text::npos) const;
@@ -82,4 +84,4 @@ class Pattern {
   const CharacterClass* first_;
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

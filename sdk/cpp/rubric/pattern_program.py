@@ -1,7 +1,7 @@
-"""Patterns of Python's `re` as programs of pattern.cpp.
+r"""Patterns of Python's `re` as programs of pattern.cpp.
 
-A pattern is parsed by `re`, which also says which characters each class or letter of it matches, so that `\\s`, `\\w` and
-letters without regard to case mean exactly what they mean in Python.
+A pattern is parsed by `re`, which also says which characters each class or letter of it matches, so that `\s`, `\w`
+and letters without regard to case mean exactly what they mean in Python.
 """
 
 from __future__ import annotations
@@ -86,22 +86,28 @@ ONE_CHARACTER = (ops.LITERAL, ops.NOT_LITERAL, ops.IN, ops.ANY)
 REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 
 
+def require(holds: bool, what: str) -> None:
+    """Refuse to write what the library would read wrongly."""
+    if not holds:
+        raise ValueError(f"{what}: teach pattern.cpp, or the code that relies on it.")
+
+
 class Program:
     """The words of one pattern."""
 
-    def __init__(self, pattern: _LazyPattern, groups: dict[str, int]) -> None:
+    def __init__(self, pattern: Any, groups: dict[str, int]) -> None:
         parsed = parser.parse(pattern._text, pattern._flags)
         self._names = {number: groups[name] for name, number in parsed.state.groupdict.items()}
         self.words: list[int] = []
         self._emit_all(parsed, parsed.state.flags)
         self._put("Accept")
-        assert len(self.words) < NO_LIMIT
+        require(len(self.words) < NO_LIMIT, "a program is too long")
         first, is_nullable = first_of(parsed, parsed.state.flags)
         self.first = None if is_nullable or first is None else first
 
     def _put(self, operation: str, *arguments: int) -> int:
         """Add an operation; return where its first argument is."""
-        assert all(0 <= argument <= NO_LIMIT for argument in arguments)
+        require(all(0 <= argument <= NO_LIMIT for argument in arguments), "a number of a program is too large")
         self.words += [OPERATIONS.index(operation), *arguments]
         return len(self.words) - len(arguments)
 
@@ -116,23 +122,26 @@ class Program:
         op, argument = node
         if op in ONE_CHARACTER:
             self._emit_character(node, flags)
+        elif op in REPEATS:
+            self._emit_repeat(op, *argument, flags)
         elif op is ops.SUBPATTERN:
             self._emit_group(*argument, flags)
         elif op is ops.BRANCH:
             self._emit_branch(argument[1], flags)
-        elif op in REPEATS:
-            self._emit_repeat(op, *argument, flags)
-        elif op is ops.ATOMIC_GROUP:
+        else:
+            self._emit_rare(op, argument, flags)
+
+    def _emit_rare(self, op: Any, argument: Any, flags: int) -> None:
+        if op is ops.ATOMIC_GROUP:
             self._emit_inner("Atomic", (), argument, flags)
         elif op in (ops.ASSERT, ops.ASSERT_NOT):
             self._emit_look(op is ops.ASSERT, *argument, flags)
         elif op is ops.AT:
             self._put(POSITIONS[argument])
-        elif op is ops.GROUPREF:
-            assert not flags & re.IGNORECASE
-            self._put("Again", self._names[argument])
         else:
-            raise ValueError(f"{op} is not known here. Teach pattern.cpp what it means.")
+            require(op is ops.GROUPREF, f"{op} is unknown")
+            require(not flags & re.IGNORECASE, "a group is matched again without regard to case")
+            self._put("Again", self._names[argument])
 
     def _emit_character(self, node: Any, flags: int) -> None:
         ranges = CLASSES.of_node(node, flags)
@@ -163,10 +172,14 @@ class Program:
     def _emit_repeat(self, op: Any, least: int, most: Any, body: Any, flags: int) -> None:
         limit = NO_LIMIT if most is ops.MAXREPEAT else int(most)
         if len(body) == 1 and body[0][0] in ONE_CHARACTER and limit != 1:
-            ways = {ops.MAX_REPEAT: "Repeat", ops.MIN_REPEAT: "RepeatLazily", ops.POSSESSIVE_REPEAT: "RepeatPossessively"}
+            ways = {
+                ops.MAX_REPEAT: "Repeat",
+                ops.MIN_REPEAT: "RepeatLazily",
+                ops.POSSESSIVE_REPEAT: "RepeatPossessively",
+            }
             self._put(ways[op], CLASSES.id_of(CLASSES.of_node(body[0], flags)), least, limit)
             return
-        assert limit == 1 or not first_of(body, flags)[1], "a repeated pattern that matches nothing"
+        require(limit == 1 or not first_of(body, flags)[1], "a repeated pattern may match nothing")
         if op is ops.POSSESSIVE_REPEAT:
             self._emit_inner("LoopPossessively", (least, limit), body, flags)
             return
@@ -194,11 +207,10 @@ class Program:
 
     def _emit_inner(self, operation: str, arguments: tuple[int, ...], body: Any, flags: int) -> None:
         end = self._put(operation, *arguments, 0) + len(arguments)
-        start = len(self.words)
         self._emit_all(body, flags)
         self._put("Done")
         self._here(end)
-        assert not any(name for name in self._names if holds_group(body, name)), start
+        require(not any(holds_group(body, number) for number in self._names), "a group is in an inner program")
 
     def _emit_look(self, is_wanted: bool, direction: int, body: Any, flags: int) -> None:
         negation = "" if is_wanted else "Not"
@@ -206,7 +218,7 @@ class Program:
             self._emit_inner(f"{negation}Ahead", (), body, flags)
             return
         least, most = body.getwidth()
-        assert least == most
+        require(least == most, "a look behind has no fixed width")
         self._emit_inner(f"{negation}Behind", (least,), body, flags)
 
 

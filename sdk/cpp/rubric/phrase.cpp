@@ -4,7 +4,7 @@
 
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 constexpr Text kSentenceEnds = U".!?…。！？｡؟۔।॥։።។";
@@ -31,4 +31,4 @@ bool ends_with_unknown_tag(Text text) {
   return patterns::phrase::kUnknownTag.search(strip_end(last(text, kLongestUnknownTag))).has_value();
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -3,7 +3,7 @@
 
 #include "rubric/characters.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // Whether "The response" stands at a position, in mark-up or not.
 bool opens_response(Text text, size_t start = 0);
@@ -14,4 +14,4 @@ bool ends_sentence(Text text, size_t end = Text::npos);
 // Whether the text ends with something in brackets after a whole sentence.
 bool ends_with_unknown_tag(Text text);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

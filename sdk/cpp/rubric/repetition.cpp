@@ -8,7 +8,7 @@
 #include "rubric/characters.h"
 #include "rubric/utf8.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 // Two equal criteria in a row happen; three, or the same two in the same order again, do not.
@@ -28,7 +28,8 @@ bool goes_in_circles(Text text) {
 std::vector<size_t> first_places(const std::vector<std::u32string>& texts) {
   std::unordered_map<Text, size_t> known;
   std::vector<size_t> places;
-  for (size_t place = 0; place < texts.size(); ++place) places.push_back(known.emplace(texts[place], place).first->second);
+  for (size_t place = 0; place < texts.size(); ++place)
+    places.push_back(known.emplace(texts[place], place).first->second);
   return places;
 }
 
@@ -67,4 +68,4 @@ std::optional<Issue> find_repetition(const std::vector<Criterion>& criteria) {
   return std::nullopt;
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

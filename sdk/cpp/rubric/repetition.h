@@ -6,7 +6,7 @@
 
 #include "rubric/criterion.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // The issue of a list that repeats itself, at the first criterion that is written again. The cost is linear.
 //
@@ -14,4 +14,4 @@ namespace rubricrm {
 // circles. Numbers and kinds do not count.
 std::optional<Issue> find_repetition(const std::vector<Criterion>& criteria);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -6,7 +6,7 @@
 
 #include "rubric/utf8.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 void Report::add(const char* code, size_t line, std::string message) {
   issues_.push_back({code, line, std::move(message)});
@@ -20,9 +20,8 @@ bool Report::has(const char* code) const {
 
 std::vector<Issue> Report::in_order() const {
   std::vector<Issue> sorted = issues_;
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Issue& a, const Issue& b) {
-    return std::tie(a.line, a.code) < std::tie(b.line, b.code);
-  });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const Issue& a, const Issue& b) { return std::tie(a.line, a.code) < std::tie(b.line, b.code); });
   return sorted;
 }
 
@@ -32,4 +31,4 @@ std::string quote(Text text) {
   return '"' + to_utf8(slice(words, 0, kQuotedCharacters)) + (is_long ? "…\"" : "\"");
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -7,7 +7,7 @@
 #include "rubric/characters.h"
 #include "rubric/criterion.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 constexpr size_t kQuotedCharacters = 48;
 
@@ -28,4 +28,4 @@ class Report {
 // A text in quotes, shortened, for a message.
 std::string quote(Text text);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

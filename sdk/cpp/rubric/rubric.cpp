@@ -14,6 +14,8 @@
 namespace rubricrm {
 namespace {
 
+using namespace rubric;
+
 constexpr size_t kMostQuoted = 80;
 // The validator of RUBRIC-ARROW cuts these out of a text before it reads the items.
 constexpr std::string_view kCutByValidators[] = {"</think>", "</answer>", "```"};
@@ -74,7 +76,7 @@ void check_weight(const char* name, double weight) {
 
 }  // namespace
 
-std::vector<double> Rubric::weights(const Weights& of_kinds) const {
+std::vector<double> Rubric::weights(const KindWeights& of_kinds) const {
   check_weight("hard_rule", of_kinds.hard_rule);
   check_weight("principle", of_kinds.principle);
   if (of_kinds.hard_rule == 0 && of_kinds.principle == 0) {

@@ -7,13 +7,10 @@
 namespace rubricrm {
 namespace {
 
-constexpr Text kLineBreaks = U"\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029";
 // Positions in a line are numbers of 32 bits, of which patterns keep one aside.
 constexpr size_t kMostBytes = INT32_MAX;
 
 }  // namespace
-
-bool is_line_break(char32_t character) { return contains(kLineBreaks, character); }
 
 std::vector<Criterion> RubricReader::feed(std::string_view piece) {
   num_bytes_ += piece.size();
@@ -38,16 +35,16 @@ RubricReader::Last RubricReader::finish(bool truncated) {
 void RubricReader::read_lines(bool is_over) {
   size_t start = 0;
   for (; looked_at_ < line_.size(); ++looked_at_) {
-    if (!is_line_break(line_[looked_at_])) continue;
+    if (!rubric::is_line_break(line_[looked_at_])) continue;
     if (line_[looked_at_] == U'\r') {
       if (looked_at_ + 1 == line_.size() && !is_over) break;  // for the line feed that may follow
       if (looked_at_ + 1 < line_.size() && line_[looked_at_ + 1] == U'\n') ++looked_at_;
     }
-    parser_.read_line(slice(line_, start, looked_at_ + 1));
+    parser_.read_line(rubric::slice(line_, start, looked_at_ + 1));
     start = looked_at_ + 1;
   }
   if (is_over && start < line_.size()) {
-    parser_.read_line(slice(line_, start));
+    parser_.read_line(rubric::slice(line_, start));
     start = looked_at_ = line_.size();
   }
   line_.erase(0, start);

@@ -11,14 +11,11 @@
 
 namespace rubricrm {
 
-// Whether a character ends a line, as str.splitlines() sees it.
-bool is_line_break(char32_t character);
-
-// A criterion is given out as soon as the line that ends with its tag is complete, or the next item starts; a title with a
-// tag waits for the line after it. Nothing that follows changes a criterion, but one thing takes all of them back: the
-// closing tag of a thought that nothing opened, which says that everything before it was thought. All criteria given out,
-// in order and without the first `num_taken_back`, are those of `parse` on the whole text, wherever the pieces were cut,
-// inside a character too. The cost is linear in the length of the text.
+// A criterion is given out as soon as the line that ends with its tag is complete, or the next item starts; a title
+// with a tag waits for the line after it. Nothing that follows changes a criterion, but one thing takes all of them
+// back: the closing tag of a thought that nothing opened, which says that everything before it was thought. All
+// criteria given out, in order and without the first `num_taken_back`, are those of `parse` on the whole text, wherever
+// the pieces were cut, inside a character too. The cost is linear in the length of the text.
 class RubricReader {
  public:
   struct Last {
@@ -29,8 +26,8 @@ class RubricReader {
   // Whether the prompt ended with the opening tag of a thought, so that the text starts inside it.
   explicit RubricReader(bool starts_in_thought = false) : parser_(starts_in_thought) {}
 
-  // Takes the next piece of text, UTF-8 as `parse` reads it; returns the criteria that it closed. Throws REQUEST_INVALID
-  // where the text has 2 GiB or more.
+  // Takes the next piece of text, UTF-8 as `parse` reads it; returns the criteria that it closed. Throws
+  // REQUEST_INVALID where the text has 2 GiB or more.
   std::vector<Criterion> feed(std::string_view piece);
   // Ends the text; nothing may be fed after that. `truncated`: the generator was cut.
   Last finish(bool truncated = false);
@@ -41,9 +38,9 @@ class RubricReader {
   void read_lines(bool is_over);
   std::vector<Criterion> take_new();
 
-  RubricParser parser_;
-  Utf8Decoder decoder_;
-  std::u32string line_;  // not complete yet
+  rubric::RubricParser parser_;
+  rubric::Utf8Decoder decoder_;
+  std::u32string line_;   // not complete yet
   size_t looked_at_ = 0;  // of it: no line ends before
   size_t num_bytes_ = 0;
   size_t num_given_ = 0;

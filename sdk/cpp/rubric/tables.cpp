@@ -1,7 +1,7 @@
 // Written by make_tables.py: do not edit. Unicode 14.0.0.
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 constexpr CharacterRange kRanges[] = {
@@ -3849,72 +3849,33 @@ const NumeralCharacter kNumeralCharacters[] = {
 const size_t kNumNumeralCharacters = 644;
 
 const char kItemRegex[] =
-    "(?:The response(?:['\\u2019]s|,)? (?:(?:(?:[\"-\\-/-9;=->@-Z\\]-\\~\\xA1-\\xAC\\xAE-\\u034E\\u0370-\\u05FF\\u0620-\\u06DC\\u"
-    "0710-\\u07FF\\u0900-\\u115E\\u1161-\\u167F\\u1681-\\u17B3\\u17B6-\\u1800\\u1810-\\u1FFF\\u2010-\\u2025\\u2027\\u2030-\\u205E\\u"
-    "2070-\\u27FF\\u2900-\\u2FFF\\u3001\\u3003-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3\\uFE30-\\uFE6F\\uFF02-\\uFF19\\uFF1B-\\uFF1E\\u"
-    "FF20-\\uFF9F\\U0001D300-\\U0001FAFF]|[!.:?\\u2026\\u3002\\uFF01\\uFF1A\\uFF1F][!-\"')-*.:?_-`\\~\\xBB\\u2019\\u201D\\u2026\\u"
-    "3002\\u300D\\u300F\\uFF01\\uFF09\\uFF1A\\uFF1F]*(?:[#-\\&(+-\\-/-9;=->@-Z\\^a-}\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0"
-    "900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u3041-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3]| [\"'A-Z`-z\\xAB\\xC0-\\u02FF\\u0370-\\"
-    "u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u2018\\u201C\\u300C\\u300E\\u3041-\\u3163\\u3165-\\u9FFF\\uA"
-    "C00-\\uD7A3])|\\[[\"'\\-0-9\\[]|\\[[A-DF-GJ-OQSU-Za-gi-oq-z][ \"',-9A-Z_a-z]*\\]|<[0-9<-=]) ?)*(?:[\"-#%')+0-9A-Z`-z}\\x"
-    "BB\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u2019\\u201D\\u300D\\u300F\\u3041-\\"
-    "u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3\\uFF09]|[!.?\\u2026\\u3002\\uFF01\\uFF1F][!-\"').?\\xBB\\u2019\\u201D\\u2026\\u3002\\u300D"
-    "\\u300F\\uFF01\\uFF09\\uFF1F]*)) (?:\\[Hard Rule\\]|\\[Principle\\]))";
+    "(?:The response(?:['\\u2019]s|,)? (?:(?:(?:[\"-\\-/-9;=->@-Z\\]-\\~\\xA1-\\xAC\\xAE-\\u034E\\u0370-\\u05FF\\u0"
+    "620-\\u06DC\\u0710-\\u07FF\\u0900-\\u115E\\u1161-\\u167F\\u1681-\\u17B3\\u17B6-\\u1800\\u1810-\\u1FFF\\u2010-"
+    "\\u2025\\u2027\\u2030-\\u205E\\u2070-\\u27FF\\u2900-\\u2FFF\\u3001\\u3003-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A"
+    "3\\uFE30-\\uFE6F\\uFF02-\\uFF19\\uFF1B-\\uFF1E\\uFF20-\\uFF9F\\U0001D300-\\U0001FAFF]|[!.:?\\u2026\\u3002\\uFF"
+    "01\\uFF1A\\uFF1F][!-\"')-*.:?_-`\\~\\xBB\\u2019\\u201D\\u2026\\u3002\\u300D\\u300F\\uFF01\\uFF09\\uFF1A\\uFF1F"
+    "]*(?:[#-\\&(+-\\-/-9;=->@-Z\\^a-}\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1"
+    "E00-\\u1FFF\\u3041-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3]| [\"'A-Z`-z\\xAB\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-"
+    "\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u2018\\u201C\\u300C\\u300E\\u3041-\\u3163\\u3165-\\u9FFF"
+    "\\uAC00-\\uD7A3])|\\[[\"'\\-0-9\\[]|\\[[A-DF-GJ-OQSU-Za-gi-oq-z][ \"',-9A-Z_a-z]*\\]|<[0-9<-=]) ?)*(?:[\"-#%')"
+    "+0-9A-Z`-z}\\xBB\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u201"
+    "9\\u201D\\u300D\\u300F\\u3041-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3\\uFF09]|[!.?\\u2026\\u3002\\uFF01\\uFF1F]["
+    "!-\"').?\\xBB\\u2019\\u201D\\u2026\\u3002\\u300D\\u300F\\uFF01\\uFF09\\uFF1F]*)) (?:\\[Hard Rule\\]|\\[Princip"
+    "le\\]))";
 
 const char kItemRules[] =
-    "item ::= \"The response\" (['\\u2019] \"s\" | \",\")? \" \" text \" \" (\"[Hard Rule]\" | \"[Principle]\")\ntext ::= (([\"-\\-/-"
-    "9;=->@-Z\\]-~\\xA1-\\xAC\\xAE-\\u034E\\u0370-\\u05FF\\u0620-\\u06DC\\u0710-\\u07FF\\u0900-\\u115E\\u1161-\\u167F\\u1681-\\u17B3"
-    "\\u17B6-\\u1800\\u1810-\\u1FFF\\u2010-\\u2025\\u2027\\u2030-\\u205E\\u2070-\\u27FF\\u2900-\\u2FFF\\u3001\\u3003-\\u3163\\u3165-"
-    "\\u9FFF\\uAC00-\\uD7A3\\uFE30-\\uFE6F\\uFF02-\\uFF19\\uFF1B-\\uFF1E\\uFF20-\\uFF9F\\U0001D300-\\U0001FAFF] | [!.:?\\u2026\\u3"
-    "002\\uFF01\\uFF1A\\uFF1F] [!-\"')-*.:?_-`~\\xBB\\u2019\\u201D\\u2026\\u3002\\u300D\\u300F\\uFF01\\uFF09\\uFF1A\\uFF1F]* ([#-&"
-    "(+-\\-/-9;=->@-Z\\^a-}\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u3041-\\u3163\\"
-    "u3165-\\u9FFF\\uAC00-\\uD7A3] | \" \" [\"'A-Z`-z\\xAB\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\"
-    "u1E00-\\u1FFF\\u2018\\u201C\\u300C\\u300E\\u3041-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3]) | \"[\" [\"'\\-0-9\\[] | \"[\" [A-DF-GJ"
-    "-OQSU-Za-gi-oq-z] [ \"',-9A-Z_a-z]* \"]\" | \"<\" [0-9<-=]) \" \"?)* ([\"-#%')+0-9A-Z`-z}\\xBB\\xC0-\\u02FF\\u0370-\\u05FF\\"
-    "u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u2019\\u201D\\u300D\\u300F\\u3041-\\u3163\\u3165-\\u9FFF\\uAC00-\\u"
-    "D7A3\\uFF09] | [!.?\\u2026\\u3002\\uFF01\\uFF1F] [!-\"').?\\xBB\\u2019\\u201D\\u2026\\u3002\\u300D\\u300F\\uFF01\\uFF09\\uFF1F"
-    "]*)\n";
+    "item ::= \"The response\" (['\\u2019] \"s\" | \",\")? \" \" text \" \" (\"[Hard Rule]\" | \"[Principle]\")\nte"
+    "xt ::= (([\"-\\-/-9;=->@-Z\\]-~\\xA1-\\xAC\\xAE-\\u034E\\u0370-\\u05FF\\u0620-\\u06DC\\u0710-\\u07FF\\u0900-\\"
+    "u115E\\u1161-\\u167F\\u1681-\\u17B3\\u17B6-\\u1800\\u1810-\\u1FFF\\u2010-\\u2025\\u2027\\u2030-\\u205E\\u2070-"
+    "\\u27FF\\u2900-\\u2FFF\\u3001\\u3003-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3\\uFE30-\\uFE6F\\uFF02-\\uFF19\\uFF1"
+    "B-\\uFF1E\\uFF20-\\uFF9F\\U0001D300-\\U0001FAFF] | [!.:?\\u2026\\u3002\\uFF01\\uFF1A\\uFF1F] [!-\"')-*.:?_-`~"
+    "\\xBB\\u2019\\u201D\\u2026\\u3002\\u300D\\u300F\\uFF01\\uFF09\\uFF1A\\uFF1F]* ([#-&(+-\\-/-9;=->@-Z\\^a-}\\xC0"
+    "-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u3041-\\u3163\\u3165-\\u9"
+    "FFF\\uAC00-\\uD7A3] | \" \" [\"'A-Z`-z\\xAB\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-"
+    "\\u167F\\u1E00-\\u1FFF\\u2018\\u201C\\u300C\\u300E\\u3041-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3]) | \"[\" [\"'"
+    "\\-0-9\\[] | \"[\" [A-DF-GJ-OQSU-Za-gi-oq-z] [ \"',-9A-Z_a-z]* \"]\" | \"<\" [0-9<-=]) \" \"?)* ([\"-#%')+0-9A"
+    "-Z`-z}\\xBB\\xC0-\\u02FF\\u0370-\\u05FF\\u0620-\\u06DC\\u0900-\\u115E\\u1161-\\u167F\\u1E00-\\u1FFF\\u2019\\u2"
+    "01D\\u300D\\u300F\\u3041-\\u3163\\u3165-\\u9FFF\\uAC00-\\uD7A3\\uFF09] | [!.?\\u2026\\u3002\\uFF01\\uFF1F] [!-"
+    "\"').?\\xBB\\u2019\\u201D\\u2026\\u3002\\u300D\\u300F\\uFF01\\uFF09\\uFF1F]*)\n";
 
-const IssueCode kIssueCodes[] = {
-    {"code_fence",
-    "a line of ``` or ~~~ around or between the items; left out of the texts"},
-    {"empty_item",
-    "a number or bullet without text; it is no criterion"},
-    {"heading",
-    "a line that names a kind for the untagged items below it, or a title; in no text"},
-    {"joined_line",
-    "several items on one line, or what may be several"},
-    {"missing_tag",
-    "an item that says nowhere which kind it is"},
-    {"nested_list",
-    "a list inside an item (its lines are in the text), or after the item's tag (they are in no text)"},
-    {"no_criteria",
-    "nothing in the text is a criterion"},
-    {"not_the_response",
-    "a criterion that does not start with \"The response\""},
-    {"numbering_duplicate",
-    "a number that an earlier item has"},
-    {"numbering_gap",
-    "a number that does not follow the previous one; the first is 1"},
-    {"numbering_style",
-    "an item that does not start with `1. `: another mark, a bullet or none"},
-    {"preamble",
-    "text before the first item"},
-    {"repetition",
-    "a list that repeats itself: a text three times, two neighbors again, or words in circles"},
-    {"tag_style",
-    "a kind that is not from ` [Hard Rule]` or ` [Principle]` alone at the end of its item"},
-    {"think_block",
-    "a thought: a `<think>` block or its like, or what stands before a lone `</think>`; in no text"},
-    {"trailing_text",
-    "text after an item's tag, up to the next item, or after the end of the answer"},
-    {"truncated",
-    "the text was cut: the last item is unfinished, or items after it may be missing"},
-    {"undecodable",
-    "a character that stands for bytes of another encoding, U+FFFD or a lone surrogate"},
-    {"wrapper",
-    "a tag around the items, such as `<rubric>`, or a control token, which ends the answer"},
-};
-const size_t kNumIssueCodes = 19;
-
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -3,7 +3,7 @@
 
 #include "rubric/pattern.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // Classes of characters by what Python says of them.
 namespace character_class {
@@ -128,8 +128,8 @@ struct CaseFolding {
 extern const CaseFolding kCaseFoldings[];
 extern const size_t kNumCaseFoldings;
 
-// A character of a numeral in normal form NFKC and case-folded (then zeros), and the numbers that it stands for alone,
-// the likeliest first (then -1).
+// A character of a numeral in normal form NFKC and case-folded (then zeros), and the numbers that it stands
+// for alone, the likeliest first (then -1).
 struct NumeralCharacter {
   char32_t character;
   char32_t folded[4];
@@ -142,11 +142,4 @@ extern const size_t kNumNumeralCharacters;
 extern const char kItemRegex[];
 extern const char kItemRules[];
 
-struct IssueCode {
-  const char* code;
-  const char* when;
-};
-extern const IssueCode kIssueCodes[];
-extern const size_t kNumIssueCodes;
-
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -8,7 +8,7 @@
 #include "rubric/tables.h"
 #include "rubric/utf8.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using namespace patterns::tag;  // the names of tag.py
@@ -74,9 +74,7 @@ bool is_clear(Text text, const Tag& tag, bool is_first, bool has_mark) {
   return ends_sentence(text, tag.start) || (is_capital && is_last(text, tag));
 }
 
-Tag whole_match(const Match& match) {
-  return {match.start(), match.end(), kind_of(match), match.text(), false};
-}
+Tag whole_match(const Match& match) { return {match.start(), match.end(), kind_of(match), match.text(), false}; }
 
 // The name of a kind without brackets at the end of a line.
 std::vector<Tag> bare_tag_at_end(Text text, size_t start) {
@@ -107,9 +105,7 @@ std::vector<Tag> bare_tag(Text text, size_t start) {
 
 bool Tag::is_exact() const { return to_utf8(join(split(written))) == kind_tag(kind); }
 
-Kind kind_of(const Match& match) {
-  return match[Group::kHardRule].empty() ? Kind::kPrinciple : Kind::kHardRule;
-}
+Kind kind_of(const Match& match) { return match[Group::kHardRule].empty() ? Kind::kPrinciple : Kind::kHardRule; }
 
 bool may_name_kind(Text text) {
   const std::u32string small = lower(text);
@@ -170,4 +166,4 @@ Text without_cut_tag(Text text) {
   return is_name ? strip_end(slice(text, 0, match->start())) : text;
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -6,7 +6,7 @@
 #include "rubric/characters.h"
 #include "rubric/criterion.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // A tag in a line: where it stands with its mark-up, how it was written, whether it closes mark-up of the text.
 struct Tag {
@@ -43,4 +43,4 @@ bool has_open_bracket(Text text);
 // The text without the start of a tag at its end.
 Text without_cut_tag(Text text);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -1,6 +1,6 @@
 #include "rubric/utf8.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 constexpr char32_t kReplacement = U'\ufffd';
@@ -98,4 +98,4 @@ std::u32string from_utf8(std::string_view bytes) {
   return text += decoder.finish();
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 std::string to_utf8(std::u32string_view text);
 
@@ -23,4 +23,4 @@ class Utf8Decoder {
 
 std::u32string from_utf8(std::string_view bytes);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -5,7 +5,7 @@
 
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using patterns::visible::kHidden;
@@ -14,8 +14,7 @@ constexpr Text kFillers = U"\u115f\u1160\u2800\u3164\uffa0";  // seen as a space
 constexpr Text kJoiners = U"\u200c\u200d";
 constexpr char32_t kKeycap = U'\u20e3';
 // Signs before numbers in Arabic, Syriac and Kaithi: format characters that one sees.
-constexpr Text kNumberSigns =
-    U"\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd";
+constexpr Text kNumberSigns = U"\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd";
 constexpr char32_t kBlackFlag = U'\U0001f3f4';
 constexpr Text kPicturesInText = U"‼⁉〰〽";
 constexpr size_t kMostKept = 16;  // the flag of a country's part takes six, a joined picture two
@@ -116,4 +115,4 @@ std::u32string VisibleLine::kept(const Match& match) const {
   return result;
 }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

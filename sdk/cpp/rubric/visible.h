@@ -1,8 +1,8 @@
 // A line as a reader sees it: without the characters that nobody sees, each with its place in the text.
 //
-// Marks and tags are looked for in what is seen, so that no bidirectional mark, zero-width space or terminal color has an
-// effect on them. A text is given out with those of the characters that do show: the joiners of emoji and of scripts that
-// need them.
+// Marks and tags are looked for in what is seen, so that no bidirectional mark, zero-width space or terminal color has
+// an effect on them. A text is given out with those of the characters that do show: the joiners of emoji and of scripts
+// that need them.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@
 
 #include "rubric/characters.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 // Where a character stands in the text: its offset, its line and its column, both from 1.
 struct Place {
@@ -20,8 +20,8 @@ struct Place {
   size_t column;
 };
 
-// A line, or several that were joined because a tag goes across their break. Indexes are those of `text`; offsets are those
-// of the whole text that the line is from.
+// A line, or several that were joined because a tag goes across their break. Indexes are those of `text`; offsets are
+// those of the whole text that the line is from.
 class VisibleLine {
  public:
   // `raw` are its characters as they were written, `offset` is where it starts in the whole text, `number` is from 1.
@@ -60,4 +60,4 @@ class VisibleLine {
   std::vector<Stretch> stretches_;  // none where everything is seen as it is
 };
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -4,7 +4,7 @@
 
 #include "rubric/tables.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 namespace {
 
 using patterns::wrapper::kLeading;
@@ -37,4 +37,4 @@ bool is_wrapper_alone(Text text) {
 
 const char* wrapper_code(Text wrapper) { return contains(U"`~", wrapper[0]) ? "code_fence" : "wrapper"; }
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

@@ -5,7 +5,7 @@
 
 #include "rubric/characters.h"
 
-namespace rubricrm {
+namespace rubricrm::rubric {
 
 struct Unwrapped {
   size_t start;
@@ -20,4 +20,4 @@ bool is_wrapper_alone(Text text);
 // The issue that a wrapper is.
 const char* wrapper_code(Text wrapper);
 
-}  // namespace rubricrm
+}  // namespace rubricrm::rubric

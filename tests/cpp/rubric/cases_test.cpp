@@ -13,7 +13,8 @@ namespace {
 
 json issues_without_messages(const json& rubric) {
   json issues = json::array();
-  for (const json& issue : rubric.at("issues")) issues.push_back({{"code", issue.at("code")}, {"line", issue.at("line")}});
+  for (const json& issue : rubric.at("issues"))
+    issues.push_back({{"code", issue.at("code")}, {"line", issue.at("line")}});
   return issues;
 }
 

@@ -1,7 +1,8 @@
 // Reads texts from standard input and prints what every pattern finds in them, for tests that compare it with `re`.
 //
-// A text is a line `START END LENGTH` and that many bytes of UTF-8. The answer is one line per pattern: its name, and for
-// match, full_match and search from START to END the bounds of all groups that took part, as GROUP:START-END, or "-".
+// A text is a line `START END LENGTH` and that many bytes of UTF-8. The answer is one line per pattern: its name, and
+// for match, full_match and search from START to END the bounds of all groups that took part, as GROUP:START-END, or
+// "-".
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -9,7 +10,7 @@
 #include "rubric/tables.h"
 #include "rubric/utf8.h"
 
-using namespace rubricrm;
+using namespace rubricrm::rubric;
 
 namespace {
 
@@ -36,7 +37,8 @@ int main() {
     const std::u32string text = from_utf8(bytes);
     for (size_t i = 0; i < patterns::kNumPatterns; ++i) {
       const Pattern& pattern = *patterns::kAll[i];
-      const std::string found = bounds_of(pattern.match(text, start, end)) + bounds_of(pattern.full_match(text, start, end)) +
+      const std::string found = bounds_of(pattern.match(text, start, end)) +
+                                bounds_of(pattern.full_match(text, start, end)) +
                                 bounds_of(pattern.search(text, start, end));
       std::printf("%s%s\n", pattern.name(), found.c_str());
     }

@@ -1,8 +1,10 @@
 // Reads texts from standard input and prints what the parser finds, for tests that compare it with Python.
 //
-// A text is a line `FLAGS LENGTH` and that many bytes; FLAGS are letters or "-": t truncated, i starts in thought, s strict,
-// r render. The answer to each is one line of JSON: the rubric with the spans of its criteria, or the error's code and
-// message. A piece that ends between two bytes of each text is fed apart, so that streams are compared too.
+// A text is a line `FLAGS LENGTH` and that many bytes; FLAGS are letters or "-": t truncated, i starts in thought, s
+// strict, r render, j JSON with an indent. The answer to each is one line of JSON: the rubric with the spans of its
+// criteria, or the error's code and message; "streamed" says whether the text, fed in pieces, gave the same criteria.
+//
+// With the argument "form" it prints the regular expression and the grammar of 1 to 64 items, one line of JSON each.
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -10,6 +12,7 @@
 #include "error.h"
 #include "generation/rubric_stream.h"
 #include "nlohmann/json.hpp"
+#include "rubric/form.h"
 #include "rubric/rubric.h"
 
 using namespace rubricrm;
@@ -47,6 +50,7 @@ nlohmann::json answer(const std::string& text, const std::string& flags) {
     const Rubric rubric = parse(text, options);
     nlohmann::json result = {{"json", rubric.to_json()}, {"spans", spans_of(rubric.criteria)}};
     result["streamed"] = streamed(text, options) == rubric.criteria;
+    if (has('j')) result["indented"] = rubric.to_json(2);
     if (has('r')) result["rendered"] = rubric.render();
     return result;
   } catch (const Error& error) {
@@ -54,16 +58,24 @@ nlohmann::json answer(const std::string& text, const std::string& flags) {
   }
 }
 
+void print(const nlohmann::json& value) {
+  const std::string line = value.dump();
+  std::printf("%s\n", line.c_str());
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc == 2 && std::string(argv[1]) == "form") {
+    for (int max_items = 1; max_items <= 64; ++max_items) print({form_regex(max_items), form_gbnf(max_items)});
+    return 0;
+  }
   std::string flags;
   for (size_t length = 0; std::cin >> flags >> length;) {
     std::cin.get();
     std::string text(length, '\0');
     std::cin.read(text.data(), static_cast<std::streamsize>(length));
-    const std::string line = answer(text, flags).dump();
-    std::printf("%s\n", line.c_str());
+    print(answer(text, flags));
   }
   return 0;
 }
