@@ -121,7 +121,7 @@ def windows(count: int) -> Iterator[tuple[str, int, int]]:
 @needs_build
 @needs_unicode
 def test_every_pattern_finds_what_re_finds() -> None:
-    from make_tables import group_numbers, lazy_patterns
+    from make_pattern_tables import group_numbers, lazy_patterns
 
     patterns = lazy_patterns()
     groups = group_numbers(patterns)
@@ -141,6 +141,6 @@ def test_every_pattern_finds_what_re_finds() -> None:
 
 @needs_unicode
 def test_the_tables_are_what_the_script_writes() -> None:
-    script = ROOT / "sdk" / "cpp" / "rubric" / "make_tables.py"
+    script = ROOT / "sdk" / "cpp" / "rubric" / "make_pattern_tables.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

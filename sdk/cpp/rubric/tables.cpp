@@ -1,4 +1,4 @@
-// Written by make_tables.py: do not edit. Unicode 14.0.0.
+// Written by make_pattern_tables.py: do not edit. Unicode 14.0.0.
 #include "rubric/tables.h"
 
 namespace rubricrm::rubric {

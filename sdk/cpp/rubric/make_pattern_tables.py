@@ -1,7 +1,7 @@
 """Writes codes.h, tables.h and tables.cpp: the Python package's patterns as programs, and facts about characters.
 
-    PYTHONPATH=sdk/python python sdk/cpp/rubric/make_tables.py          # writes the files
-    PYTHONPATH=sdk/python python sdk/cpp/rubric/make_tables.py --check  # fails where they are not what it would write
+    PYTHONPATH=sdk/python python sdk/cpp/rubric/make_pattern_tables.py          # writes the files
+    PYTHONPATH=sdk/python python sdk/cpp/rubric/make_pattern_tables.py --check  # fails where they are not what it would write
 
 The tables are those of the Unicode version that Python 3.11 has, which must be the one that runs this.
 """
@@ -18,7 +18,18 @@ from pathlib import Path
 
 import rubricrm.rubric
 from character_facts import PREDICATES, check_what_the_library_takes_for_granted, folded, numeral_characters
-from pattern_program import CLASSES, EVERY_CHARACTER, NO_LIMIT, OPERATIONS, Program, camel, members, require, where
+from pattern_program import (
+    CLASSES,
+    EVERY_CHARACTER,
+    NO_LIMIT,
+    OPERATIONS,
+    Program,
+    Ranges,
+    camel,
+    members,
+    require,
+    where,
+)
 from rubricrm.rubric import form, numeral
 from rubricrm.rubric.lazy_pattern import _LazyPattern
 
@@ -45,6 +56,11 @@ def group_numbers(patterns: dict[str, dict[str, _LazyPattern]]) -> dict[str, int
     return {name: number for number, name in enumerate(sorted({name for p in every for name in p.groupindex}), 1)}
 
 
+def within(ranges: Ranges, least: int, most: int) -> Ranges:
+    """What of a class lies between two code points."""
+    return tuple((max(first, least), min(last, most)) for first, last in ranges if first <= most and last >= least)
+
+
 def wrapped(items: Iterable[object], indent: str = "    ") -> str:
     lines, line = [], indent
     for item in items:
@@ -68,7 +84,7 @@ def quoted(text: str, width: int = 110) -> str:
     return "\n".join(f'    "{line}"' for line in lines)
 
 
-NOTE = "// Written by make_tables.py: do not edit. Unicode " + UNICODE + ".\n"
+NOTE = "// Written by make_pattern_tables.py: do not edit. Unicode " + UNICODE + ".\n"
 
 
 def header(patterns: dict[str, dict[str, _LazyPattern]]) -> str:
@@ -117,7 +133,7 @@ def source(patterns: dict[str, dict[str, _LazyPattern]], groups: dict[str, int])
     ]
     body = []
     for ranges, start in zip(classes, starts, strict=False):
-        bits = [sum(1 << (code - base) for code in members(ranges) if base <= code < base + 64) for base in (0, 64)]
+        bits = [sum(1 << code - base for code in members(within(ranges, base, base + 63))) for base in (0, 64)]
         body.append(f"{{{{{bits[0]:#x}, {bits[1]:#x}}}, kRanges + {start}, {len(ranges)}}}")
     parts += ["constexpr CharacterClass kClasses[] = {", wrapped(body), "};\n", "constexpr uint16_t kPrograms[] = {"]
     parts += [wrapped(word for program in programs.values() for word in program.words), "};\n", "}  // namespace\n"]
@@ -186,7 +202,7 @@ def main() -> None:
         return
     stale = [name for name, text in files.items() if (HERE / name).read_text(encoding="utf-8") != text]
     if stale:
-        sys.exit(f"{', '.join(stale)}: not what make_tables.py writes now. Run it and commit what it writes.")
+        sys.exit(f"{', '.join(stale)}: not what make_pattern_tables.py writes now. Run it and commit what it writes.")
 
 
 def codes(groups: dict[str, int]) -> str:
