@@ -28,7 +28,7 @@ UNICODE = "14.0.0"
 
 needs_build = pytest.mark.skipif(
     not (PARSE.is_file() and MATCH.is_file()),
-    reason=f"no build of librubricrm in {BUILD}: run `cmake --workflow` or set RUBRICRM_NATIVE_BUILD",
+    reason=f"no build of librubricrm in {BUILD}: build it by `cmake --preset release`, or set RUBRICRM_NATIVE_BUILD",
 )
 needs_unicode = pytest.mark.skipif(
     unicodedata.unidata_version != UNICODE, reason=f"this Python has another version of Unicode than {UNICODE}"

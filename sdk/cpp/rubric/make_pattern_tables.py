@@ -1,9 +1,8 @@
 """Writes codes.h, tables.h and tables.cpp: the Python package's patterns as programs, and facts about characters.
 
-    PYTHONPATH=sdk/python python sdk/cpp/rubric/make_pattern_tables.py          # writes the files
-    PYTHONPATH=sdk/python python sdk/cpp/rubric/make_pattern_tables.py --check  # fails where they are not what it would write
+    PYTHONPATH=sdk/python python sdk/cpp/rubric/make_pattern_tables.py
 
-The tables are those of the Unicode version that Python 3.11 has, which must be the one that runs this.
+With --check it writes nothing, and fails where a file is not what it would write. The tables are those of the Unicode version that Python 3.11 has, which must be the one that runs this.
 """
 
 from __future__ import annotations

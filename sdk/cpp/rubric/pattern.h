@@ -1,6 +1,6 @@
-// Regular expressions that mean what they mean to Python's `re`: programs that make_pattern_tables.py wrote, and the machine
-// that runs them. It backtracks as `re` does, so that a pattern which takes linear time there takes it here. Nothing is
-// compiled at run time, and nothing is shared that changes: any thread may match at any time.
+// Regular expressions that mean what they mean to Python's `re`: programs that make_pattern_tables.py wrote, and the
+// machine that runs them. It backtracks as `re` does, so that a pattern which takes linear time there takes it here.
+// Nothing is compiled at run time, and nothing is shared that changes: any thread may match at any time.
 #pragma once
 
 #include <array>
