@@ -2,7 +2,8 @@
 
     PYTHONPATH=sdk/python python sdk/cpp/rubric/make_pattern_tables.py
 
-With --check it writes nothing, and fails where a file is not what it would write. The tables are those of the Unicode version that Python 3.11 has, which must be the one that runs this.
+With --check it writes nothing, and fails where a file is not what it would write. The tables are those of the Unicode
+version that Python 3.11 has, which must be the one that runs this.
 """
 
 from __future__ import annotations
