@@ -15,6 +15,7 @@ target_sources(rubricrm_objects PRIVATE
   generation/phrase_file.cpp
   generation/phrase_table.cpp
   generation/repetition.cpp
+  generation/rubric_stream.cpp
   generation/sampling.cpp
   generation/step_cost.cpp
   generation/step_cost_file.cpp
