@@ -1,5 +1,7 @@
 #include "runtime/tokenizer_file.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -22,6 +24,8 @@ using Rule = PreTokenizer::Rule;
 constexpr const char* kRemedy = "Export the bundle from a checkpoint with a byte-level BPE tokenizer, as Qwen3 has.";
 // No tokenizer is larger, and its texts are counted in 32 bits.
 constexpr size_t kMaxBytes = size_t{1} << 30;
+// About what a token of a vocabulary and its merge take in a file.
+constexpr size_t kBytesOfToken = 64;
 const json kNone;
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
@@ -87,7 +91,7 @@ bool is_byte_level(const json* component) { return member(*component, "type") ==
 // Judges the sections of one document, in the order of tokenizer_file.py.
 class Judge {
  public:
-  Judge(std::string_view contents, const std::string& path) : path_(path), reader_(contents) {}
+  Judge(std::string_view contents, const std::string& path) : path_(path), contents_size_(contents.size()), reader_(contents) {}
 
   TokenizerFile read() {
     read_document();
@@ -111,6 +115,7 @@ class Judge {
     file.merges = resolved_merges(file.is_added);
     file.added = AddedTokens(std::move(added), file.composes);
     file.vocabulary = std::move(model_.vocabulary);
+    if (!file.ignores_merges) file.vocabulary.drop_index();
     return file;
   }
 
@@ -145,7 +150,7 @@ class Judge {
       value = json::parse(reader_.skip());
       return;
     }
-    model_ = read_tokenizer_model(reader_);
+    model_ = read_tokenizer_model(reader_, contents_size_ / kBytesOfToken);
     value = json::object();
     for (const auto& [name, text] : model_.other_keys) value[name] = json::parse(text);
   }
@@ -273,6 +278,7 @@ class Judge {
   }
 
   const std::string path_;
+  const size_t contents_size_;
   JsonReader reader_;
   json document_ = json::object();
   TokenizerModel model_;
@@ -294,19 +300,15 @@ TokenizerFile read_tokenizer_file(const std::string& path) {
                  path + ": the file is unreadable (" + why + "), expected a tokenizer.json. " + kRemedy);
   };
   const std::unique_ptr<std::FILE, FileCloser> file(std::fopen(path.c_str(), "rb"));
-  if (!file) throw unreadable(std::strerror(errno));
-  std::string contents;
-  while (contents.size() <= kMaxBytes) {
-    constexpr size_t kPart = size_t{1} << 22;
-    const size_t size = contents.size();
-    contents.resize(size + kPart);
-    const size_t count = std::fread(contents.data() + size, 1, kPart, file.get());
-    contents.resize(size + count);
-    if (count == kPart) continue;
-    if (std::ferror(file.get())) throw unreadable(std::strerror(errno));
-    return parse_tokenizer_file(contents, path);
-  }
-  throw unreadable("more than " + std::to_string(kMaxBytes) + " bytes");
+  struct stat facts;
+  if (!file || fstat(fileno(file.get()), &facts) != 0) throw unreadable(std::strerror(errno));
+  if (S_ISDIR(facts.st_mode)) throw unreadable(std::strerror(EISDIR));
+  const auto size = static_cast<size_t>(facts.st_size);
+  if (size > kMaxBytes) throw unreadable("more than " + std::to_string(kMaxBytes) + " bytes");
+  const std::unique_ptr<char[]> contents(new char[size]);  // not zeroed first, as a vector's
+  const size_t count = std::fread(contents.get(), 1, size, file.get());
+  if (std::ferror(file.get())) throw unreadable(std::strerror(errno));
+  return parse_tokenizer_file({contents.get(), count}, path);
 }
 
 }  // namespace rubricrm

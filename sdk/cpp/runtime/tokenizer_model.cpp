@@ -27,8 +27,8 @@ const char* type_name(JsonReader& json) {
   }
 }
 
-void read_vocabulary(JsonReader& json, TokenizerModel& model) {
-  model.vocabulary = Vocabulary();
+void read_vocabulary(JsonReader& json, size_t expected_tokens, TokenizerModel& model) {
+  model.vocabulary = Vocabulary(expected_tokens);
   model.vocabulary_fault = {};
   if (json.peek() != '{') {
     model.vocabulary_fault = {type_name(json), "an object"};
@@ -95,12 +95,13 @@ void read_merges(JsonReader& json, TokenizerModel& model) {
 
 }  // namespace
 
-TokenizerModel read_tokenizer_model(JsonReader& json) {
+TokenizerModel read_tokenizer_model(JsonReader& json, size_t expected_tokens) {
   TokenizerModel model;
+  model.merges.reserve(expected_tokens);
   model.vocabulary_fault = {"NoneType", "an object"};
   model.merges_fault = {"malformed (NoneType)", "a list of pairs"};
   json.read_object([&](std::string_view key) {
-    if (key == "vocab") return read_vocabulary(json, model);
+    if (key == "vocab") return read_vocabulary(json, expected_tokens, model);
     if (key == "merges") return read_merges(json, model);
     model.other_keys[std::string(key)] = json.skip();
   });
@@ -130,7 +131,7 @@ MergeTable resolve_merges(const TokenizerModel& model, const std::vector<bool>& 
       product = vocabulary.text(product + 1) == joined ? product + 1 : vocabulary.find(joined);
       if (is_removed(left_id) || is_removed(right_id) || is_removed(product)) continue;
       for (const auto& [id, text] : {std::pair(left_id, left), {right_id, right}, {product, std::string_view(joined)}}) {
-        if (id < 0) throw UnknownToken("Token `" + std::string(text) + "` out of vocabulary");
+        if (id < 0) throw UnknownToken("Error while initializing BPE: Token `" + std::string(text) + "` out of vocabulary");
       }
       table.add(left_id, right_id, {rank++, product});
     }

@@ -27,8 +27,8 @@ struct TokenizerModel {
   std::map<std::string, std::string_view> other_keys;  // the text of each value
 };
 
-// Reads the object. Throws JsonError.
-TokenizerModel read_tokenizer_model(JsonReader& json);
+// Reads the object, with room for about so many tokens from the start. Throws JsonError.
+TokenizerModel read_tokenizer_model(JsonReader& json, size_t expected_tokens);
 
 // A merge of tokens that the vocabulary lacks; what() is as `tokenizers` says it.
 class UnknownToken : public std::runtime_error {

@@ -28,8 +28,16 @@ uint32_t Vocabulary::find_slot(std::string_view text, uint32_t hash) const {
   return at;
 }
 
-void Vocabulary::grow() {
-  std::vector<Slot> old(std::max<size_t>(64, 2 * slots_.size()));
+Vocabulary::Vocabulary(size_t expected_tokens) {
+  size_t size = 64;
+  while (3 * size < 4 * expected_tokens) size *= 2;
+  resize_slots(size);
+  tokens_.reserve(expected_tokens);
+  texts_.reserve(8 * expected_tokens);
+}
+
+void Vocabulary::resize_slots(size_t size) {
+  std::vector<Slot> old(size);
   old.swap(slots_);
   const auto mask = static_cast<uint32_t>(slots_.size() - 1);
   for (const Slot& slot : old) {
@@ -41,7 +49,7 @@ void Vocabulary::grow() {
 }
 
 void Vocabulary::add(std::string_view text, int32_t id) {
-  if (4 * (tokens_.size() + 1) > 3 * slots_.size()) grow();
+  if (4 * (tokens_.size() + 1) > 3 * slots_.size()) resize_slots(std::max<size_t>(64, 2 * slots_.size()));
   const uint32_t code = hash(text);
   Slot& slot = slots_[find_slot(text, code)];
   if (slot.token != kEmpty) {

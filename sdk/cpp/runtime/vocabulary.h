@@ -11,6 +11,10 @@ namespace rubricrm {
 // Filled by `add`, then closed by `finish`; only then `text` may be asked for. Qwen3's 151,643 tokens take 6 MB.
 class Vocabulary {
  public:
+  Vocabulary() = default;
+  // With room for about so many tokens.
+  explicit Vocabulary(size_t expected_tokens);
+
   // Ids lie below this: far more than any model has, and few enough for a table of them.
   static constexpr int64_t kMaxId = int64_t{1} << 24;
 
@@ -19,6 +23,9 @@ class Vocabulary {
 
   // False if two tokens share an id.
   bool finish();
+
+  // Gives back the memory of look-ups by text, which find nothing any more.
+  void drop_index() { slots_ = {}; }
 
   // The id of a text, -1 if there is none.
   int32_t find(std::string_view text) const { return find(text, hash(text)); }
@@ -51,7 +58,7 @@ class Vocabulary {
   static uint32_t hash(std::string_view text);
   uint32_t find_slot(std::string_view text, uint32_t hash) const;
   std::string_view text(const Token& token) const { return std::string_view(texts_).substr(token.offset, token.length); }
-  void grow();
+  void resize_slots(size_t size);
 
   std::string texts_;
   std::vector<Token> tokens_;

@@ -7,7 +7,12 @@
 namespace rubricrm {
 namespace {
 
-constexpr const char* kReplacement = "\xEF\xBF\xBD";
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+// Whether these are the first two of the three bytes that would spell a surrogate.
+bool begins_surrogate(std::string_view bytes) {
+  return bytes.size() == 2 && bytes[0] == '\xED' && (static_cast<unsigned char>(bytes[1]) & 0xE0) == 0xA0;
+}
 
 bool is_ascii_word(const char* at) {
   uint64_t word;
@@ -88,26 +93,23 @@ void append_character(std::string& text, char32_t character) {
 }
 
 std::string Utf8Stream::push(std::string_view bytes) {
-  std::string text;
   held_ += bytes;
+  return take(false);
+}
+
+std::string Utf8Stream::finish() { return take(true); }
+
+// The text of the bytes that wait; those that begin a character go on waiting, unless it is the end.
+std::string Utf8Stream::take(bool is_end) {
+  std::string text;
   std::string_view rest = held_;
   while (!rest.empty()) {
     const Utf8Start start = utf8_start(rest);
-    if (start.kind == Utf8Start::UNFINISHED) break;
-    if (start.kind == Utf8Start::WHOLE) {
-      text += rest.substr(0, start.length);
-    } else {
-      text += kReplacement;
-    }
-    rest.remove_prefix(start.length);
+    if (!is_end && (start.kind == Utf8Start::UNFINISHED || begins_surrogate(rest))) break;
+    text += start.kind == Utf8Start::WHOLE ? rest.substr(0, start.length) : kReplacement;
+    rest.remove_prefix(static_cast<size_t>(start.length));
   }
   held_.erase(0, held_.size() - rest.size());
-  return text;
-}
-
-std::string Utf8Stream::finish() {
-  const std::string text = held_.empty() ? "" : kReplacement;
-  held_.clear();
   return text;
 }
 

@@ -50,15 +50,18 @@ inline char32_t next_character(const char*& at) {
 void append_character(std::string& text, char32_t character);
 
 // Makes text of bytes that arrive in pieces, as Python's incremental decoder does with errors="replace": bytes that
-// begin a character wait for its rest; a run of broken bytes, as utf8_start finds it, becomes one U+FFFD.
+// begin a character wait for its rest; a run of broken bytes, as utf8_start finds it, becomes one U+FFFD. The first two
+// bytes of a surrogate wait for the third, although nothing can make them whole.
 class Utf8Stream {
  public:
   // The text that these bytes complete; often none.
   std::string push(std::string_view bytes);
-  // U+FFFD if the last character never became whole, else nothing. The stream then begins afresh.
+  // What waits, as U+FFFD: once for a character that never became whole. The stream then begins afresh.
   std::string finish();
 
  private:
+  std::string take(bool is_end);
+
   std::string held_;  // the beginning of a character
 };
 
