@@ -43,7 +43,8 @@ inline json edited(json document, const json& changes) {
     json path = change["at"];
     const json last = path.back();
     path.erase(path.size() - 1);
-    for (const json& part : path) node = part.is_string() ? &(*node)[part.get<std::string>()] : &(*node)[part.get<size_t>()];
+    for (const json& part : path)
+      node = part.is_string() ? &(*node)[part.get<std::string>()] : &(*node)[part.get<size_t>()];
     if (!change.contains("value")) {
       node->erase(last.get<std::string>());
     } else if (last.is_string()) {

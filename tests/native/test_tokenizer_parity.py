@@ -90,7 +90,7 @@ def test_long_texts_have_the_same_ids(path: Path, tokenizer: Tokenizer) -> None:
     check(path, tokenizer, [*words, "".join(words)])
 
 
-def test_ids_without_added_tokens_are_those_of_the_whole_library(path: Path, tokenizer: Tokenizer) -> None:
+def test_ids_without_added_tokens_are_those_of_the_whole_library(path: Path) -> None:
     library = LibraryTokenizer.from_file(str(path))
     texts = [text for text in (hostile_text(random.Random(seed), ["-"]) for seed in range(500)) if "<" not in text]
     found = native_ids(path, (text.encode() for text in texts))

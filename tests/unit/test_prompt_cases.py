@@ -33,6 +33,13 @@ def text_of(example: dict[str, str], key: str) -> str:
     return bytes.fromhex(example["bytes"]).decode("utf-8", "surrogatepass") if "bytes" in example else example[key]
 
 
+def encode(prompt: Prompt, example: dict[str, Any]) -> list[int]:
+    if "messages" in example:
+        messages = [{"role": m["role"], "content": text_of(m, "content")} for m in example["messages"]]
+        return prompt.encode_messages(messages)
+    return prompt.encode_request(text_of(example, "text"))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_case(name: str, tokenizer: Tokenizer) -> None:
     case = json.loads((CASES / f"{name}.json").read_text("utf-8"))
@@ -50,11 +57,7 @@ def test_case(name: str, tokenizer: Tokenizer) -> None:
         assert prompt.fixed_prefix() == case["fixed_prefix"]
     for example in case.get("refused", ()):
         with pytest.raises(RubricrmError) as caught:
-            if "messages" in example:
-                messages = [{"role": m["role"], "content": text_of(m, "content")} for m in example["messages"]]
-                prompt.encode_messages(messages)
-            else:
-                prompt.encode_request(text_of(example, "text"))
+            encode(prompt, example)
         assert_says(caught.value, example)
 
 

@@ -62,7 +62,8 @@ const AddedToken* AddedTokens::token_at(const Starts& starts, std::string_view t
   return nullptr;
 }
 
-// Splits a text at the tokens of `starts`: `take_text` gets what lies before a token at [begin, end), and after the last.
+// Splits a text at the tokens of `starts`: `take_text` gets what lies before a token at [begin, end), and after the
+// last.
 template <typename TakeText>
 void AddedTokens::split_at(const Starts& starts, std::string_view text, std::vector<Segment>& segments,
                            TakeText take_text) {

@@ -42,8 +42,7 @@ class AddedTokens {
   using Starts = std::array<std::vector<const AddedToken*>, 256>;
   static const AddedToken* token_at(const Starts& starts, std::string_view text);
   template <typename TakeText>
-  static void split_at(const Starts& starts, std::string_view text, std::vector<Segment>& segments,
-                       TakeText take_text);
+  static void split_at(const Starts& starts, std::string_view text, std::vector<Segment>& segments, TakeText take_text);
   void split_composed(std::string_view text, std::vector<Segment>& segments) const;
 
   std::vector<AddedToken> tokens_;  // what the pointers below point into

@@ -4,8 +4,7 @@
 
 namespace rubricrm {
 
-void BytePairEncoding::append(std::string_view word, const ByteIds& byte_ids, const MergeTable& merges,
-                              TokenIds& ids) {
+void BytePairEncoding::append(std::string_view word, const ByteIds& byte_ids, const MergeTable& merges, TokenIds& ids) {
   symbols_.clear();
   for (const char byte : word) {
     const int32_t id = byte_ids[static_cast<unsigned char>(byte)];

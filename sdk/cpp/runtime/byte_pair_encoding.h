@@ -23,16 +23,14 @@ class BytePairEncoding {
  private:
   // A token of the word, until it is merged into the one before it.
   struct Symbol {
-    int32_t id;  // -1: merged
+    int32_t id;              // -1: merged
     int32_t previous, next;  // -1: there is none
   };
   // Two neighbors that may merge, unless one of them merged otherwise before.
   struct Candidate {
     int32_t rank, left, id;
     // Of equal rank the leftmost comes first.
-    bool operator<(const Candidate& other) const {
-      return rank != other.rank ? rank > other.rank : left > other.left;
-    }
+    bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
   };
 
   void consider(int32_t left, const MergeTable& merges);

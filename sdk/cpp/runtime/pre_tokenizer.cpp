@@ -11,6 +11,8 @@ constexpr std::string_view kQwen =
 constexpr std::string_view kLlama =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+using Class = CharacterClass;
+
 // The classes at a position, and where the next character begins.
 struct Character {
   uint8_t classes;
@@ -29,7 +31,7 @@ struct Character {
   bool is(unsigned mask) const { return (classes & mask) != 0; }
 };
 
-constexpr unsigned kSpaceLetterNumber = SPACE | LETTER | NUMBER;
+constexpr unsigned kSpaceLetterNumber = Class::SPACE | Class::LETTER | Class::NUMBER;
 
 // The end of the run of characters from `at` that have one of these classes, at most `limit` of them.
 const char* run_of(unsigned mask, const char* at, const char* end, int limit = INT32_MAX) {
@@ -74,7 +76,7 @@ const char* spaces(const char* at, const char* end) {
   const char* after = at;
   while (after != end) {
     const Character character(after);
-    if (!character.is(SPACE)) return last == at ? after : last;
+    if (!character.is(Class::SPACE)) return last == at ? after : last;
     last = after;
     after = character.after;
   }
@@ -83,7 +85,7 @@ const char* spaces(const char* at, const char* end) {
 
 // \s*[\r\n]+|\s+(?!\S)|\s+ : up to the last line break of a run of spaces, if it has one.
 const char* spaces_of_lines(const char* at, const char* end) {
-  const char* const after = run_of(SPACE, at, end);
+  const char* const after = run_of(Class::SPACE, at, end);
   for (const char* back = after; back != at; --back) {
     if (is_line_break(back[-1])) return back;
   }
@@ -95,12 +97,12 @@ const char* qwen_piece(const char* at, const char* end, int most_digits) {
     if (const size_t length = contraction(at, end, true)) return at + length;
   }
   const Character first(at);
-  if (first.is(LETTER)) return run_of(LETTER, first.after, end);
-  if (first.is(NUMBER)) return run_of(NUMBER, at, end, most_digits);
+  if (first.is(Class::LETTER)) return run_of(Class::LETTER, first.after, end);
+  if (first.is(Class::NUMBER)) return run_of(Class::NUMBER, at, end, most_digits);
   // Any one character but a line break joins the letters after it.
   if (!is_line_break(*at) && first.after != end) {
     const Character second(first.after);
-    if (second.is(LETTER)) return run_of(LETTER, second.after, end);
+    if (second.is(Class::LETTER)) return run_of(Class::LETTER, second.after, end);
   }
   const char* const signs = *at == ' ' ? first.after : at;
   if (const char* const after = run_without(kSpaceLetterNumber, signs, end); after != signs) {
@@ -118,15 +120,15 @@ const char* gpt2_piece(const char* at, const char* end) {
   const char* const start = *at == ' ' ? at + 1 : at;
   if (start == end) return end;
   const Character first(start);
-  if (first.is(LETTER)) return run_of(LETTER, first.after, end);
-  if (first.is(NUMBER)) return run_of(NUMBER, first.after, end);
-  if (!first.is(SPACE)) return run_without(kSpaceLetterNumber, first.after, end);
+  if (first.is(Class::LETTER)) return run_of(Class::LETTER, first.after, end);
+  if (first.is(Class::NUMBER)) return run_of(Class::NUMBER, first.after, end);
+  if (!first.is(Class::SPACE)) return run_without(kSpaceLetterNumber, first.after, end);
   return spaces(at, end);
 }
 
 const char* digits_piece(const char* at, const char* end, int most_digits) {
-  const char* const after = run_of(NUMERIC, at, end, most_digits);
-  return after != at ? after : run_without(NUMERIC, at, end);
+  const char* const after = run_of(Class::NUMERIC, at, end, most_digits);
+  return after != at ? after : run_without(Class::NUMERIC, at, end);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ constexpr const char* kRequest = "request";
 
 // First characters that merge with the text before them in different ways: a token that is the same under all of them
 // does not depend on the request. A line break is the one that reaches furthest back in byte-level BPE.
-constexpr const char* kProbes[] = {"\n", "\r\n", " ",  "  \n",     "a",        "A",            "1",
+constexpr const char* kProbes[] = {"\n", "\r\n", " ",  "  \n",   "a",      "A",      "1",
                                    ".",  "?",    "'s", "\u00e9", "\u0301", "\u4e2d", "\U0001f642"};
 
 void append(std::vector<Segment>& segments, std::vector<Segment> more) {
@@ -27,7 +27,8 @@ bool is_blank(std::string_view text) {
     if (start.kind != Utf8Start::WHOLE) return false;
     const char* at = text.data();
     const char32_t character = next_character(at);
-    if (!(character_classes(character) & SPACE) && !(character >= 0x1C && character <= 0x1F)) return false;
+    if (!(character_classes(character) & CharacterClass::SPACE) && !(character >= 0x1C && character <= 0x1F))
+      return false;
     text.remove_prefix(static_cast<size_t>(start.length));
   }
   return true;
@@ -47,8 +48,8 @@ Prompt::Prompt(const PromptTemplate& prompt, ChatPieces chat, const Tokenizer& t
     : chat_(std::move(chat)), tokenizer_(tokenizer) {
   const auto field = prompt.fields.find(kRequest);
   if (prompt.fields.size() != 1 || field == prompt.fields.end()) {
-    throw Error(Code::BUNDLE_INVALID, "\"fields\" of the prompt from " + prompt.source + " are " +
-                                          field_names(prompt) + ", expected request alone. Export the bundle again.");
+    throw Error(Code::BUNDLE_INVALID, "\"fields\" of the prompt from " + prompt.source + " are " + field_names(prompt) +
+                                          ", expected request alone. Export the bundle again.");
   }
   const std::string& placeholder = field->second;
   const size_t at = placeholder.empty() ? std::string::npos : prompt.text.find(placeholder);

@@ -41,15 +41,15 @@ struct Message {
 // Encodes requests and conversations the way that the bundle's model was trained on. For any number of threads.
 class Prompt {
  public:
-  // The tokenizer must outlive the prompt. BUNDLE_INVALID: the prompt has other fields than the request, or its template
-  // does not hold the placeholder once.
+  // The tokenizer must outlive the prompt. BUNDLE_INVALID: the prompt has other fields than the request, or its
+  // template does not hold the placeholder once.
   Prompt(const PromptTemplate& prompt, ChatPieces chat, const Tokenizer& tokenizer);
 
   // The whole prompt's ids for a request. REQUEST_INVALID: the request is blank, holds NUL, or is no UTF-8.
   TokenIds encode_request(std::string_view request) const;
 
-  // The ids of a conversation, ready for the model's turn. OPTION_INVALID: no message, an unknown role, one that the chat
-  // template cannot place, or a wrong order. REQUEST_INVALID: a message is blank, holds NUL, or is no UTF-8.
+  // The ids of a conversation, ready for the model's turn. OPTION_INVALID: no message, an unknown role, one that the
+  // chat template cannot place, or a wrong order. REQUEST_INVALID: a message is blank, holds NUL, or is no UTF-8.
   TokenIds encode_messages(const std::vector<Message>& messages) const;
 
   // The ids that begin the prompt of every request, whatever it says.

@@ -17,9 +17,10 @@ constexpr size_t kMaxBytes = size_t{1} << 30;
 void check_utf8(std::string_view text) {
   const size_t invalid = find_invalid_utf8(text);
   if (invalid == std::string_view::npos) return;
-  throw Error(Code::REQUEST_INVALID, "the text holds " + describe_invalid_utf8(text, invalid) +
-                                         ", expected characters that UTF-8 can hold. Decode the text as UTF-8 again, or "
-                                         "remove the character.");
+  throw Error(Code::REQUEST_INVALID,
+              "the text holds " + describe_invalid_utf8(text, invalid) +
+                  ", expected characters that UTF-8 can hold. Decode the text as UTF-8 again, or "
+                  "remove the character.");
 }
 
 // A character for a message, as Python's repr shows the characters that vocabularies lack.
@@ -40,9 +41,8 @@ struct Tokenizer::State {
   // Refuses what the vocabulary would drop without a word. For valid UTF-8.
   void check_spelling(std::string_view text) const {
     if (spells_all) return;
-    const auto lacking = std::find_if(text.begin(), text.end(), [this](unsigned char byte) {
-      return file.byte_ids[byte] < 0;
-    });
+    const auto lacking =
+        std::find_if(text.begin(), text.end(), [this](unsigned char byte) { return file.byte_ids[byte] < 0; });
     if (lacking == text.end()) return;
     auto at = static_cast<size_t>(lacking - text.begin());
     while ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;

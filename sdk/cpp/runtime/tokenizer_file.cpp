@@ -91,7 +91,8 @@ bool is_byte_level(const json* component) { return member(*component, "type") ==
 // Judges the sections of one document, in the order of tokenizer_file.py.
 class Judge {
  public:
-  Judge(std::string_view contents, const std::string& path) : path_(path), contents_size_(contents.size()), reader_(contents) {}
+  Judge(std::string_view contents, const std::string& path)
+      : path_(path), contents_size_(contents.size()), reader_(contents) {}
 
   TokenizerFile read() {
     read_document();
@@ -175,8 +176,7 @@ class Judge {
         fault(std::string("\"model.") + key + "\"", shown(model_key(key)), std::string("null, or ") + why);
       }
     }
-    for (const auto& [key, found] :
-         {std::pair("vocab", model_.vocabulary_fault), {"merges", model_.merges_fault}}) {
+    for (const auto& [key, found] : {std::pair("vocab", model_.vocabulary_fault), {"merges", model_.merges_fault}}) {
       if (!found.got.empty()) fault(std::string("\"model.") + key + "\"", found.got, found.expected);
     }
   }
@@ -242,9 +242,10 @@ class Judge {
     for (const json* component : components) {
       const bool is_last = component == components.back();
       if (is_byte_level(component) != is_last || !add_rule(*component, rules)) {
-        fault("\"pre_tokenizer\"", "with " + component->dump(),
-              "Split by the expression of Qwen3 or Llama 3, or Digits, then ByteLevel without add_prefix_space: what is "
-              "known to librubricrm");
+        fault(
+            "\"pre_tokenizer\"", "with " + component->dump(),
+            "Split by the expression of Qwen3 or Llama 3, or Digits, then ByteLevel without add_prefix_space: what is "
+            "known to librubricrm");
       }
     }
     return PreTokenizer(std::move(rules));

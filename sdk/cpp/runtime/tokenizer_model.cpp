@@ -40,8 +40,7 @@ void read_vocabulary(JsonReader& json, size_t expected_tokens, TokenizerModel& m
     if (id && *id >= 0 && *id < Vocabulary::kMaxId) {
       model.vocabulary.add(text, static_cast<int32_t>(*id));
     } else if (id && *id >= Vocabulary::kMaxId) {
-      model.vocabulary_fault = {"a map to " + std::to_string(*id),
-                                "ids below " + std::to_string(Vocabulary::kMaxId)};
+      model.vocabulary_fault = {"a map to " + std::to_string(*id), "ids below " + std::to_string(Vocabulary::kMaxId)};
     } else {
       model.vocabulary_fault = {"a map to something else", "a map from token to id, a number from 0"};
     }
@@ -130,8 +129,10 @@ MergeTable resolve_merges(const TokenizerModel& model, const std::vector<bool>& 
       // In most vocabularies ids follow merges: a guess spares the look-up.
       product = vocabulary.text(product + 1) == joined ? product + 1 : vocabulary.find(joined);
       if (is_removed(left_id) || is_removed(right_id) || is_removed(product)) continue;
-      for (const auto& [id, text] : {std::pair(left_id, left), {right_id, right}, {product, std::string_view(joined)}}) {
-        if (id < 0) throw UnknownToken("Error while initializing BPE: Token `" + std::string(text) + "` out of vocabulary");
+      for (const auto& [id, text] :
+           {std::pair(left_id, left), {right_id, right}, {product, std::string_view(joined)}}) {
+        if (id < 0)
+          throw UnknownToken("Error while initializing BPE: Token `" + std::string(text) + "` out of vocabulary");
       }
       table.add(left_id, right_id, {rank++, product});
     }

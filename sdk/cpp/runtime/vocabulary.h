@@ -29,14 +29,13 @@ class Vocabulary {
 
   // The id of a text, -1 if there is none.
   int32_t find(std::string_view text) const { return find(text, hash(text)); }
-  // The same in two parts, of which the first has the processor fetch what the second reads: for many look-ups in a row.
+  // The same in two parts, of which the first has the processor fetch what the second reads: for many look-ups in a
+  // row.
   uint32_t prepare(std::string_view text) const;
   int32_t find(std::string_view text, uint32_t prepared) const;
 
   // Whether an id is a token's.
-  bool has(int32_t id) const {
-    return id >= 0 && id < end_of_ids() && token_of_id_[static_cast<size_t>(id)] != kEmpty;
-  }
+  bool has(int32_t id) const { return id >= 0 && id < end_of_ids() && token_of_id_[static_cast<size_t>(id)] != kEmpty; }
   // The text of an id; empty if it has none.
   std::string_view text(int32_t id) const;
 
@@ -57,7 +56,9 @@ class Vocabulary {
 
   static uint32_t hash(std::string_view text);
   uint32_t find_slot(std::string_view text, uint32_t hash) const;
-  std::string_view text(const Token& token) const { return std::string_view(texts_).substr(token.offset, token.length); }
+  std::string_view text(const Token& token) const {
+    return std::string_view(texts_).substr(token.offset, token.length);
+  }
   void resize_slots(size_t size);
 
   std::string texts_;

@@ -11,7 +11,8 @@
 
 namespace rubricrm {
 
-// The document is no JSON; what() says what and at which byte. Numbers and literals are those of RFC 8259, text is UTF-8.
+// The document is no JSON; what() says what and at which byte. Numbers and literals are those of RFC 8259, text is
+// UTF-8.
 class JsonError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers  # noqa: TID253 - a script, no part of the package
 
 OUTPUT = Path(__file__).with_name("unicode_tables.cpp")
 CHARACTERS = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
@@ -26,6 +26,11 @@ BLOCK = 128
 
 nfc = normalizers.NFC().normalize_str
 nfd = normalizers.NFD().normalize_str
+
+
+def demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise SystemExit(f"make_tables.py: the library and this script differ: {what}")
 
 
 def matched(pattern: str) -> set[str]:
@@ -47,11 +52,12 @@ def combining_classes() -> dict[str, int]:
     moves |= {c for c in CHARACTERS if nfd("a\u0345" + c) != "a\u0345" + nfd(c)}
     # What decomposes is told by what it decomposes to.
     classes = {c: unicodedata.combining(c) for c in sorted(moves) if nfd(c) == c}
-    assert all(classes.values()), "Python's unicodedata is older than the library"
+    demand(all(classes.values()), "Python's unicodedata is older than the library")
     kinds = {number: c for c, number in classes.items()}
     for c, number in classes.items():
         for other_number, other in kinds.items():
-            assert (nfd("a" + c + other) == "a" + other + c) == (other_number < number or c == other), (c, other)
+            moves_before = nfd("a" + c + other) == "a" + other + c
+            demand(moves_before == (other_number < number or c == other), f"the order of {c!a} and {other!a}")
     return classes
 
 
@@ -63,7 +69,7 @@ def decompositions() -> dict[str, tuple[str, str]]:
             first, second, *_ = (*(chr(int(p, 16)) for p in unicodedata.decomposition(c).split()), "\0")
             steps[c] = first, second
     for c in steps:
-        assert nfd(c) == "".join(in_full(c, steps)), c
+        demand(nfd(c) == "".join(in_full(c, steps)), f"the decomposition of {c!a}")
     return steps
 
 
@@ -82,14 +88,14 @@ def compositions(steps: dict[str, tuple[str, str]]) -> dict[tuple[str, str], str
     for pair in itertools.product(sorted(firsts), sorted(seconds)):
         # Marks of a first that itself decomposes could move.
         if nfd(pair[0]) == pair[0]:
-            assert (len(nfc("".join(pair))) == 1) == (pair in pairs), pair
+            demand((len(nfc("".join(pair))) == 1) == (pair in pairs), f"the composition of {pair!a}")
     return pairs
 
 
 def classes_of_characters(
     combining: dict[str, int], steps: dict[str, tuple[str, str]], pairs: dict[tuple[str, str], str]
 ) -> list[int]:
-    """One byte per code point: the bits of enum CharacterClass in unicode.h."""
+    """One byte per code point: the bits of CharacterClass in unicode.h."""
     seconds = {second for _, second in pairs} | {chr(c) for c in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
 
     def continues(c: str) -> bool:
@@ -158,7 +164,7 @@ def source() -> str:
 def two_levels(values: list[int]) -> tuple[list[int], list[tuple[int, ...]]]:
     blocks: dict[tuple[int, ...], int] = {}
     index = [blocks.setdefault(tuple(block), len(blocks)) for block in parts(values, BLOCK)]
-    assert len(blocks) <= 256
+    demand(len(blocks) <= 256, "an index of one byte")
     return index, list(blocks)
 
 

@@ -68,8 +68,7 @@ void reorder(std::vector<Mark>& marks) {
   const auto is_base = [](const Mark& mark) { return mark.combining_class == 0; };
   for (auto at = marks.begin(); at != marks.end();) {
     const auto base = std::find_if(at, marks.end(), is_base);
-    std::stable_sort(at, base,
-                     [](const Mark& a, const Mark& b) { return a.combining_class < b.combining_class; });
+    std::stable_sort(at, base, [](const Mark& a, const Mark& b) { return a.combining_class < b.combining_class; });
     at = std::find_if_not(base, marks.end(), is_base);
   }
 }
@@ -105,7 +104,7 @@ size_t normalization_run(std::string_view text) {
   next_character(at);
   while (at != end) {
     const char* after = at;
-    if (!(character_classes(next_character(after)) & CONTINUES)) break;
+    if (!(character_classes(next_character(after)) & CharacterClass::CONTINUES)) break;
     at = after;
   }
   return static_cast<size_t>(at - text.data());
@@ -124,8 +123,8 @@ std::string_view normalize_nfc(std::string_view text, std::string& storage) {
       continue;
     }
     const uint8_t classes = character_classes(next_character(at));
-    if (!(classes & CONTINUES)) run = begin;
-    if (!(classes & (CONTINUES | CHANGES))) continue;
+    if (!(classes & CharacterClass::CONTINUES)) run = begin;
+    if (!(classes & (CharacterClass::CONTINUES | CharacterClass::CHANGES))) continue;
     storage.append(copied, run);
     copied = run + normalization_run({run, static_cast<size_t>(end - run)});
     marks.clear();

@@ -23,8 +23,8 @@ Utf8Start utf8_start(std::string_view bytes);
 // Where the first byte stands that belongs to no whole character; npos: the text is UTF-8.
 size_t find_invalid_utf8(std::string_view text);
 
-// What stands at that place, for a message: "the lone surrogate U+D800 at character 3" where three bytes spell one, else
-// "the byte 0xFF at character 3". Characters count from 0.
+// What stands at that place, for a message: "the lone surrogate U+D800 at character 3" where three bytes spell one,
+// else "the byte 0xFF at character 3". Characters count from 0.
 std::string describe_invalid_utf8(std::string_view text, size_t at);
 
 // The number of characters of valid UTF-8.

@@ -34,8 +34,7 @@ std::vector<Message> messages_of(const json& example) {
 void run_case(const std::string& name, const json& test_case, const json& base, const Tokenizer& tokenizer) {
   const json change = test_case.value("change", json::object());
   if (test_case.contains("error")) {
-    return expect_error(name, test_case["error"], test_case["words"],
-                        [&] { changed_prompt(base, change, tokenizer); });
+    return expect_error(name, test_case["error"], test_case["words"], [&] { changed_prompt(base, change, tokenizer); });
   }
   const Prompt prompt = changed_prompt(base, change, tokenizer);
   for (const json& example : test_case.value("requests", json::array())) {
@@ -66,17 +65,21 @@ void test_a_request_that_is_no_utf8_is_refused(const Prompt& prompt) {
                [&] { prompt.encode_request("ab\xFF"); });
   expect_error("blank and byte", "REQUEST_INVALID", {"the byte 0xC0 at character 1"},
                [&] { prompt.encode_request(" \xC0\x80"); });
-  expect_error("cut", "REQUEST_INVALID", {"messages[0].content: holds the byte 0xE2 at character 0"},
-               [&] { prompt.encode_messages({{"user", "\xE2\x82"}}); });
+  expect_error("cut", "REQUEST_INVALID", {"messages[0].content: holds the byte 0xE2 at character 0"}, [&] {
+    prompt.encode_messages({{"user", "\xE2\x82"}});
+  });
 }
 
 void test_a_template_without_its_placeholder_is_refused(const json& base, const Tokenizer& tokenizer) {
   for (const char* text : {"Say something.", "{prompt} and {prompt}", ""}) {
-    expect_error(text, "BUNDLE_INVALID", {"\"template\" of the prompt from template.txt does not hold '{prompt}' exactly"},
-                 [&] { changed_prompt(base, {{"template", text}}, tokenizer); });
+    expect_error(text, "BUNDLE_INVALID",
+                 {"\"template\" of the prompt from template.txt does not hold '{prompt}' exactly"}, [&] {
+                   changed_prompt(base, {{"template", text}}, tokenizer);
+                 });
   }
-  expect_error("empty", "BUNDLE_INVALID", {"does not hold '' exactly once"},
-               [&] { changed_prompt(base, {{"fields", {{"request", ""}}}}, tokenizer); });
+  expect_error("empty", "BUNDLE_INVALID", {"does not hold '' exactly once"}, [&] {
+    changed_prompt(base, {{"fields", {{"request", ""}}}}, tokenizer);
+  });
 }
 
 void test_a_common_prefix_ends_where_ids_differ() {
@@ -89,12 +92,10 @@ void test_a_common_prefix_ends_where_ids_differ() {
 
 int main() {
   const std::filesystem::path cases(RUBRICRM_CASES);
-  const Tokenizer tokenizer =
-      Tokenizer::from_file(cases / "../../sdk/python/rubricrm/demo_bundle/tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::from_file(cases / "../../sdk/python/rubricrm/demo_bundle/tokenizer.json");
   const json base = json::parse(file_contents(cases / "prompt" / "base.json"));
-  run_cases("prompt", {"base"}, [&](const std::string& name, const json& test_case) {
-    run_case(name, test_case, base, tokenizer);
-  });
+  run_cases("prompt", {"base"},
+            [&](const std::string& name, const json& test_case) { run_case(name, test_case, base, tokenizer); });
   test_a_request_that_is_no_utf8_is_refused(changed_prompt(base, json::object(), tokenizer));
   test_a_template_without_its_placeholder_is_refused(base, tokenizer);
   test_a_common_prefix_ends_where_ids_differ();

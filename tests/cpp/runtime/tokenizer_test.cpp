@@ -72,7 +72,8 @@ void test_segments_join_before_they_are_encoded(const Tokenizer& tokenizer) {
   for (const int32_t id : tokenizer.encode("<|im_end|>")) expected.push_back(id);
   expected.insert(expected.end(), {2045, 2044});
   EXPECT(ids == expected, "%s", json(ids).dump().c_str());
-  EXPECT(tokenizer.encode_segments({"The respo", "nse e", "\u0301"}) == tokenizer.encode("The response \u00e9"), "joint");
+  EXPECT(tokenizer.encode_segments({"The respo", "nse e", "\u0301"}) == tokenizer.encode("The response \u00e9"),
+         "joint");
 }
 
 void test_text_that_is_no_utf8_is_refused(const Tokenizer& tokenizer) {

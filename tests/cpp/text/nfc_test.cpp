@@ -56,7 +56,7 @@ void test_form_c_stays_what_it_is() {
     if (character >= 0xD800 && character < 0xE000) continue;
     const std::string once = composed(text_of({'a', character, 0x301, 'b', character}));
     EXPECT(composed(once) == once, "U+%04X", character);
-    const bool changes = character_classes(character) & CHANGES;
+    const bool changes = character_classes(character) & CharacterClass::CHANGES;
     EXPECT((composed(text_of({character})) != text_of({character})) == changes, "U+%04X", character);
   }
 }
@@ -64,8 +64,9 @@ void test_form_c_stays_what_it_is() {
 // The runs of a text, each in form C, are the text's form C.
 void test_runs_are_normalized_for_themselves() {
   Numbers numbers(11);
-  const char32_t characters[] = {'a', 'e', ' ', 0xE9, 0x301, 0x323, 0x334, 0x345, 0x327, 0x212B, 0x1100, 0x1161, 0x11A8,
-                                 0xAC00, 0x3042, 0x3099, 0x9C7, 0x9BE, 0x958, 0x344, 0x1F71, 0xF900, 0x2F800, 0x1D15E};
+  const char32_t characters[] = {'a',   'e',    ' ',    0xE9,   0x301,  0x323,  0x334,   0x345,
+                                 0x327, 0x212B, 0x1100, 0x1161, 0x11A8, 0xAC00, 0x3042,  0x3099,
+                                 0x9C7, 0x9BE,  0x958,  0x344,  0x1F71, 0xF900, 0x2F800, 0x1D15E};
   for (int round = 0; round < 20000; ++round) {
     std::string text, joined;
     for (int count = numbers.integer(1, 12); count > 0; --count) {

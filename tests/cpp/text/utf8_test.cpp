@@ -59,7 +59,8 @@ void test_the_first_invalid_byte_is_found() {
 // Whatever the pieces, the text is the same; and what was valid comes back.
 void test_streams_do_not_depend_on_their_pieces() {
   Numbers numbers(3);
-  const std::string parts[] = {"a", "\u00e9", "\u20ac", "\U0001f642", "\xED\xA0\x80", "\xE2\x82", "\xF0\x9F", "\x80", "\xFF"};
+  const std::string parts[] = {"a",        "\u00e9",   "\u20ac", "\U0001f642", "\xED\xA0\x80",
+                               "\xE2\x82", "\xF0\x9F", "\x80",   "\xFF"};
   for (int round = 0; round < 2000; ++round) {
     std::string bytes;
     for (int count = numbers.integer(0, 8); count > 0; --count) bytes += parts[numbers.integer(0, 8)];
