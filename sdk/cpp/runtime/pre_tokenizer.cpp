@@ -6,10 +6,13 @@
 namespace rubricrm {
 namespace {
 
-constexpr std::string_view kQwen =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kLlama =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// The expression of Qwen, but for numbers.
+#define RUBRICRM_QWEN(numbers)                                              \
+  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)" numbers       \
+  R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"
+constexpr std::string_view kQwen = RUBRICRM_QWEN(R"(\p{N})");
+constexpr std::string_view kLlama = RUBRICRM_QWEN(R"(\p{N}{1,3})");
+#undef RUBRICRM_QWEN
 
 using Class = CharacterClass;
 

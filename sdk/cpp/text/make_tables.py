@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,21 @@ def matched(pattern: str) -> set[str]:
 def numeric() -> set[str]:
     """The characters that the pre-tokenizer Digits stands apart."""
     digits = pre_tokenizers.Digits(individual_digits=True)
-    return {c for c in CHARACTERS if len(digits.pre_tokenize_str("a" + c)) == 2}
+    texts = ("aa" + "aa".join(part) + "aa" for part in parts(CHARACTERS, 4096))
+    return {piece for text in texts for piece, _ in digits.pre_tokenize_str(text) if len(piece) == 1}
+
+
+def changed(normalize: Callable[[str], str], before: str, after: str = "") -> Iterator[str]:
+    """The characters that do not stay what they are between two texts, of which the first begins a run."""
+    for part in parts(CHARACTERS, 256):
+        text = "".join(before + c + after for c in part)
+        if normalize(text) != text:
+            yield from (c for c in part if normalize(before + c + after) != before + c + after)
 
 
 def combining_classes() -> dict[str, int]:
     """The class of each character that normalization may move."""
-    moves = {c for c in CHARACTERS if nfd("a" + c + "\u0334") != "a" + nfd(c) + "\u0334"}
-    moves |= {c for c in CHARACTERS if nfd("a\u0345" + c) != "a\u0345" + nfd(c)}
+    moves = {*changed(nfd, "a", "\u0334"), *changed(nfd, "a\u0345")}
     # What decomposes is told by what it decomposes to.
     classes = {c: unicodedata.combining(c) for c in sorted(moves) if nfd(c) == c}
     demand(all(classes.values()), "Python's unicodedata is older than the library")
@@ -64,8 +72,8 @@ def combining_classes() -> dict[str, int]:
 def decompositions() -> dict[str, tuple[str, str]]:
     """One step of the decomposition of each character but Hangul; the second is NUL where it is one character."""
     steps: dict[str, tuple[str, str]] = {}
-    for c in CHARACTERS:
-        if nfd(c) != c and ord(c) not in HANGUL:
+    for c in changed(nfd, "\n"):
+        if ord(c) not in HANGUL:
             first, second, *_ = (*(chr(int(p, 16)) for p in unicodedata.decomposition(c).split()), "\0")
             steps[c] = first, second
     for c in steps:
@@ -110,7 +118,7 @@ def classes_of_characters(
             matched(r"\s"),
             numeric(),
             {c for c in CHARACTERS if continues(c)},
-            {c for c in CHARACTERS if nfc(c) != c},
+            set(changed(nfc, "\n")),
         )
     ):
         for c in members:
