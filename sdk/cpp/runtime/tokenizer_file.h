@@ -15,7 +15,7 @@ namespace rubricrm {
 
 // What a file holds.
 struct TokenizerFile {
-  Vocabulary vocabulary;  // all tokens of the model
+  Vocabulary vocabulary;  // all tokens of the model; `find` finds them where ignores_merges alone
   MergeTable merges;      // without those through added tokens: plain text cannot reach their ids
   ByteIds byte_ids;
   std::vector<bool> is_added;  // of each id of the vocabulary: whether it is an added token's
