@@ -1,1 +1,35 @@
-target_sources(rubricrm_objects PRIVATE)
+target_sources(rubricrm_objects PRIVATE
+  runtime/bundle.cpp
+  runtime/bundle_links.cpp
+  runtime/cache_directory.cpp
+  runtime/control_group.cpp
+  runtime/derived_data.cpp
+  runtime/graph_choice.cpp
+  runtime/json_document.cpp
+  runtime/kernels.cpp
+  runtime/kv_type.cpp
+  runtime/machine.cpp
+  runtime/manifest.cpp
+  runtime/manifest_reader.cpp
+  runtime/manifest_rules.cpp
+  runtime/mapped_file.cpp
+  runtime/npy.cpp
+  runtime/npz.cpp
+  runtime/prefix_file.cpp
+  runtime/row_summary.cpp
+  runtime/safetensors.cpp
+  runtime/sha256.cpp
+  runtime/whole_file.cpp)
+if(RUBRICRM_RUNTIME)
+  target_sources(rubricrm_objects PRIVATE
+    runtime/kv_memory.cpp
+    runtime/onnx_arena.cpp
+    runtime/onnx_binding.cpp
+    runtime/onnx_graph.cpp
+    runtime/onnx_session.cpp
+    runtime/onnx_slot.cpp
+    runtime/onnxruntime_library.cpp
+    runtime/prefix.cpp
+    runtime/providers.cpp
+    runtime/step_inputs.cpp)
+endif()
