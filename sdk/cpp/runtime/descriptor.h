@@ -12,9 +12,10 @@ namespace rubricrm {
 
 class Descriptor {
  public:
-  // Throws FileError.
-  Descriptor(const fs::path& path, int flags) : number_(open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-    if (number_ < 0) throw FileError(path, errno);
+  // Throws FileError, which names the file, or `named`.
+  Descriptor(const fs::path& path, int flags, const fs::path& named = {})
+      : number_(open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+    if (number_ < 0) throw FileError(named.empty() ? path : named, errno);
   }
   ~Descriptor() { close(number_); }
   Descriptor(const Descriptor&) = delete;

@@ -10,8 +10,15 @@
 #include "runtime/whole_file.h"
 
 namespace rubricrm {
+namespace {
+
+constexpr double kMostBytes = 0x1p60;
+
+}  // namespace
 
 KvMemory::KvMemory(const KvShape& shape) : shape_(shape) {
+  const double bytes = 2.0 * shape.layers * shape.slots * shape.heads * shape.capacity * shape.row_bytes;
+  if (bytes > kMostBytes) throw FileError("no address space holds a KV cache of " + std::to_string(bytes) + " bytes");
   const size_t size = static_cast<size_t>(std::max<int64_t>(shape.num_bytes(), 1));
   void* address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED) {

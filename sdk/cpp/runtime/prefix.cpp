@@ -36,12 +36,6 @@ std::optional<Prefix> load_cached(const fs::path& path, const Bundle& bundle, co
   }
 }
 
-[[noreturn]] void not_finite(const std::string& what, const std::string& kv_type) {
-  throw Error(Code::OUTPUT_INVALID, "the prefix: " + what + " are not finite, expected numbers. The model's weights "
-                                    "hold NaN or infinity, or exceed the range of " + kv_type +
-                                        ". Export it again with another type of the KV cache, or from sound weights.");
-}
-
 }  // namespace
 
 Prefix compute_prefix(const Bundle& bundle, OnnxSession& session, const TokenIds& token_ids) {
@@ -53,14 +47,17 @@ Prefix compute_prefix(const Bundle& bundle, OnnxSession& session, const TokenIds
     const TokenIds part(token_ids.begin() + start, token_ids.begin() + end);
     // A cache of integers cannot hold NaN, only rounded rubbish: there the logits of every token are looked at.
     const int rows = name == "int8" ? static_cast<int>(part.size()) : 1;
-    const Logits logits = session.step({{slots[0].get(), part, rows}})[0];
-    if (!check_finite(logits, bundle.manifest().tokenizer.num_tokens)) not_finite("logits", name);
+    check_finite(session.step({{slots[0].get(), part, rows}})[0], bundle.manifest().tokenizer.num_tokens);
   }
   Prefix prefix(token_ids, session.positions(*slots[0], count));
   const KvType& type = kv_type(name);
   if (const int64_t found = count_not_finite(type, prefix.bytes())) {
     const auto total = static_cast<int64_t>(prefix.bytes().size()) / type.size;
-    not_finite(std::to_string(found) + " of " + std::to_string(total) + " keys and values", name);
+    throw Error(Code::OUTPUT_INVALID,
+                "the prefix: " + std::to_string(found) + " of " + std::to_string(total) +
+                    " keys and values are not finite, expected numbers. The model's weights hold NaN or infinity, or "
+                    "exceed the range of " + name + ". Export it again with another type of the KV cache, or from sound "
+                    "weights.");
   }
   return prefix;
 }

@@ -1,42 +1,74 @@
 #include "runtime/row_summary.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <limits>
+
+#include "error.h"
 
 namespace rubricrm {
 namespace {
 
-constexpr int64_t kLanes = 16;    // of independent sums, so that the compiler makes vectors of them
 constexpr int64_t kBlock = 1024;  // whose largest number is compared at once
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-struct Lanes {
-  float most[kLanes];
-  float zeros[kLanes];  // 0 times every number so far: NaN where one was none
+// Four numbers at once, which every processor of 64 bits can.
+typedef float Four __attribute__((vector_size(16)));
+constexpr int64_t kChains = 4;  // of independent operations
+constexpr int64_t kStride = 4 * kChains;
 
-  Lanes() {
-    std::fill_n(most, kLanes, -kInfinity);
-    std::fill_n(zeros, kLanes, 0.0f);
+struct Found {
+  float most;
+  bool finite;
+};
+
+Found find_in(const float* x, int64_t count) {
+  Four most[kChains], zeros[kChains];  // 0 times every number so far: NaN where one was none
+  for (int chain = 0; chain < kChains; ++chain) {
+    most[chain] = Four{} - kInfinity;
+    zeros[chain] = Four{};
   }
-
-  void add(const float* x) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      most[lane] = x[lane] > most[lane] ? x[lane] : most[lane];
-      zeros[lane] += x[lane] * 0.0f;
+  int64_t n = 0;
+  for (; n + kStride <= count; n += kStride) {
+    for (int chain = 0; chain < kChains; ++chain) {
+      Four four;
+      std::memcpy(&four, x + n + 4 * chain, sizeof(four));
+      most[chain] = four > most[chain] ? four : most[chain];
+      zeros[chain] += four * 0.0f;
     }
   }
-
-  float largest() const { return *std::max_element(most, most + kLanes); }
-
-  bool are_finite() const {
-    return std::all_of(zeros, zeros + kLanes, [](float zero) { return zero == 0.0f; });
+  Found found{-kInfinity, true};
+  for (int chain = 0; chain < kChains; ++chain) {
+    for (int lane = 0; lane < 4; ++lane) {
+      found.most = std::max(found.most, most[chain][lane]);
+      found.finite &= zeros[chain][lane] == 0.0f;
+    }
   }
-};
+  for (; n < count; ++n) {
+    found.most = x[n] > found.most ? x[n] : found.most;
+    found.finite &= x[n] * 0.0f == 0.0f;
+  }
+  return found;
+}
 
 bool is_padding_ruled_out_or_finite(const float* row, int64_t count) {
   bool is_fine = true;
   for (int64_t n = 0; n < count; ++n) is_fine &= row[n] < kInfinity;  // false for NaN
   return is_fine;
+}
+
+[[noreturn]] void refuse(const Logits& logits, int row) {
+  const float *const begin = logits.row(row), *const end = begin + logits.vocab_size;
+  const auto is_odd = [](float x) { return !std::isfinite(x); };
+  const float first = *std::find_if(begin, end, is_odd);
+  throw Error(Code::OUTPUT_INVALID,
+              std::to_string(std::count_if(begin, end, is_odd)) + " of " + std::to_string(logits.vocab_size) +
+                  " logits are not finite (the first is " + (std::isnan(first) ? "nan" : first < 0 ? "-inf" : "inf") +
+                  ") in row " + std::to_string(row + 1) + " of " + std::to_string(logits.rows) +
+                  ", expected numbers. The model's weights hold NaN or infinity, or its numbers exceed the range of "
+                  "the type that it computes in: compare the files (`rubricrm inspect --verify`), or export it again "
+                  "with another type.");
 }
 
 }  // namespace
@@ -47,17 +79,10 @@ RowSummary summarize_row(const float* row, int64_t vocab_size, int64_t num_token
   bool finite = true;
   for (int64_t start = 0; start < num_tokens; start += kBlock) {
     const int64_t end = std::min(start + kBlock, num_tokens);
-    Lanes lanes;
-    int64_t n = start;
-    for (; n + kLanes <= end; n += kLanes) lanes.add(row + n);
-    float largest = lanes.largest();
-    finite &= lanes.are_finite();
-    for (; n < end; ++n) {
-      largest = row[n] > largest ? row[n] : largest;
-      finite &= row[n] * 0.0f == 0.0f;
-    }
-    if (largest > most) {
-      most = largest;
+    const Found found = find_in(row + start, end - start);
+    finite &= found.finite;
+    if (found.most > most) {
+      most = found.most;
       block = start;
     }
   }
@@ -68,11 +93,10 @@ RowSummary summarize_row(const float* row, int64_t vocab_size, int64_t num_token
   return {static_cast<int32_t>(found == end ? 0 : found - row), finite};
 }
 
-bool check_finite(const Logits& logits, int64_t num_tokens) {
+void check_finite(const Logits& logits, int64_t num_tokens) {
   for (int n = 0; n < logits.rows; ++n) {
-    if (!summarize_row(logits.row(n), logits.vocab_size, num_tokens).finite) return false;
+    if (!summarize_row(logits.row(n), logits.vocab_size, num_tokens).finite) refuse(logits, n);
   }
-  return true;
 }
 
 }  // namespace rubricrm

@@ -18,7 +18,8 @@ struct RowSummary {
 // `num_tokens`: of the tokenizer; the rest of the row is padding. 20 microseconds for 151,936 logits in the cache.
 RowSummary summarize_row(const float* row, int64_t vocab_size, int64_t num_tokens);
 
-// Whether all rows are answers. Where they are not, the caller clears the slot and fails with OUTPUT_INVALID.
-bool check_finite(const Logits& logits, int64_t num_tokens);
+// Throws OUTPUT_INVALID for the first row that is no answer. The caller then clears the slot, so that nothing of it is
+// left there.
+void check_finite(const Logits& logits, int64_t num_tokens);
 
 }  // namespace rubricrm

@@ -41,7 +41,7 @@ void write_all(const fs::path& path, int descriptor, std::string_view contents) 
 }
 
 void write_and_rename(const fs::path& writing, const fs::path& path, std::string_view contents) {
-  const Descriptor file(writing, O_WRONLY | O_CREAT | O_TRUNC);
+  const Descriptor file(writing, O_WRONLY | O_CREAT | O_TRUNC, path);
   write_all(path, file.number(), contents);
   if (fsync(file.number()) != 0) throw FileError(path, errno);
   if (rename(writing.c_str(), path.c_str()) != 0) throw FileError(path, errno);

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "expect.h"
+#include "expect_error.h"
 
 using namespace rubricrm;
 
@@ -48,9 +48,10 @@ void test_edges() {
   expect({1.0f, 2.0f, 3.0f}, 2, 1, true);
   expect(std::vector<float>(3000, -std::numeric_limits<float>::max()), 3000, 0, true);
   const std::vector<float> rows{1, 2, 3, 4, 5, kInfinity};
-  EXPECT(!check_finite({rows.data(), 2, 3}, 3), "the second row");
-  EXPECT(check_finite({rows.data(), 1, 3}, 3), "the first row");
-  EXPECT(check_finite({nullptr, 0, 3}, 3), "no row");
+  expect_error(Code::OUTPUT_INVALID, "1 of 3 logits are not finite (the first is inf) in row 2 of 2",
+               [&] { check_finite({rows.data(), 2, 3}, 3); });
+  check_finite({rows.data(), 1, 3}, 3);
+  check_finite({nullptr, 0, 3}, 3);
 }
 
 // For the figure in the header; it decides nothing.

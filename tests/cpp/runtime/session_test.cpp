@@ -99,8 +99,9 @@ class Exact {
     std::vector<size_t> done(4, 0);
     while (*std::min_element(done.begin(), done.end()) < kCount) {
       std::vector<Chunk> chunks;
+      const size_t first = static_cast<size_t>(numbers.integer(0, 3));
       for (size_t n = 0; n < 4; ++n) {
-        const size_t number = (n + done[0]) % 4;
+        const size_t number = (n + first) % 4;
         const size_t count = std::min<size_t>(static_cast<size_t>(numbers.integer(0, 12)), kCount - done[number]);
         if (count == 0) continue;
         const int rows = numbers.integer(0, static_cast<int>(count));

@@ -8,5 +8,11 @@ set(runtime_tests
   prefix_file_test
   row_summary_test)
 if(RUBRICRM_RUNTIME)
-  list(APPEND runtime_tests session_end_test session_test)
+  list(APPEND runtime_tests session_end_test session_opening_test session_test)
+  # Sanitizers see into this one.
+  add_library(stub_onnxruntime MODULE runtime/stub_onnxruntime.cpp)
+  target_include_directories(stub_onnxruntime PRIVATE ${CMAKE_SOURCE_DIR}/sdk/cpp)
+  add_test(NAME runtime/session_end_test_on_a_stub COMMAND session_end_test)
+  set_tests_properties(runtime/session_end_test_on_a_stub PROPERTIES
+    ENVIRONMENT RUBRICRM_ONNXRUNTIME=$<TARGET_FILE:stub_onnxruntime>)
 endif()
