@@ -1,7 +1,7 @@
 """Greedy tokens of small bundles, which sessions in any language must find: tests/cases/engine.
 
-    python tests/references/session_cases.py          writes sessions.json
-    python tests/references/session_cases.py --export also exports the bundles int4 and int8 again
+python tests/references/session_cases.py          writes sessions.json
+python tests/references/session_cases.py --export also exports the bundles int4 and int8 again
 """
 
 from __future__ import annotations
