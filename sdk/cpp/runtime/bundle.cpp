@@ -6,8 +6,8 @@
 
 #include "error.h"
 #include "runtime/bundle_links.h"
-#include "runtime/mapped_file.h"
 #include "runtime/manifest_reader.h"
+#include "runtime/mapped_file.h"
 #include "runtime/sha256.h"
 
 namespace rubricrm {
@@ -56,10 +56,10 @@ std::string read_manifest_text(const fs::path& path) {
   std::error_code error;
   if (!fs::is_regular_file(manifest, error)) {
     const bool is_checkpoint = fs::exists(path / "config.json", error);
-    not_found(path, std::string("no ") + kManifestName + " in it. " +
-                        (is_checkpoint
-                             ? "This is a Hugging Face checkpoint: export it first with `rubricrm export onnx`."
-                             : "Give a bundle made by `rubricrm export onnx`."));
+    not_found(path,
+              std::string("no ") + kManifestName + " in it. " +
+                  (is_checkpoint ? "This is a Hugging Face checkpoint: export it first with `rubricrm export onnx`."
+                                 : "Give a bundle made by `rubricrm export onnx`."));
   }
   check_link(manifest);
   try {
@@ -126,8 +126,9 @@ void Bundle::check_files() const {
     extra += (extra.empty() ? "" : ", ") + name;
   }
   if (!extra.empty()) {
-    invalid(path_, "holds " + extra + ", which the manifest does not list. A bundle holds its own files only: move "
-                                      "others elsewhere.");
+    invalid(path_, "holds " + extra +
+                       ", which the manifest does not list. A bundle holds its own files only: move "
+                       "others elsewhere.");
   }
 }
 

@@ -62,8 +62,8 @@ Names names_in(const std::string& text) {
 
 Limit number(const std::string& text) {
   const size_t start = !text.empty() && text[0] == '-' ? 1 : 0, digits = text.size() - start;
-  const bool is_number = 1 <= digits && digits <= kMostDigits &&
-                         text.find_first_not_of("0123456789", start) == std::string::npos;
+  const bool is_number =
+      1 <= digits && digits <= kMostDigits && text.find_first_not_of("0123456789", start) == std::string::npos;
   return is_number ? Limit(std::stod(text)) : std::nullopt;
 }
 
@@ -145,8 +145,8 @@ std::optional<std::vector<std::string>> names_below(const Mount& mount, const st
 }
 
 // The directory of a group and of its parents, as far as they are mounted. A container may see its own group at the
-// mount point, and yet be told the group's path on the host; or be in a group outside what it sees. Then the mount point
-// is all that can be looked at.
+// mount point, and yet be told the group's path on the host; or be in a group outside what it sees. Then the mount
+// point is all that can be looked at.
 std::vector<std::string> lineages(const std::vector<Mount>& mounts, const std::string& group) {
   std::vector<std::string> found;
   for (const Mount& mount : mounts) {

@@ -15,10 +15,8 @@ const std::map<std::string, int64_t>& domains() {
 }
 
 const std::map<std::string, Words>& devices() {
-  static const std::map<std::string, Words> targets{{"cpu", {"cpu", "tensorrt"}},
-                                                    {"cuda", {"cuda"}},
-                                                    {"tensorrt", {"tensorrt"}},
-                                                    {"tensorrt-rtx", {"tensorrt"}}};
+  static const std::map<std::string, Words> targets{
+      {"cpu", {"cpu", "tensorrt"}}, {"cuda", {"cuda"}}, {"tensorrt", {"tensorrt"}}, {"tensorrt-rtx", {"tensorrt"}}};
   return targets;
 }
 
@@ -95,8 +93,9 @@ GraphChoice choose_graph(const std::vector<GraphFacts>& graphs, const std::strin
   if (!device.empty()) targets_of(device);
   if (graphs.empty()) {
     throw Error(Code::GRAPH_UNUSABLE,
-                where + ": has no graph: it is a prompt directory, for use with a server. Give a bundle made by "
-                        "`rubricrm export onnx` to run it here.");
+                where +
+                    ": has no graph: it is a prompt directory, for use with a server. Give a bundle made by "
+                    "`rubricrm export onnx` to run it here.");
   }
   std::map<std::string, std::string> problems;
   Words texts;

@@ -15,8 +15,8 @@ struct Kernels {
   std::string problem;          // why it is not used, in one clause with the remedy; empty: it is
 };
 
-// Loads the library (1 ms), which then stays. `chosen` is its file; empty: the file that RUBRICRM_KERNELS_LIBRARY names,
-// else librubricrm_kernels.so beside this library, or in the folder `rubricrm` there. RUBRICRM_KERNELS names an
+// Loads the library (1 ms), which then stays. `chosen` is its file; empty: the file that RUBRICRM_KERNELS_LIBRARY
+// names, else librubricrm_kernels.so beside this library, or in the folder `rubricrm` there. RUBRICRM_KERNELS names an
 // instruction set in place of the processor's best, or "off".
 Kernels find_kernels(const fs::path& chosen = {});
 

@@ -11,11 +11,11 @@ namespace rubricrm {
 
 struct KvType {
   const char* name;
-  int64_t size;                // bytes per element
-  int onnx_type;               // number of ONNX's element type (TensorProto.DataType)
-  const char* safetensors;     // storage type in a prefix file
-  const char* storage;         // the same as numpy names it, for messages
-  uint32_t no_number_bits;     // bits that are all set in NaN and infinity; 0: it has neither
+  int64_t size;             // bytes per element
+  int onnx_type;            // number of ONNX's element type (TensorProto.DataType)
+  const char* safetensors;  // storage type in a prefix file
+  const char* storage;      // the same as numpy names it, for messages
+  uint32_t no_number_bits;  // bits that are all set in NaN and infinity; 0: it has neither
 };
 
 // Throws std::out_of_range: there is none of this name.

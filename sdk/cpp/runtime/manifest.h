@@ -12,7 +12,7 @@ namespace rubricrm {
 
 constexpr const char* kBundleFormat = "rubricrm-bundle";
 constexpr int64_t kFormatVersion = 2;
-constexpr const char* kRubricPrompt = "rubric";  // the prompt that turns a request into a rubric
+constexpr const char* kRubricPrompt = "rubric";   // the prompt that turns a request into a rubric
 constexpr const char* kRequestField = "request";  // its field
 constexpr const char* kPackedLayout = "packed";
 constexpr const char* kStandardLayout = "standard";

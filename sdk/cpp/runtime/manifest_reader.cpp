@@ -132,9 +132,9 @@ RequiredFacts read_required(const Node& node) {
 }
 
 GraphFacts read_graph(const Node& node) {
-  node.require_keys({"file", "data_file", "layout", "target", "kv_update", "kv_type", "compute_type", "requires",
-                     "extensions"},
-                    true);
+  node.require_keys(
+      {"file", "data_file", "layout", "target", "kv_update", "kv_type", "compute_type", "requires", "extensions"},
+      true);
   GraphFacts facts;
   facts.file = node["file"].text();
   facts.data_file = node["data_file"].optional_text();
@@ -249,8 +249,8 @@ Json parse(std::string_view text, const std::string& where) {
     throw Error(Code::BUNDLE_INVALID, where + ": not JSON (" + error.what() + "). Export the bundle again.");
   }
   if (!document.is_object() || !document.contains("format") || document["format"] != kBundleFormat) {
-    throw Error(Code::BUNDLE_INVALID, where + ": \"format\" is not \"" + kBundleFormat +
-                                          "\": this is no manifest of a rubricrm bundle.");
+    throw Error(Code::BUNDLE_INVALID,
+                where + ": \"format\" is not \"" + kBundleFormat + "\": this is no manifest of a rubricrm bundle.");
   }
   const Json version = document.value("format_version", Json());
   if (!version.is_number() || version != kFormatVersion) {

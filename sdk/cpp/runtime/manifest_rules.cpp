@@ -99,10 +99,14 @@ class Rules {
   void check_model() const {
     const ModelFacts& model = manifest_.model;
     const std::pair<const char*, int64_t> numbers[] = {
-        {"num_parameters", model.num_parameters}, {"hidden_size", model.hidden_size},
-        {"intermediate_size", model.intermediate_size}, {"num_layers", model.num_layers},
-        {"num_heads", model.num_heads}, {"num_kv_heads", model.num_kv_heads},
-        {"head_dim", model.head_dim}, {"vocab_size", model.vocab_size},
+        {"num_parameters", model.num_parameters},
+        {"hidden_size", model.hidden_size},
+        {"intermediate_size", model.intermediate_size},
+        {"num_layers", model.num_layers},
+        {"num_heads", model.num_heads},
+        {"num_kv_heads", model.num_kv_heads},
+        {"head_dim", model.head_dim},
+        {"vocab_size", model.vocab_size},
         {"context_length", model.context_length},
     };
     for (const auto& [name, value] : numbers) {

@@ -119,7 +119,7 @@ void name_type(NpyFile& file) {
   static const struct {
     const char *code, *name;
     int64_t size;
-  } types[] = {{"|u1", "uint8", 1}, {"|i1", "int8", 1},  {"<u2", "uint16", 2}, {"<i2", "int16", 2},
+  } types[] = {{"|u1", "uint8", 1},  {"|i1", "int8", 1},  {"<u2", "uint16", 2}, {"<i2", "int16", 2},
                {"<u4", "uint32", 4}, {"<i4", "int32", 4}, {"<i8", "int64", 8},  {"<f4", "float32", 4}};
   file.item_size = 0;
   for (const auto& type : types) {

@@ -11,7 +11,7 @@ namespace rubricrm {
 
 // `bytes`: all that follows the header.
 struct NpyFile {
-  std::string type;  // as numpy names it, "uint16"; in another byte order or of another kind as the file has it
+  std::string type;   // as numpy names it, "uint16"; in another byte order or of another kind as the file has it
   int64_t item_size;  // 0: of an unknown type
   std::vector<int64_t> shape;
   bool is_fortran_order;

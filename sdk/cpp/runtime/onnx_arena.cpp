@@ -67,8 +67,8 @@ void OnnxArena::bind_logits(int64_t rows) {
   }
   const std::vector<int64_t> shape =
       update_.has_batch ? std::vector<int64_t>{1, rows, vocab_size_} : std::vector<int64_t>{rows, vocab_size_};
-  binding_->bind(Side::OUTPUT, "logits", kFloat, logits_.get(), rows * vocab_size_ * static_cast<int64_t>(sizeof(float)),
-                 shape);
+  binding_->bind(Side::OUTPUT, "logits", kFloat, logits_.get(),
+                 rows * vocab_size_ * static_cast<int64_t>(sizeof(float)), shape);
   bound_rows_ = rows;
 }
 

@@ -9,11 +9,11 @@ constexpr int kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 
 OnnxBinding::OnnxBinding(const OnnxGraph& graph)
     : runtime_(graph.runtime()),
-      memory_(runtime_.make<OrtMemoryInfo>(
-          runtime_.api().ReleaseMemoryInfo,
-          [&](auto** out) {
-            return runtime_.api().CreateMemoryInfo("Cpu", OrtDeviceAllocator, 0, OrtMemTypeDefault, out);
-          })),
+      memory_(runtime_.make<OrtMemoryInfo>(runtime_.api().ReleaseMemoryInfo,
+                                           [&](auto** out) {
+                                             return runtime_.api().CreateMemoryInfo("Cpu", OrtDeviceAllocator, 0,
+                                                                                    OrtMemTypeDefault, out);
+                                           })),
       binding_(graph.new_binding()) {}
 
 void OnnxBinding::bind(Side side, const char* name, int onnx_type, const void* data, int64_t num_bytes,

@@ -50,14 +50,13 @@ Handle<OrtSession> open_session(const OnnxRuntime& runtime, const fs::path& file
 
 OnnxGraph::OnnxGraph(std::shared_ptr<OnnxRuntime> runtime, const fs::path& file, const GraphOptions& options)
     : runtime_(std::move(runtime)),
-      run_options_(runtime_->make<OrtRunOptions>(
-          runtime_->api().ReleaseRunOptions, [&](auto** out) { return runtime_->api().CreateRunOptions(out); })),
+      run_options_(runtime_->make<OrtRunOptions>(runtime_->api().ReleaseRunOptions,
+                                                 [&](auto** out) { return runtime_->api().CreateRunOptions(out); })),
       session_(open_session(*runtime_, file, options)) {}
 
 Handle<OrtIoBinding> OnnxGraph::new_binding() const {
-  return runtime_->make<OrtIoBinding>(runtime_->api().ReleaseIoBinding, [&](auto** out) {
-    return runtime_->api().CreateIoBinding(session_.get(), out);
-  });
+  return runtime_->make<OrtIoBinding>(runtime_->api().ReleaseIoBinding,
+                                      [&](auto** out) { return runtime_->api().CreateIoBinding(session_.get(), out); });
 }
 
 void OnnxGraph::run(const OrtIoBinding* binding) const {

@@ -75,8 +75,8 @@ std::unique_ptr<OnnxSession> OnnxSession::open(const Bundle& bundle, const Sessi
   const Kernels kernels = find_kernels(options.kernels);
   const Surroundings surroundings{kernels, [&](const std::string& name) { return device_problem(*runtime, name); },
                                   [&](const GraphFacts& graph) { return data_problem(bundle, graph); }};
-  GraphChoice choice = choose_graph(wanted_graphs(bundle, options.graph_file), options.device, bundle.path().string(),
-                                    surroundings);
+  GraphChoice choice =
+      choose_graph(wanted_graphs(bundle, options.graph_file), options.device, bundle.path().string(), surroundings);
   std::unique_ptr<OnnxSession> session(new OnnxSession(bundle, std::move(choice), options));
   session->open_graph(bundle, runtime, kernels);
   return session;
@@ -93,8 +93,8 @@ OnnxSession::OnnxSession(const Bundle& bundle, GraphChoice choice, const Session
 
 void OnnxSession::open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime, const Kernels& kernels) {
   kernels_ = running_kernels(facts_, bundle.manifest().graphs, kernels);
-  cache_key_ = device_ + "-" + facts_.file + "-" + facts_.kv_type + "-onnxruntime-" + runtime->version() + "-" +
-               processor();
+  cache_key_ =
+      device_ + "-" + facts_.file + "-" + facts_.kv_type + "-onnxruntime-" + runtime->version() + "-" + processor();
   GraphOptions options{device_, threads_, {}, {}, {}};
   options.provider = provider_options(device_, model_, max_rows_, engine_directory(bundle, device_, cache_key_));
   const fs::path directory = data_directory(bundle, facts_).value_or(bundle.path());
@@ -175,8 +175,8 @@ void OnnxSession::run(const std::vector<Chunk>& chunks, const std::vector<size_t
   std::vector<Part> parts;
   for (const size_t n : group) {
     const Chunk& chunk = chunks[n];
-    parts.push_back({slot_of(chunk).number(), &chunk.token_ids, chunk.slot->length(),
-                     std::max<int64_t>(chunk.num_logits, least)});
+    parts.push_back(
+        {slot_of(chunk).number(), &chunk.token_ids, chunk.slot->length(), std::max<int64_t>(chunk.num_logits, least)});
   }
   const float* row = slot_of(chunks[group[0]]).arena().run(*graph_, parts);
   for (size_t n = 0; n < group.size(); ++n) {

@@ -16,12 +16,12 @@
 namespace rubricrm {
 
 struct SessionOptions {
-  std::string device;       // empty: the best graph whose device is here
-  int threads = 0;          // of one run; 0: the cores that this process may really use
-  int max_rows = 256;       // most tokens of one step
-  fs::path onnxruntime;     // library of ONNX Runtime; empty: as OnnxRuntime::load
-  fs::path kernels;         // library of kernels; empty: as find_kernels
-  std::string graph_file;   // the only graph that is wanted; empty: any
+  std::string device;      // empty: the best graph whose device is here
+  int threads = 0;         // of one run; 0: the cores that this process may really use
+  int max_rows = 256;      // most tokens of one step
+  fs::path onnxruntime;    // library of ONNX Runtime; empty: as OnnxRuntime::load
+  fs::path kernels;        // library of kernels; empty: as find_kernels
+  std::string graph_file;  // the only graph that is wanted; empty: any
 };
 
 // Keys and values lie in the host's memory: on a CPU they are never copied; on a GPU the runtime copies them in each

@@ -28,8 +28,9 @@ void OnnxSlot::restore(const Positions& positions, int64_t length) {
   const KvShape& shape = arena_->memory().shape();
   const int64_t head_stride = positions.num_tokens * shape.row_bytes;
   if (start < length) {
-    arena_->memory().write(
-        number_, {static_cast<const std::byte*>(positions.data), shape.heads * head_stride, head_stride}, start, length);
+    arena_->memory().write(number_,
+                           {static_cast<const std::byte*>(positions.data), shape.heads * head_stride, head_stride},
+                           start, length);
   }
   restored_ = positions.data;
   num_restored_ = length_ = length;

@@ -16,8 +16,10 @@ constexpr const char* kNames[] = {"libonnxruntime.so.1", "libonnxruntime.so"};
 
 [[noreturn]] void missing(const std::string& what) {
   throw Error(Code::RUNTIME_MISSING,
-              what + ". Name the library of ONNX Runtime 1.21 or later (its Python package has it too, in "
-                     "onnxruntime/capi/) with the option or with " + kVariable + ".");
+              what +
+                  ". Name the library of ONNX Runtime 1.21 or later (its Python package has it too, in "
+                  "onnxruntime/capi/) with the option or with " +
+                  kVariable + ".");
 }
 
 // Its symbols stay its own: a program may hold another copy, linked into a module of Python, say.

@@ -56,7 +56,9 @@ Prefix compute_prefix(const Bundle& bundle, OnnxSession& session, const TokenIds
     throw Error(Code::OUTPUT_INVALID,
                 "the prefix: " + std::to_string(found) + " of " + std::to_string(total) +
                     " keys and values are not finite, expected numbers. The model's weights hold NaN or infinity, or "
-                    "exceed the range of " + name + ". Export it again with another type of the KV cache, or from sound "
+                    "exceed the range of " +
+                    name +
+                    ". Export it again with another type of the KV cache, or from sound "
                     "weights.");
   }
   return prefix;
@@ -95,8 +97,7 @@ Prefix open_prefix(const Bundle& bundle, OnnxSession& session, const TokenIds& t
   try {
     prefix.save(path, bundle.manifest().model, kv_type(session.facts().kv_type));
   } catch (const FileError& error) {
-    tell(warn, std::string("the prefix could not be kept (") + error.what() +
-                   "): the next opening computes it again");
+    tell(warn, std::string("the prefix could not be kept (") + error.what() + "): the next opening computes it again");
   }
   return prefix;
 }

@@ -14,8 +14,8 @@ namespace rubricrm {
 // Gets what a user should know though nothing failed. May be empty.
 using Warn = std::function<void(const std::string&)>;
 
-// Runs the tokens through the model (as long as one prefill of them). Throws OUTPUT_INVALID: a key, a value or a logit is
-// NaN or infinite; and as Session::step.
+// Runs the tokens through the model (as long as one prefill of them). Throws OUTPUT_INVALID: a key, a value or a logit
+// is NaN or infinite; and as Session::step.
 Prefix compute_prefix(const Bundle& bundle, OnnxSession& session, const TokenIds& token_ids);
 
 // The prefix that the bundle brings, else the one in this machine's cache; none: there is none to be used. The file is

@@ -30,7 +30,8 @@ TokenIds split(const std::string& text) {
   for (size_t start = 0; start < text.size();) {
     const size_t end = std::min(text.find(',', start), text.size());
     int64_t id = 0;
-    if (end == start || (end != text.size() && end + 1 == text.size())) throw std::runtime_error("a token id is missing");
+    if (end == start || (end != text.size() && end + 1 == text.size()))
+      throw std::runtime_error("a token id is missing");
     for (size_t n = start; n < end; ++n) {
       id = id * 10 + (text[n] - '0');
       if (text[n] < '0' || text[n] > '9' || id > INT32_MAX) throw std::runtime_error("a token id is no number");
@@ -67,8 +68,7 @@ Prefix Prefix::load(const fs::path& path, const ModelFacts& model, const KvType&
     const std::vector<int64_t> shape = shape_of(model, token_ids.size());
     const bool is_alone = contents.tensors.size() == 1 && tensor != contents.tensors.end();
     if (!is_alone || tensor->second.type != type.safetensors || tensor->second.shape != shape) {
-      invalid(path, "holds " +
-                        (is_alone ? tensor->second.type + " " + joined(tensor->second.shape) : "other tensors") +
+      invalid(path, "holds " + (is_alone ? tensor->second.type + " " + joined(tensor->second.shape) : "other tensors") +
                         ", expected " + kTensor + " of " + type.storage + " " + joined(shape) + " for its " +
                         std::to_string(token_ids.size()) + " tokens. Export the bundle again.");
     }

@@ -20,8 +20,8 @@ const char* provider_of(const std::string& device) {
 // The shapes of all inputs in a run of so many tokens: "name:1x8,...", as the providers parse it.
 std::string shapes(const ModelFacts& model, int count) {
   const std::string tokens = "1x" + std::to_string(count);
-  std::string text = "input_ids:" + tokens + ",position_ids:" + tokens + ",write_indices:1,logit_rows:" +
-                     std::to_string(count);
+  std::string text =
+      "input_ids:" + tokens + ",position_ids:" + tokens + ",write_indices:1,logit_rows:" + std::to_string(count);
   const std::string cache = ":1x" + std::to_string(model.num_kv_heads) + "x" + std::to_string(model.context_length) +
                             "x" + std::to_string(model.head_dim);
   for (int64_t layer = 0; layer < model.num_layers; ++layer) {
@@ -91,8 +91,8 @@ void append_provider(const OnnxRuntime& runtime, const std::string& device, cons
   } else if (device == "tensorrt") {
     const auto made = runtime.make<OrtTensorRTProviderOptionsV2>(
         api.ReleaseTensorRTProviderOptions, [&](auto** out) { return api.CreateTensorRTProviderOptions(out); });
-    runtime.check(api.UpdateTensorRTProviderOptions(made.get(), given.names.data(), given.values.data(),
-                                                    given.names.size()));
+    runtime.check(
+        api.UpdateTensorRTProviderOptions(made.get(), given.names.data(), given.values.data(), given.names.size()));
     runtime.check(api.SessionOptionsAppendExecutionProvider_TensorRT_V2(options, made.get()));
   } else if (device == "tensorrt-rtx") {
     runtime.check(api.SessionOptionsAppendExecutionProvider(options, "NvTensorRTRTX", given.names.data(),

@@ -64,7 +64,10 @@ bool is_padding_ruled_out_or_finite(const float* row, int64_t count) {
   const float first = *std::find_if(begin, end, is_odd);
   throw Error(Code::OUTPUT_INVALID,
               std::to_string(std::count_if(begin, end, is_odd)) + " of " + std::to_string(logits.vocab_size) +
-                  " logits are not finite (the first is " + (std::isnan(first) ? "nan" : first < 0 ? "-inf" : "inf") +
+                  " logits are not finite (the first is " +
+                  (std::isnan(first) ? "nan"
+                   : first < 0       ? "-inf"
+                                     : "inf") +
                   ") in row " + std::to_string(row + 1) + " of " + std::to_string(logits.rows) +
                   ", expected numbers. The model's weights hold NaN or infinity, or its numbers exceed the range of "
                   "the type that it computes in: compare the files (`rubricrm inspect --verify`), or export it again "

@@ -17,7 +17,7 @@ constexpr const char* kMetadata = "__metadata__";
 
 uint64_t item_size(const std::string& type) {
   static const std::map<std::string, uint64_t> sizes{
-      {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4}, {"U32", 4},     {"F16", 2},     {"BF16", 2},
+      {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4},  {"U32", 4},     {"F16", 2},    {"BF16", 2},
       {"I16", 2}, {"U16", 2}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
   const auto found = sizes.find(type);
   if (found == sizes.end()) fail("a tensor has the type " + type);

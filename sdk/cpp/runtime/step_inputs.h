@@ -30,10 +30,10 @@ class StepInputs {
 
 // What is known of a way without its inputs.
 struct KvUpdate {
-  bool takes_any_mix;  // a run may have tokens of several slots
-  bool has_batch;      // the graph's values have an axis of sequences, which is 1
+  bool takes_any_mix;    // a run may have tokens of several slots
+  bool has_batch;        // the graph's values have an axis of sequences, which is 1
   bool is_context_long;  // its buffers are as long as the context
-  int64_t least_rows;  // fewest rows of logits that a run computes for a part
+  int64_t least_rows;    // fewest rows of logits that a run computes for a part
 };
 
 // Of `slots`, `shared` or `scatter`. Throws std::out_of_range for another word.

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "expect.h"
 #include "error.h"
+#include "expect.h"
 #include "runtime/graph_choice.h"
 #include "runtime/json_document.h"
 #include "runtime/manifest_reader.h"

@@ -70,9 +70,10 @@ void test_without_proc_the_usual_places_are_read() {
 }
 
 void test_a_malformed_file_limits_nothing() {
-  for (const std::string& rubbish : {std::string(), std::string("rubbish"), std::string("a b"), std::string("100000"),
-                                     std::string("100000 0"), std::string("-1 100000"), std::string("1_000 1"),
-                                     std::string(5000, '9') + " 1", std::string("\xff\xfe\0 1", 5), std::string("1e5 1e5")}) {
+  for (const std::string& rubbish :
+       {std::string(), std::string("rubbish"), std::string("a b"), std::string("100000"), std::string("100000 0"),
+        std::string("-1 100000"), std::string("1_000 1"), std::string(5000, '9') + " 1", std::string("\xff\xfe\0 1", 5),
+        std::string("1e5 1e5")}) {
     Tree tree(kVersion2, "0::/a\n");
     tree.add("sys/fs/cgroup/a/cpu.max", rubbish).add("sys/fs/cgroup/cpu.max", "700000 100000\n");
     EXPECT(tree.quota() == 7, "%s: %f", rubbish.substr(0, 10).c_str(), tree.quota());

@@ -15,10 +15,10 @@ const char* const kWhere = "bundle/rubricrm.json";
 
 // Objects whose keys are names, or that may hold anything.
 bool is_mapping(const std::string& path) {
-  for (const char* known : {"/files", "/graphs/0/requires/domains", "/graphs/1/requires/domains", "/prompts",
-                            "/prompts/rubric/fields", "/prompts/rubric/prefix/files", "/provenance/source/files",
-                            "/provenance/tools", "/extensions", "/graphs/0/extensions", "/graphs/1/extensions",
-                            "/prompts/rubric/extensions"}) {
+  for (const char* known :
+       {"/files", "/graphs/0/requires/domains", "/graphs/1/requires/domains", "/prompts", "/prompts/rubric/fields",
+        "/prompts/rubric/prefix/files", "/provenance/source/files", "/provenance/tools", "/extensions",
+        "/graphs/0/extensions", "/graphs/1/extensions", "/prompts/rubric/extensions"}) {
     if (path == known) return true;
   }
   return false;
@@ -68,8 +68,8 @@ void test_every_key_is_required_and_of_its_type() {
       expect_refused("\"" + named(path) + "\"", document, path, code);
     }
     for (const Json& wrong : {Json(), Json(true), Json(3), Json(0.5), Json("text"), Json::array(), Json::object()}) {
-      const bool may_be = right.type_name() == std::string(wrong.type_name()) &&
-                          right.is_number_float() == wrong.is_number_float();
+      const bool may_be =
+          right.type_name() == std::string(wrong.type_name()) && right.is_number_float() == wrong.is_number_float();
       if (may_be || right.is_null() || is_format) continue;
       const bool may_be_null = path == "/graphs/0/data_file" || path == "/graphs/1/data_file";
       if (wrong.is_null() && may_be_null) continue;

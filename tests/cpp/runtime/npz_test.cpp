@@ -39,10 +39,9 @@ struct Archive {
     const std::string facts = little(20, 2) + little(flags, 2) + little(method, 2) + little(0, 4) +
                               little(checksum(contents) + more_checksum, 4) + size + size + little(name.size(), 2);
     const std::string local = "PK\x03\x04" + facts + little(0, 2) + name + contents;
-    const std::string entry =
-        "PK\x01\x02" + little(20, 2) + facts + little(0, 12) + little(offset, 4) + name;
-    return local + entry + "PK\x05\x06" + little(0, 4) + little(count, 2) + little(count, 2) +
-           little(entry.size(), 4) + little(local.size(), 4) + little(0, 2);
+    const std::string entry = "PK\x01\x02" + little(20, 2) + facts + little(0, 12) + little(offset, 4) + name;
+    return local + entry + "PK\x05\x06" + little(0, 4) + little(count, 2) + little(count, 2) + little(entry.size(), 4) +
+           little(local.size(), 4) + little(0, 2);
   }
 };
 

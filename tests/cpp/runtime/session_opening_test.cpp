@@ -60,7 +60,8 @@ void test_libraries_that_are_not_there() {
   expect_not_opened(Code::RUNTIME_MISSING, "it lacks OrtGetApiBase", bundle, options);
   options = options_of();
   options.kernels = "/nowhere/kernels.so";
-  expect_not_opened(Code::GRAPH_UNUSABLE, "the option names /nowhere/kernels.so, where there is no file", bundle, options);
+  expect_not_opened(Code::GRAPH_UNUSABLE, "the option names /nowhere/kernels.so, where there is no file", bundle,
+                    options);
   options.kernels = onnxruntime_for_tests();
   expect_not_opened(Code::GRAPH_UNUSABLE, "it lacks rubricrm_kernels_operators", bundle, options);
   setenv("RUBRICRM_KERNELS", "off", 1);
@@ -160,7 +161,8 @@ void test_prefixes() {
   write_text(file, good.substr(0, good.size() - 1) + "x");
   EXPECT(!kept_prefix(without, *session, warn) && warnings.size() == 1, "damaged");
   open_prefix(without, *session, {7, 8, 9}, std::nullopt, warn);
-  EXPECT(open_prefix(without, *session, ids, kept_prefix(without, *session, warn), warn).token_ids() == ids, "other tokens");
+  EXPECT(open_prefix(without, *session, ids, kept_prefix(without, *session, warn), warn).token_ids() == ids,
+         "other tokens");
   EXPECT(warnings.size() == 2 && read_text(file) == good, "%zu warnings", warnings.size());
   fs::permissions(copy.directory.path() / "cache", fs::perms::all);
   EXPECT(!kept_prefix(without, *session, warn) && warnings.size() == 3, "where others may write");

@@ -65,7 +65,9 @@ class Exact {
   }
 
  private:
-  std::unique_ptr<Slot> slot(int64_t num_positions = 100) { return std::move(session_->new_slots(1, num_positions)[0]); }
+  std::unique_ptr<Slot> slot(int64_t num_positions = 100) {
+    return std::move(session_->new_slots(1, num_positions)[0]);
+  }
 
   bool is_tail(const Rows& rows, size_t end) const {
     return rows.size() <= end * vocab_size_ &&
@@ -126,8 +128,8 @@ class Exact {
       slots[0]->borrow(*slots[2], borrowed);
       slots[1]->borrow(*slots[2], borrowed);
       EXPECT(slots[0]->length() == borrowed, "%d", static_cast<int>(slots[0]->length()));
-      const std::vector<Logits> found =
-          session_->step({{slots[1].get(), part_of(kIds, length, 50), 1}, {slots[0].get(), part_of(kIds, length, kCount), 1}});
+      const std::vector<Logits> found = session_->step(
+          {{slots[1].get(), part_of(kIds, length, 50), 1}, {slots[0].get(), part_of(kIds, length, kCount), 1}});
       EXPECT(is_tail(rows_of(found[0]), 50) && is_tail(rows_of(found[1]), kCount), "after %zu", length);
     }
     slots[0]->rewind(10);  // into what is borrowed
@@ -198,7 +200,8 @@ class Exact {
 // ---- a cache that past and present share ----
 
 void test_a_shared_graph() {
-  const auto session = OnnxSession::open(Bundle::open(path_of("sdk/python/rubricrm/demo_bundle")), options_of("model.onnx"));
+  const auto session =
+      OnnxSession::open(Bundle::open(path_of("sdk/python/rubricrm/demo_bundle")), options_of("model.onnx"));
   EXPECT(!session->takes_any_mix() && !session->is_exact() && session->facts().kv_type == "float32", "its facts");
   EXPECT(session->kernels().rfind("onnxruntime (", 0) == 0, "%s", session->kernels().c_str());
   const Slots slots = session->new_slots(3, 100);
@@ -233,7 +236,8 @@ void test_refused_steps() {
   expect("logits of -1 of 1 tokens", {{slot, {5}, -1}});
   expect("token 272, expected ids from 0 to 271", {{slot, {5, 272}, 1}});
   expect("token -1, expected", {{slot, {-1}, 1}});
-  expect("33 tokens in one step, expected at most 32", {{slot, varied_ids(20), 1}, {slots[1].get(), varied_ids(13), 1}});
+  expect("33 tokens in one step, expected at most 32",
+         {{slot, varied_ids(20), 1}, {slots[1].get(), varied_ids(13), 1}});
   expect("two chunks of one slot", {{slot, {5}, 1}, {slot, {5}, 1}});
   EXPECT(session->step({}).empty(), "a step of nothing");
   EXPECT(session->new_slots(0, 10).empty() && slot->capacity() == 512, "%d", static_cast<int>(slot->capacity()));

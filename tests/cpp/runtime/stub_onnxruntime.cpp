@@ -58,7 +58,8 @@ class Cache {
         base_lengths_(integers(binding, "base_lengths")) {}
 
   int16_t* at(int64_t slot, int64_t position) const {
-    const std::vector<int64_t>& shape = value_.shape;  // [layers, 2, slots, heads, capacity, head_dim] of two bytes each
+    const std::vector<int64_t>& shape =
+        value_.shape;  // [layers, 2, slots, heads, capacity, head_dim] of two bytes each
     return static_cast<int16_t*>(value_.data) + (slot * shape[3] * shape[4] + position) * shape[5];
   }
 
@@ -102,8 +103,8 @@ OrtStatus* bind(OrtIoBinding* binding, const char* name, const OrtValue* value) 
   return nullptr;
 }
 
-OrtStatus* tensor(const OrtMemoryInfo*, void* data, size_t, const int64_t* shape, size_t rank, ONNXTensorElementDataType,
-                  OrtValue** out) noexcept {
+OrtStatus* tensor(const OrtMemoryInfo*, void* data, size_t, const int64_t* shape, size_t rank,
+                  ONNXTensorElementDataType, OrtValue** out) noexcept {
   *out = new OrtValue{data, std::vector<int64_t>(shape, shape + rank)};
   return nullptr;
 }
@@ -132,7 +133,8 @@ struct Table {
     set(7, [](const OrtEnv*, const char*, const OrtSessionOptions*, OrtSession** out) noexcept { return make(out); });
     set(10, [](OrtSessionOptions** out) noexcept { return make(out); });
     set(17, [](OrtSessionOptions*) noexcept { return static_cast<OrtStatus*>(nullptr); });
-    for (const int index : {22, 24, 25}) set(index, [](OrtSessionOptions*, int) noexcept { return static_cast<OrtStatus*>(nullptr); });
+    for (const int index : {22, 24, 25})
+      set(index, [](OrtSessionOptions*, int) noexcept { return static_cast<OrtStatus*>(nullptr); });
     set(39, [](OrtRunOptions** out) noexcept { return make(out); });
     set(46, [](OrtRunOptions* options) noexcept {
       options->terminate = true;
