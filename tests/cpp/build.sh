@@ -13,9 +13,10 @@ done
 options=()
 if [ "$preset" != kernels ]; then
   library=ON
-  printf '#include <nlohmann/json.hpp>\n#include <openssl/evp.h>\n' | $compiler -std=c++17 -fsyntax-only -x c++ - 2> /dev/null || {
+  printf '#include <nlohmann/json.hpp>\n#include <openssl/evp.h>\nint main() { return EVP_sha256() == nullptr; }\n' |
+    $compiler -std=c++17 -x c++ - -lcrypto -o /dev/null 2> /dev/null || {
     library=OFF
-    echo "Skipped: librubricrm, $preset (no headers of nlohmann-json or OpenSSL; Debian: nlohmann-json3-dev, libssl-dev)"
+    echo "Skipped: librubricrm, $preset (no nlohmann-json or OpenSSL; Debian: nlohmann-json3-dev, libssl-dev)"
   }
   options=("-DRUBRICRM_LIBRARY=$library")
 fi
