@@ -4,8 +4,7 @@
 #include <exception>
 #include <utility>
 
-#include "generation/decision.h"
-#include "generation/finite.h"
+#include "generation/row_decision.h"
 
 namespace rubricrm {
 namespace {
@@ -96,14 +95,15 @@ bool Engine::run_step() {
 void Engine::hand_out(const Work& work, const Logits& logits) {
   if (work.chunk.num_logits == 0) return;  // a part of a prompt, not the last one
   Sequence& sequence = *work.sequence;
+  TokenIds best;
   try {
-    check_finite(work.chunk, logits, facts_.num_tokens, facts_.path);
+    best = best_tokens(work.chunk, logits, facts_.num_tokens, facts_.path);
   } catch (const Error& error) {
     sequence.fail(error);
     return;
   }
   if (sequence.state() == State::PREFILLING) sequence.begin_decoding();
-  const int64_t num_accepted = decide(sequence, sampler_, logits, work.draft.token_ids, facts_.num_tokens);
+  const int64_t num_accepted = decide(sequence, sampler_, logits, best, work.draft.token_ids, facts_.num_tokens);
   // Keys and values of refused drafts go. The newest token is computed by the next step.
   const int64_t num_written = std::max<int64_t>(0, static_cast<int64_t>(sequence.token_ids().size()) - 1);
   work.chunk.slot->rewind(static_cast<int64_t>(sequence.prompt_ids().size()) + num_written);
