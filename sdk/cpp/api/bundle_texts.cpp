@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "error.h"
-#include "runtime/npz.h"
+#include "generation/grammar_file.h"
 
 namespace rubricrm {
 namespace {
@@ -21,20 +21,6 @@ ChatPieces pieces_of(const ChatFacts& chat) {
   if (chat.assistant) pieces.assistant = role(*chat.assistant);
   pieces.generation = chat.generation;
   return pieces;
-}
-
-GrammarTables read_tables(const fs::path& path) {
-  const Npz file = Npz::open(path);
-  GrammarTables tables;
-  tables.token_class = file.array<uint16_t>("token_class", 1).values;
-  NpzArray<int16_t> steps = file.array<int16_t>("steps", 2);
-  tables.num_rows = steps.shape[0];
-  tables.num_classes = steps.shape[1];
-  tables.steps = std::move(steps.values);
-  tables.row = file.array<uint16_t>("row", 1).values;
-  tables.shortest = file.array<uint16_t>("shortest", 1).values;
-  tables.forced = file.array<int32_t>("forced", 1).values;
-  return tables;
 }
 
 }  // namespace
@@ -58,9 +44,9 @@ BundleTexts::BundleTexts(Bundle bundle)
 void BundleTexts::add_prompt(const std::string& name, const PromptFacts& facts) {
   std::unique_ptr<const Grammar> grammar;
   if (facts.grammar) {
-    const fs::path path = bundle_.file(*facts.grammar);
     const int64_t num_tokens = manifest().tokenizer.num_tokens;
-    grammar = std::make_unique<const Grammar>(read_tables(path), num_tokens, facts.stop_ids, path.string());
+    grammar = std::make_unique<const Grammar>(
+        load_grammar(bundle_.file(*facts.grammar), num_tokens, facts.stop_ids));
   }
   auto stop_ids = std::make_unique<const IdsView>(facts.stop_ids, false);
   FieldPrompt fields(name, facts, manifest().chat, tokenizer_);

@@ -38,16 +38,22 @@ FieldPrompt::FieldPrompt(std::string name, const PromptFacts& facts, const ChatF
   append(before_, tokenizer.split_control(chat.opening));
   append(before_, tokenizer.split_control(chat.user.before));
   std::vector<Segment>* last = &before_;
+  std::string* last_text = &text_before_;
   size_t end = 0;
   const std::vector<Placeholder> placeholders = placeholders_of(name_, facts);
   places_.reserve(placeholders.size());
+  const auto take = [&](size_t until) {
+    *last_text = facts.template_text.substr(end, until - end);
+    append(*last, tokenizer.split_control(*last_text));
+  };
   for (const Placeholder& placeholder : placeholders) {
-    append(*last, tokenizer.split_control(facts.template_text.substr(end, placeholder.start - end)));
+    take(placeholder.start);
     end = placeholder.start + placeholder.text.size();
-    places_.push_back({placeholder.field, {}});
+    places_.push_back({placeholder.field, {}, {}});
     last = &places_.back().after;
+    last_text = &places_.back().text_after;
   }
-  append(*last, tokenizer.split_control(facts.template_text.substr(end)));
+  take(facts.template_text.size());
   append(*last, tokenizer.split_control(chat.user.after));
   append(*last, tokenizer.split_control(chat.generation));
 }
@@ -62,6 +68,17 @@ TokenIds FieldPrompt::encode(const FieldValues& values) const {
     append(segments, place.after);
   }
   return tokenizer_.encode_segments(segments);
+}
+
+std::string FieldPrompt::render(const FieldValues& values) const {
+  check_fields(values);
+  std::string text = text_before_;
+  for (const Place& place : places_) {
+    const std::string& value = value_of(values, place.field);
+    check_text(value, place.field);
+    text += value + place.text_after;
+  }
+  return text;
 }
 
 const std::string& FieldPrompt::value_of(const FieldValues& values, const std::string& field) const {

@@ -23,11 +23,14 @@ class FieldPrompt {
   // OPTION_INVALID: a field is missing, unknown, or given twice. REQUEST_INVALID: a value is blank, holds NUL, or is no
   // UTF-8.
   TokenIds encode(const FieldValues& values) const;
+  // The user's message as text, without the chat template.
+  std::string render(const FieldValues& values) const;
 
  private:
   struct Place {
     std::string field;
-    std::vector<Segment> after;  // what follows its value
+    std::vector<Segment> after;  // what follows its value, the end of the chat template too
+    std::string text_after;      // what follows its value in the template
   };
 
   const std::string& value_of(const FieldValues& values, const std::string& field) const;
@@ -36,6 +39,7 @@ class FieldPrompt {
   std::string name_;
   const Tokenizer& tokenizer_;
   std::vector<Segment> before_;
+  std::string text_before_;
   std::vector<Place> places_;  // in the order of the template
 };
 

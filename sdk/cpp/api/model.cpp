@@ -27,6 +27,12 @@ ModelOptions model_options(const rubricrm_model_options& given) {
   const uint64_t max_memory = std::min<uint64_t>(given.max_memory, INT64_MAX);
   if (max_memory != 0) options.engine.max_memory = static_cast<int64_t>(max_memory);
   options.engine.keep_prompts = is_on(given.keep_prompts, "keep_prompts", true);
+  options.draft = is_on(given.draft, "draft", true);
+  options.save_phrases = is_on(given.save_phrases, "save_phrases", false);
+  options.phrases_file = option_text(given.phrases_file, "phrases_file");
+  if (const auto call = given.on_warning) {
+    options.warn = [call, user = given.warning_user](const std::string& warning) { call(warning.c_str(), user); };
+  }
   return options;
 }
 

@@ -12,11 +12,11 @@ OpenModel::OpenModel(const std::string& path, const ModelOptions& options) : pro
   check(options.engine);
   Bundle bundle = Bundle::open(path, options.verify);
   std::unique_ptr<OnnxSession> session = OnnxSession::open(bundle, options.session);
-  std::optional<Prefix> kept = kept_prefix(bundle, *session);
+  std::optional<Prefix> kept = kept_prefix(bundle, *session, options.warn);
   texts_ = std::make_shared<BundleTexts>(std::move(bundle));
   const Manifest& manifest = texts_->manifest();
   const TokenIds fixed = texts_->rubric_prompt().fixed_prefix();
-  if (!fixed.empty()) prefix_.emplace(open_prefix(texts_->bundle(), *session, fixed, std::move(kept)));
+  if (!fixed.empty()) prefix_.emplace(open_prefix(texts_->bundle(), *session, fixed, std::move(kept), options.warn));
   texts_->add_model(session->device(), session->kernels(), session->threads(), options.engine.max_concurrency);
   description_ = {{"name", manifest.model.name},
                   {"weights", manifest.quantization.weights},
@@ -27,7 +27,17 @@ OpenModel::OpenModel(const std::string& path, const ModelOptions& options) : pro
   if (prefix_) prefix = FixedPrefix{prefix_->token_ids(), prefix_->positions()};
   const EngineFacts facts{texts_->bundle().path().string(), manifest.model.context_length,
                           manifest.tokenizer.num_tokens, manifest.max_new_tokens};
-  engine_ = std::make_unique<Engine>(std::move(session), facts, std::move(prefix), options.engine, nullptr);
+  std::unique_ptr<Drafts> drafts = make_drafts(*session, options);
+  engine_ = std::make_unique<Engine>(std::move(session), facts, std::move(prefix), options.engine, std::move(drafts));
+}
+
+// Null where drafts could change what is written, or are not wanted.
+std::unique_ptr<Drafts> OpenModel::make_drafts(OnnxSession& session, const ModelOptions& options) {
+  if (!options.draft || !session.is_exact()) return nullptr;
+  fs::path file = options.phrases_file;
+  if (file.empty() && options.save_phrases) file = saved_phrases(texts_->bundle().manifest_sha256());
+  phrases_ = std::make_unique<SharedPhrases>(*texts_, std::move(file), options.warn);
+  return open_drafts(session, texts_->bundle(), prefix_ ? &*prefix_ : nullptr, *phrases_, options.warn);
 }
 
 bool OpenModel::is_here() const { return getpid() == process_; }
@@ -57,6 +67,7 @@ std::shared_ptr<Sequence> OpenModel::submit(TokenIds prompt_ids, const BundleTex
 void OpenModel::close() {
   check_here();
   engine_->close();
+  if (phrases_) phrases_->save();
 }
 
 }  // namespace rubricrm

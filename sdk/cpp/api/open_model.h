@@ -9,6 +9,7 @@
 #include "api/answer_events.h"
 #include "api/bundle_texts.h"
 #include "api/result_view.h"
+#include "api/shared_phrases.h"
 #include "generation/engine.h"
 #include "generation/options.h"
 #include "runtime/onnx_session.h"
@@ -20,6 +21,10 @@ struct ModelOptions {
   SessionOptions session;
   EngineOptions engine;
   bool verify = false;
+  bool draft = true;
+  bool save_phrases = false;
+  fs::path phrases_file;  // in place of the bundle's own in the cache directory
+  Warn warn;              // called while the model is opened
 };
 
 // For any number of threads. In a fork every method throws MODEL_CLOSED before it takes a lock, and nothing may be
@@ -42,12 +47,16 @@ class OpenModel {
   // Lets an answer to a prompt be computed. `named`: whose stop ids and grammar hold; null: of a conversation.
   std::shared_ptr<Sequence> submit(TokenIds prompt_ids, const BundleTexts::Named* named,
                                    const GenerationOptions& options, Time started);
+  // WRITE_FAILED: phrases cannot be saved; it is closed all the same.
   void close();
 
  private:
+  std::unique_ptr<Drafts> make_drafts(OnnxSession& session, const ModelOptions& options);
+
   const int process_;
   std::shared_ptr<BundleTexts> texts_;
   std::optional<Prefix> prefix_;
+  std::unique_ptr<SharedPhrases> phrases_;  // null: nothing is drafted
   Description description_;
   std::unique_ptr<Engine> engine_;
 };

@@ -86,6 +86,15 @@ rubricrm_code rubricrm_encode_messages(const rubricrm_prompt* prompt, const rubr
   });
 }
 
+rubricrm_code rubricrm_render_fields(const rubricrm_prompt* prompt, const char* name, const rubricrm_field* fields,
+                                     size_t num_fields, const rubricrm_text** text, rubricrm_error* error) {
+  return guarded(error, [&] {
+    const rubricrm_text*& made = output(text, "text");
+    const FieldPrompt& named = texts_of(prompt).get(name).fields;
+    made = std::make_unique<TextView>(named.render(values_of(fields, num_fields))).release();
+  });
+}
+
 rubricrm_code rubricrm_fixed_prefix(const rubricrm_prompt* prompt, const rubricrm_ids** ids, rubricrm_error* error) {
   return give_ids(prompt, ids, error, [](const BundleTexts& texts) { return texts.rubric_prompt().fixed_prefix(); });
 }

@@ -14,5 +14,6 @@ if(RUBRICRM_RUNTIME)
     api/model.cpp
     api/open_model.cpp
     api/open_request.cpp
-    api/request.cpp)
+    api/request.cpp
+    api/shared_phrases.cpp)
 endif()

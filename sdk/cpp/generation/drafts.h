@@ -2,19 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
-#include "generation/drafting.h"
+#include "generation/draft_desk.h"
 #include "generation/sequence.h"
 
 namespace rubricrm {
-
-// The part of a draft that a step verifies.
-struct PricedDraft {
-  Draft draft;          // all that was drafted
-  TokenIds token_ids;   // what gets rows
-  double price = 0.0;   // what the rows cost, in tokens of plain decoding
-};
 
 // Makes drafts for all sequences of an engine. What is written is the same with any drafts. For the leader alone, but
 // for drafter().
@@ -35,6 +29,21 @@ class Drafts {
 
   // Takes in a sequence that ended.
   virtual void learn(const Sequence& sequence) = 0;
+};
+
+// Drafts of a desk. The phrases that it learns are those of whole rubrics.
+class DeskDrafts : public Drafts {
+ public:
+  explicit DeskDrafts(DraftDesk desk) : desk_(std::move(desk)) {}
+
+  std::unique_ptr<Drafter> drafter(const TokenIds& prompt_ids, bool is_rubric) override;
+  std::vector<PricedDraft> propose(const std::vector<Sequence*>& sequences, int64_t rows_left,
+                                   int64_t other_rows) override;
+  void settle(Sequence& sequence, const PricedDraft& draft, int64_t num_accepted) override;
+  void learn(const Sequence& sequence) override;
+
+ private:
+  DraftDesk desk_;
 };
 
 }  // namespace rubricrm

@@ -1,5 +1,6 @@
 target_sources(rubricrm_objects PRIVATE
   generation/deadlines.cpp
+  generation/drafts.cpp
   generation/driver.cpp
   generation/engine.cpp
   generation/engine_options.cpp

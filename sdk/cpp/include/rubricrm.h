@@ -453,6 +453,17 @@ RUBRICRM_API rubricrm_code rubricrm_encode_messages(const rubricrm_prompt* promp
                                                     rubricrm_error* error);
 
 /*
+ * Writes the user's message of one of the bundle's prompts as text, without the chat template around it: for an engine
+ * that takes messages and applies the chat template itself. Such an engine may take "<|im_end|>" in a value for a
+ * control token; ids have no such risk. Arguments and errors as rubricrm_encode_fields.
+ *
+ *   text  Receives the text, to be freed with rubricrm_text_free.
+ */
+RUBRICRM_API rubricrm_code rubricrm_render_fields(const rubricrm_prompt* prompt, const char* name,
+                                                  const rubricrm_field* fields, size_t num_fields,
+                                                  const rubricrm_text** text, rubricrm_error* error);
+
+/*
  * Gives the ids that begin the prompt "rubric" whatever the request is: what an engine may keep in its prefix cache.
  * They are to be freed with rubricrm_ids_free.
  */
@@ -483,7 +494,7 @@ RUBRICRM_API rubricrm_code rubricrm_detokenize(const rubricrm_prompt* prompt, co
 RUBRICRM_API const rubricrm_ids* rubricrm_stop_ids(const rubricrm_prompt* prompt, const char* name);
 
 RUBRICRM_API void rubricrm_ids_free(const rubricrm_ids* ids);    /* not those of rubricrm_stop_ids: it ignores them */
-RUBRICRM_API void rubricrm_text_free(const rubricrm_text* text); /* those of rubricrm_detokenize alone */
+RUBRICRM_API void rubricrm_text_free(const rubricrm_text* text); /* of _render_fields, _detokenize */
 
 /*
  * Returns the grammar of a prompt (NULL: "rubric"), which belongs to the prompt. NULL where the bundle holds none.
@@ -605,6 +616,12 @@ RUBRICRM_API void rubricrm_reader_free(rubricrm_reader* reader);
 /* An open model. Any number of threads may use it. */
 typedef struct rubricrm_model rubricrm_model;
 
+/*
+ * Gets a warning, in the thread that opens a model. The message lives until it returns. It must not throw or longjmp, nor
+ * call the library.
+ */
+typedef void (*rubricrm_warning_callback)(const char* message, void* user);
+
 /* How a model is opened. */
 typedef struct rubricrm_model_options {
   size_t struct_size;
@@ -629,19 +646,23 @@ typedef struct rubricrm_model_options {
   int32_t reserved; /* 0 */
   /* Most bytes of keys and values. Default: as many as the requests need. */
   uint64_t max_memory;
-  /* Keep phrases in this file instead. Default: none. */
+  /* Read phrases from this file, and save them there when the model is closed, instead. Default: none. */
   const char* phrases_file;
-  /* The path of libonnxruntime.so. Default: $RUBRICRM_ONNXRUNTIME, else libonnxruntime.so.1 as the system finds it. */
+  /* The file of ONNX Runtime's library, 1.21 or later. Default: $RUBRICRM_ONNXRUNTIME, else libonnxruntime.so.1 beside
+   * this library or where the system looks for libraries. */
   const char* onnxruntime;
-  /* The path of librubricrm_kernels.so. Default: $RUBRICRM_KERNELS, else the file beside this library. */
+  /* The file of librubricrm_kernels.so. Default: $RUBRICRM_KERNELS_LIBRARY, else the one beside this library, or in the
+   * folder `rubricrm` there. */
   const char* kernels;
-  /* Where that lies which belongs to this machine. Default: $RUBRICRM_CACHE, else the user's cache. */
-  const char* cache_directory;
+  /* Gets what a user should know though nothing failed, while the model is opened. Default: nobody does. */
+  rubricrm_warning_callback on_warning;
+  void* warning_user;
 } rubricrm_model_options;
 
 /*
  * Opens a bundle. Milliseconds where its weights are in the packed layout. The first opening on a machine may take
- * seconds for a large model: what it computes is kept in the cache directory.
+ * seconds for a large model: what it computes is kept in the cache directory, which is $RUBRICRM_CACHE, else the
+ * user's cache; the Python package uses the same files.
  *
  *   path     The directory.
  *   options  May be NULL. Its texts are copied.

@@ -157,6 +157,15 @@ class Prompt {
     });
   }
 
+  std::string render_fields(const char* name, const Fields& fields) const {
+    rubricrm_error error;
+    const rubricrm_text* made = nullptr;
+    const auto values = detail::as_fields(fields);
+    check(rubricrm_render_fields(get(), name, values.data(), values.size(), &made, &error), error);
+    const detail::Handle<const rubricrm_text, &rubricrm_text_free> text(made);
+    return std::string(view(*text));
+  }
+
   Ids encode_messages(const Messages& messages) const {
     const auto values = detail::as_messages(messages);
     return ids([&](auto made, auto error) {
