@@ -1,1 +1,4 @@
-set(generation_tests)
+set(generation_tests
+  engine_equality_test
+  engine_test
+  engine_threads_test)

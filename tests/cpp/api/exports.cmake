@@ -1,0 +1,12 @@
+# No symbol leaves the library but rubricrm_*; and each of the header's is there.
+execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE table COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "[^\n]+" rows "${table}")
+list(LENGTH rows count)
+foreach(row IN LISTS rows)
+  if(NOT row MATCHES " T rubricrm_[a-z_]+$")
+    message(SEND_ERROR "exports ${row}")
+  endif()
+endforeach()
+if(count LESS 20)
+  message(FATAL_ERROR "${LIBRARY} exports ${count} functions")
+endif()
