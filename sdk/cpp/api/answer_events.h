@@ -19,7 +19,8 @@ class AnswerEvents {
   AnswerEvents(bool has_rubric, bool starts_in_thought) : has_rubric_(has_rubric), stream_(starts_in_thought) {}
 
   void feed(std::string_view piece);
-  // The last event: a last piece, maybe empty, and what the end completes. truncated: it ended otherwise than with STOP.
+  // The last event: a last piece, maybe empty, and what the end completes. truncated: it ended with another reason than
+  // STOP.
   void finish(std::string_view piece, bool truncated);
 
   // The event of the last call; valid until the next one.

@@ -50,7 +50,8 @@ void BundleTexts::add_prompt(const std::string& name, const PromptFacts& facts) 
   }
   auto stop_ids = std::make_unique<const IdsView>(facts.stop_ids, false);
   FieldPrompt fields(name, facts, manifest().chat, tokenizer_);
-  const auto added = named_.emplace(name, Named{name, std::move(fields), std::move(stop_ids), std::move(grammar)}).first;
+  Named named{name, std::move(fields), std::move(stop_ids), std::move(grammar)};
+  const auto added = named_.emplace(name, std::move(named)).first;
   names_.push_back(added->first.c_str());
 }
 

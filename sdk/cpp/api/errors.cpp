@@ -41,8 +41,8 @@ rubricrm_code report_current(rubricrm_error* error) {
   } catch (const std::bad_alloc&) {
     return report(error, Code::RUNTIME_FAILED, "memory ran out. Ask for less at once, or run where there is more.");
   } catch (const std::exception& thrown) {
-    const std::string message = std::string("rubricrm failed (") + thrown.what() + "). It is its fault: please report it.";
-    return report(error, Code::RUNTIME_FAILED, message);
+    const std::string what = thrown.what();
+    return report(error, Code::RUNTIME_FAILED, "rubricrm failed (" + what + "). It is its fault: please report it.");
   } catch (...) {
     return report(error, Code::RUNTIME_FAILED, "rubricrm failed. It is its fault: please report it.");
   }
@@ -95,8 +95,8 @@ void read_struct(const void* given, void* known, size_t known_size, const char* 
   if (size > known_size && !is_zero(bytes + known_size, size - known_size)) {
     throw Error(Code::OPTION_UNKNOWN, std::string(name) + " has " + std::to_string(size) +
                                           " bytes, of which this library knows " + std::to_string(known_size) +
-                                          ", and what is beyond them is not 0. Use a newer library, or leave that option "
-                                          "out.");
+                                          ", and what is beyond them is not 0. Use a newer library, or leave that "
+                                          "option out.");
   }
   std::memcpy(known, given, std::min(size, known_size));
 }

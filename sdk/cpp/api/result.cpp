@@ -44,8 +44,8 @@ void ResultView::show() {
   usage = show_usage(written.usage);
   const Timings& times = written.timings_ms;
   timings_ms = {times.tokenize, times.prefill, times.first_token.value_or(-1.0), times.decode, times.total};
-  if (result_.grammar_overrules) {
-    shown_overrules_ = {static_cast<uint64_t>(result_.grammar_overrules->count), result_.grammar_overrules->probability};
+  if (const std::optional<Overrules>& found = result_.grammar_overrules) {
+    shown_overrules_ = {static_cast<uint64_t>(found->count), found->probability};
     overrules = &shown_overrules_;
   }
   token_ids = written.token_ids.data();

@@ -9,9 +9,9 @@
 
 namespace rubricrm {
 
-// The most probable token after each row of a step. num_tokens: of the tokenizer; the rest of a row is padding. path: of
-// the bundle, for the message. OUTPUT_INVALID: a row holds what is no number. The chunk's slot is then empty, so that
-// nothing of it is left there.
+// The most probable token after each row of a step. num_tokens: of the tokenizer; the rest of a row is padding. path:
+// of the bundle, for the message. OUTPUT_INVALID: a row holds what is no number. The chunk's slot is then empty, so
+// that nothing of it is left there.
 TokenIds best_tokens(const Chunk& chunk, const Logits& logits, int64_t num_tokens, const std::string& path);
 
 // Chooses the tokens that follow a sequence: one, and one more for each drafted token that comes true. The sequence

@@ -19,9 +19,9 @@ struct FixedPrefix {
 
 // Lends up to max_concurrency slots. Not safe from several threads: the engine holds a lock.
 //
-// A slot that comes back keeps what it holds until another sequence needs it: a second request that begins as an earlier
-// one (a retry, a vote, another question about the same long text) computes only what differs. What a prompt has in
-// common with the fixed prefix is never computed. It is copied once into each slot, or not at all where all may borrow
+// A slot that comes back keeps what it holds until another sequence needs it: a second request that begins as an
+// earlier one (a retry, a vote, another question about the same long text) computes only what differs. What a prompt has
+// in common with the fixed prefix is never computed. It is copied once into each slot, or not at all where all may borrow
 // it from a slot of its own.
 //
 // What another sequence has computed is copied while that one still runs. What it is just computing is waited for: of

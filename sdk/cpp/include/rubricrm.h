@@ -617,8 +617,8 @@ RUBRICRM_API void rubricrm_reader_free(rubricrm_reader* reader);
 typedef struct rubricrm_model rubricrm_model;
 
 /*
- * Gets a warning, in the thread that opens a model. The message lives until it returns. It must not throw or longjmp, nor
- * call the library.
+ * Gets a warning, in the thread that opens a model. The message lives until it returns. It must not throw or longjmp,
+ * nor call the library.
  */
 typedef void (*rubricrm_warning_callback)(const char* message, void* user);
 

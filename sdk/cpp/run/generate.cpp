@@ -73,7 +73,8 @@ struct Asked {
 
 Model open(const Arguments& arguments) {
   const char* variable = std::getenv("RUBRICRM_MODEL");
-  const std::string path = arguments.value("--model").value_or(arguments.value("-m").value_or(variable ? variable : ""));
+  const std::string otherwise = arguments.value("-m").value_or(variable ? variable : "");
+  const std::string path = arguments.value("--model").value_or(otherwise);
   if (path.empty()) throw UsageError("Give --model BUNDLE, or set RUBRICRM_MODEL.");
   auto options = defaults<rubricrm_model_options>();
   const std::string device = arguments.value("--device").value_or("");

@@ -1,4 +1,4 @@
-// What nobody should pass to the core: NULL, wrong sizes, newer structs, bytes that are no text. Typed errors, no crash.
+// What nobody should pass to the core: NULL, wrong sizes, newer structs, bytes that are no text. It gives typed errors.
 #include <cstring>
 #include <string>
 #include <vector>

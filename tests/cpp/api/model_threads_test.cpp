@@ -112,6 +112,7 @@ void a_callback_meets_its_own_request() {
 
 int free_model(const rubricrm_event*, void* user) {
   auto* model = static_cast<rubricrm_model**>(user);
+  if (*model == nullptr) return 0;
   rubricrm_model_free(*model);
   *model = nullptr;
   return 0;
@@ -121,10 +122,8 @@ void a_callback_frees_the_model() {
   rubricrm_model* model = nullptr;
   EXPECT(rubricrm_model_open(bundle.c_str(), nullptr, &model, nullptr) == RUBRICRM_OK, "it opens");
   rubricrm_error error;
-  const rubricrm_code code =
-      rubricrm_stream(model, "Write a haiku.", RUBRICRM_NUL_TERMINATED, nullptr, [](const rubricrm_event* event, void* user) {
-        return *static_cast<rubricrm_model**>(user) == nullptr ? 0 : free_model(event, user);
-      }, &model, nullptr, &error);
+  const rubricrm_code code = rubricrm_stream(model, "Write a haiku.", RUBRICRM_NUL_TERMINATED, nullptr, free_model,
+                                             &model, nullptr, &error);
   EXPECT(code == RUBRICRM_MODEL_CLOSED && model == nullptr, "%s", error.message);
 }
 
@@ -190,7 +189,8 @@ void bad_options_are_typed() {
   EXPECT(code_with([](auto& o) { o.timeout_s = -1; }) == RUBRICRM_OPTION_INVALID, "timeout_s");
   EXPECT(code_with([](auto& o) { o.constrain = 9; }) == RUBRICRM_OPTION_INVALID, "a switch");
   EXPECT(code_with([](auto& o) { o.num_stop = 1; }) == RUBRICRM_OPTION_INVALID, "stop is NULL");
-  EXPECT(code_with([](auto& o) { o.logprobs = RUBRICRM_ON, o.num_top_logprobs = 21; }) == RUBRICRM_OPTION_INVALID, "21");
+  const auto many_logprobs = [](auto& o) { o.logprobs = RUBRICRM_ON, o.num_top_logprobs = 21; };
+  EXPECT(code_with(many_logprobs) == RUBRICRM_OPTION_INVALID, "num_top_logprobs");
   EXPECT(code_with([](auto& o) { o.struct_size = 3; }) == RUBRICRM_OPTION_INVALID, "a size");
   static const char* const empty[] = {""};
   EXPECT(code_with([](auto& o) { o.stop = empty, o.num_stop = 1; }) == RUBRICRM_OPTION_INVALID, "an empty stop");

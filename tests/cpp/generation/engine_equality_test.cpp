@@ -22,7 +22,9 @@ struct Request {
 class Guesses : public Drafts {
  public:
   Guesses(const std::vector<Request>& requests, unsigned seed) : random_(seed) {
-    for (const Request& request : requests) expected_[key(request.prompt_ids, request.options)] = request.expected.token_ids;
+    for (const Request& request : requests) {
+      expected_[key(request.prompt_ids, request.options)] = request.expected.token_ids;
+    }
   }
 
   std::unique_ptr<Drafter> drafter(const TokenIds&, bool) override { return nullptr; }
@@ -151,7 +153,8 @@ void run(unsigned seed) {
       EXPECT(one.request->is_poisoned, "seed %u: only its own numbers fail a sequence", seed);
       EXPECT(is_beginning(found.token_ids, expected.token_ids), "seed %u: a beginning of what it gives alone", seed);
     } else {
-      EXPECT(found == expected, "seed %u: %zu tokens, alone %zu", seed, found.token_ids.size(), expected.token_ids.size());
+      EXPECT(found == expected, "seed %u: %zu tokens, alone %zu", seed, found.token_ids.size(),
+             expected.token_ids.size());
     }
   }
 }

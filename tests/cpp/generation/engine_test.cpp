@@ -173,7 +173,8 @@ void numbers_that_are_none_fail_their_own_sequence() {
   EXPECT(answer_of(*bad).error == Code::OUTPUT_INVALID && answer_of(*bad).token_ids.size() == 8, "after 8 tokens");
   EXPECT(answer_of(*good) == alone(kPrompt, at_most(40)), "the other one");
   const std::string message = bad->error() ? bad->error()->what() : "";
-  EXPECT(message.find("fake: 1 of 50 logits are not finite (the first is nan) after token ") == 8, "%s", message.c_str());
+  EXPECT(message.find("fake: 1 of 50 logits are not finite (the first is nan) after token ") == 8, "%s",
+         message.c_str());
 }
 
 void the_highest_priority_goes_first_then_the_earliest() {

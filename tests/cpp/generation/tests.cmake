@@ -1,4 +1,5 @@
 set(generation_tests
   engine_equality_test
   engine_test
-  engine_threads_test)
+  engine_threads_test
+  slot_pool_test)
