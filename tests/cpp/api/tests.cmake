@@ -34,6 +34,13 @@ add_api_test(example_core example_core ${bundle} "Write a haiku about rain.")
 add_test(NAME api/exports COMMAND
   ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DLIBRARY=$<TARGET_FILE:rubricrm> -P ${CMAKE_CURRENT_SOURCE_DIR}/api/exports.cmake)
 
+# Not with sanitizers, which a consumer's compiler line would need too, nor for another processor.
+if(NOT RUBRICRM_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+  add_test(NAME api/installation COMMAND ${CMAKE_COMMAND} -DBUILD=${CMAKE_BINARY_DIR} -DSOURCE=${CMAKE_SOURCE_DIR}
+    -DWORK=${CMAKE_CURRENT_BINARY_DIR}/installation -DCC=${CMAKE_C_COMPILER} -DCXX=${CMAKE_CXX_COMPILER}
+    -P ${CMAKE_CURRENT_SOURCE_DIR}/api/installation.cmake)
+endif()
+
 if(RUBRICRM_RUNTIME)
   add_api_program(model_functions_test api/model_functions_test.c)
   add_api_test(model_functions_test model_functions_test ${bundle})
