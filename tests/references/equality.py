@@ -327,4 +327,4 @@ def _margin(logits: NDArray[np.float32], options: GenerationOptions, seed: int, 
         return float(best - second)
     _, kept = weights(logits, options)
     running = kept.cumsum() / kept.sum()
-    return float(np.abs(running[:-1] - uniform(seed, place)).min(initial=1.0))
+    return float(np.abs(running[:-1] - uniform(seed, place) / 2**53).min(initial=1.0))

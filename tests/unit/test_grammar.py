@@ -420,6 +420,13 @@ def edit(name: str, index: Any, value: int) -> Callable[[dict[str, Any]], None]:
     return change_one
 
 
+def lead_nowhere(stored: dict[str, Any]) -> None:
+    """No token follows anywhere, and the end is as far away as 16 bits can say."""
+    for name, value in (("steps", -(1 << 15)), ("shortest", (1 << 15) - 1), ("forced", -1)):
+        stored[name] = np.full_like(stored[name], value)
+    stored["shortest"][END] = 0
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -447,6 +454,7 @@ def edit(name: str, index: Any, value: int) -> Callable[[dict[str, Any]], None]:
         (edit("steps", (1, slice(2, None)), 32000), "leads to a state"),
         (edit("shortest", 4, 1), "states shortest ways"),
         (edit("shortest", 0, 1), "states shortest ways"),
+        (lambda stored: lead_nowhere(stored), "states shortest ways"),
         (edit("forced", 1, 2048), "forces a token that does not exist"),
         (edit("forced", 1, -2), "forces a token that does not exist"),
         (edit("forced", 1, 300), "forces a token that cannot follow"),

@@ -90,7 +90,10 @@ class Constraint:
         weights *= mask
         refused = 1 - float(weights.sum()) / whole
         self.overrules = Overrules(self.overrules.count + 1, self.overrules.probability + refused)
-        return choose(_only(mask, logits), options, seed ^ _SECOND_DRAW, index)
+        if options.is_greedy:
+            return int(_only(mask, logits).argmax())
+        ids = np.flatnonzero(mask)
+        return int(ids[choose(logits[ids], options, seed ^ _SECOND_DRAW, index)])
 
 
 def _only(mask: NDArray[np.bool_], logits: NDArray[np.float32]) -> NDArray[np.float32]:

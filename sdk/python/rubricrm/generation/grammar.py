@@ -270,9 +270,10 @@ def _check_ways(tables: GrammarTables, fault: Callable[[str], Exception]) -> Non
         raise fault("leads on where nothing can follow")
     if following.min() < REFUSED or following.max() >= num_states:
         raise fault("leads to a state that it does not hold")
-    # Only the true distances are each one more than the least of those that follow.
+    # Only the true distances are each one more than the least of those that follow; some always follow.
     ways = np.append(tables.shortest.astype(np.int32), MOST_STATES)
-    if ways[END] != 0 or (ways[following[1:]].min(axis=1) + 1 != ways[1:-1]).any():
+    are_true = ways[following[1:]].min(axis=1) + 1 == ways[1:-1]
+    if ways[END] != 0 or not are_true.all() or ways.max() > MOST_STATES:
         raise fault("states shortest ways that are others")
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rubricrm.runtime.step_inputs import AnyIntegers
+
 
 class Execution(Protocol):
     """Runs steps. Not safe from several threads at once."""
@@ -46,7 +48,7 @@ class PlainExecution:
     def run(self, graph: Any, arena: Arena, parts: Sequence[Part]) -> NDArray[np.float32]:
         """As `Execution`."""
         for name, array in arena.inputs.of(parts).items():
-            bind_integers(arena.binding, name, array)
+            self._bind_input(arena, name, array)
         logits = self._bind_logits(arena, arena.inputs.num_rows(parts))
         cache = arena.slots[0].cache
         if isinstance(cache, ConcatenatedCache):
@@ -60,6 +62,14 @@ class PlainExecution:
     def stop(self) -> None:
         """As `Execution`."""
         self._options.terminate = True
+
+    def _bind_input(self, arena: Arena, name: str, array: AnyIntegers) -> None:
+        """Bind an array, unless it is bound: most steps are as large as the one before, and their inputs lie there."""
+        where = (address(array), array.shape)
+        if self._device.is_host and arena.bound.get(name) == where:
+            return
+        bind_integers(arena.binding, name, array)
+        arena.bound[name] = where
 
     def _run_concatenating(self, graph: Any, binding: Any, cache: ConcatenatedCache) -> None:
         names = []

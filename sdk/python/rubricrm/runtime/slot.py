@@ -28,6 +28,7 @@ class Arena:
         inputs: Makes a run's other inputs.
         step_memory: Where runs of a paged graph have their inputs and logits on a device; else None.
         device_logits: Memory for logits of other runs on a device; None until a run has needed it.
+        bound: Where the inputs of the run before lie that a host reads in place, and their shapes.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Arena:
         self.step_memory = step_memory
         self.slots = tuple(Slot(self, number, cache) for number, cache in enumerate(caches))
         self.device_logits: Any = None
+        self.bound: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.base_slots: NDArray[np.int64] = np.full(len(caches), -1)
         self.base_lengths: NDArray[np.int64] = np.zeros(len(caches), np.int64)
 
