@@ -33,6 +33,15 @@ TokenIds prompt_that_stops() {
   return {};
 }
 
+// One that it goes on after.
+TokenIds prompt_that_goes_on() {
+  for (int first = 1; first < 200; ++first) {
+    const TokenIds prompt = ids_from(first, 20);
+    if (alone(prompt, at_most(10)).reason == FinishReason::LENGTH) return prompt;
+  }
+  return {};
+}
+
 void a_stop_id_ends_it_and_is_no_part_of_it() {
   const TokenIds prompt = prompt_that_stops();
   EXPECT(!prompt.empty(), "no prompt of this model ends by itself");
@@ -134,12 +143,12 @@ void an_error_of_the_runtime_fails_the_sequences_of_that_step_alone() {
   EngineOptions options;
   options.max_concurrency = 2;
   EngineCase one(options);
-  const auto first = one.submit(kPrompt), second = one.submit(ids_from(9, 20)), third = one.submit(kPrompt, at_most(4));
+  const auto first = one.submit(kPrompt), second = one.submit(prompt_that_goes_on());
+  const auto third = one.submit(kPrompt, at_most(4));
   one.engine->step();
-  one.log->before_step = [&] {
-    one.log->before_step = [] {};
-    throw Error(Code::RUNTIME_FAILED, "out of luck");
-  };
+  one.log->before_step = [] { throw Error(Code::RUNTIME_FAILED, "out of luck"); };
+  one.engine->step();
+  one.log->before_step = [] {};
   one.finish();
   EXPECT(answer_of(*first).error == Code::RUNTIME_FAILED && answer_of(*second).error == Code::RUNTIME_FAILED, "both");
   EXPECT(answer_of(*third) == alone(kPrompt, at_most(4)), "the one that waited goes on");

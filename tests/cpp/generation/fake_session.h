@@ -2,6 +2,7 @@
 // so that any mistake with slots changes what follows.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -134,7 +135,8 @@ class FakeSession : public Session {
   std::vector<std::unique_ptr<Slot>> new_slots(int count, int64_t num_positions) override {
     check_open();
     std::vector<std::unique_ptr<Slot>> slots;
-    for (int i = 0; i < count; ++i) slots.push_back(std::make_unique<FakeSlot>(num_positions));
+    const int64_t capacity = std::min((num_positions + 127) / 128 * 128, kFakeContext);
+    for (int i = 0; i < count; ++i) slots.push_back(std::make_unique<FakeSlot>(capacity));
     const std::lock_guard lock(log_->mutex);
     log_->num_slots += count;
     return slots;
