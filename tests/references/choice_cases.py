@@ -155,7 +155,7 @@ def random_walk(grammar: Grammar, seed: int) -> list[int]:
     rng, state, tokens = Random(seed), START, list[int]()
     while state != END:
         left = 10_000 if len(tokens) < 30 else grammar.shortest(state)
-        allowed = np.flatnonzero(grammar.allowed(state, left + 1))
+        allowed = np.flatnonzero(grammar.allowed(state, left))
         tokens.append(int(allowed[rng.randrange(len(allowed))]))
         state = grammar.next(state, tokens[-1])
     return tokens

@@ -59,7 +59,8 @@ def weight(logit: float, highest: float, temperature: float) -> int:
 
 def weights(row: Sequence[float], options: dict[str, Any]) -> tuple[list[int], list[int]]:
     """The ids that remain, ascending, and their weights."""
-    kept = {n: weight(logit, max(row), options["temperature"]) for n, logit in enumerate(row)}
+    highest = max(row)
+    kept = {n: weight(logit, highest, options["temperature"]) for n, logit in enumerate(row)}
     order = sorted(kept, key=lambda n: (-kept[n], n))
     if options.get("top_k", 0):
         order = order[: options["top_k"]]

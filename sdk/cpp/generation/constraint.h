@@ -32,8 +32,8 @@ class Constraint {
   // The fewest tokens to a whole end, the stop id included.
   int64_t shortest() const { return grammar_.shortest(state_); }
 
-  // The token that follows instead of one that was chosen freely; goes on by it. Where the choice was refused: 0.3 ms
-  // for 151,669 tokens.
+  // The token that follows instead of one that was chosen freely; goes on by it. Where the choice was refused: 0.5 ms
+  // for 151,669 tokens, 0.9 ms if sampled.
   // logits: [num_tokens of the grammar], of which it was chosen. options, seed, index: as for the choice.
   // tokens_left: how many may be chosen, this one and the end included; at least shortest().
   int32_t revise(int32_t token_id, const float* logits, const GenerationOptions& options, uint64_t seed, uint64_t index,

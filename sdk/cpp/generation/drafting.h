@@ -27,7 +27,7 @@ struct Draft {
 };
 
 // Drafts for one sequence. All that it knows ends with the sequence; only the table of phrases outlives it, as
-// `numbers` must. Used by one thread at a time. 0.1 microseconds per token of the prompt and per decided one.
+// `numbers` must. Used by one thread at a time.
 class Drafter {
  public:
   // phrases: of finished rubrics, or null. It is only read.

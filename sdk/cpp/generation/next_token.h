@@ -21,7 +21,7 @@ Context extended(Context context, int32_t symbol);
 // The symbols of a packed context, the earliest first.
 std::vector<int32_t> symbols_of(Context context);
 
-// What followed each context, and how often that was so. 24 bytes per context.
+// What followed each context, and how often that was so.
 class NextToken {
  public:
   static constexpr int kMostHits = 15;

@@ -28,6 +28,8 @@ bool is_number(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return '0' <= c && c <= '9'; });
 }
 
+bool is_letter(const char* character) { return character_classes(next_character(character)) & CharacterClass::LETTER; }
+
 }  // namespace
 
 void Symbols::push(int32_t symbol) {
@@ -109,8 +111,7 @@ int64_t RepetitionDetector::letter_bytes(const std::vector<int32_t>& symbols, in
   int64_t letters = 0;
   for (std::string_view rest = bytes; !rest.empty();) {
     const Utf8Start start = utf8_start(rest);
-    const char* at = rest.data();
-    if (start.kind == Utf8Start::WHOLE && (character_classes(next_character(at)) & LETTER)) letters += start.length;
+    if (start.kind == Utf8Start::WHOLE && is_letter(rest.data())) letters += start.length;
     rest.remove_prefix(start.length);
   }
   return letters;

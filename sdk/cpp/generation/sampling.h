@@ -35,11 +35,12 @@ int32_t largest(const float* logits, int64_t count);
 // of padding too.
 TokenLogprobs logprobs(const float* logits, int64_t vocab_size, int32_t token_id, int64_t num_top);
 
-// Chooses tokens. It keeps memory from one choice to the next (20 bytes per token of the vocabulary, from the first
-// one that is sampled on), so it belongs to one thread at a time.
+// Chooses tokens. It keeps memory from one choice to the next (up to 24 bytes per token of the vocabulary, from the
+// first one that is sampled on), so it belongs to one thread at a time.
 class Sampler {
  public:
-  // The token that follows. Greedy, it costs as much as `largest`; sampled 0.3 ms for 151,669 tokens, with filters 0.6.
+  // The token that follows. Greedy, it costs as much as `largest`; sampled 0.25 ms for 151,669 tokens, with filters
+  // 0.3 to 0.9 ms.
   // logits: [count], padding cut off, no NaN, at least one finite. index: how many tokens were chosen before.
   int32_t choose(const float* logits, int64_t count, const GenerationOptions& options, uint64_t seed, uint64_t index);
 

@@ -23,6 +23,7 @@ target_sources(rubricrm_objects PRIVATE
   generation/repetition.cpp
   generation/result.cpp
   generation/row_decision.cpp
+  generation/rubric_stream.cpp
   generation/sampling.cpp
   generation/scheduler.cpp
   generation/sequence.cpp

@@ -6,9 +6,9 @@
 #include <memory>
 #include <vector>
 
-namespace rubricrm {
+#include "runtime/token_ids.h"
 
-using TokenIds = std::vector<int32_t>;
+namespace rubricrm {
 
 // Keys and values of the first tokens of a sequence, as a prefix file holds them.
 struct Positions {

@@ -1,1 +1,5 @@
-target_sources(rubricrm_objects PRIVATE)
+target_sources(rubricrm_objects PRIVATE
+  ${CMAKE_CURRENT_LIST_DIR}/json_reader.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/nfc.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/unicode_tables.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/utf8.cpp)

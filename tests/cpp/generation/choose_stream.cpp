@@ -60,7 +60,7 @@ class Stream {
 
  private:
   json take_texts(const json& request) {
-    for (const std::string& hex : request["bytes"]) bytes_.push_back(bytes_of(hex));
+    for (const json& hex : request["bytes"]) bytes_.push_back(bytes_of(hex.get<std::string>()));
     for (int32_t id : request["special"]) special_[id] = true;
     spelled_ = request["numbers"].get<std::vector<TokenIds>>();
     texts_.num_tokens = static_cast<int32_t>(bytes_.size());

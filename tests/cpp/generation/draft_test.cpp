@@ -103,7 +103,7 @@ void test_drafts() {
   Drafter drafter(ids("Write. "), numbers(), &table);
   for (int32_t token : ids("1. The res")) drafter.push(token);
   const Draft draft = drafter.propose(7);
-  EXPECT(draft.token_ids == ids("ponse r") || draft.token_ids == ids("ponse i"), "%zu tokens", draft.token_ids.size());
+  EXPECT(draft.token_ids == ids("ponse "), "%zu tokens, not those before which words differ", draft.token_ids.size());
   EXPECT(drafter.propose(0).size() == 0, "no row is left");
   for (int32_t token : ids("ponse is short. [Principle]\n")) drafter.push(token);
   EXPECT(drafter.propose(2).token_ids == ids("2."), "the next number");

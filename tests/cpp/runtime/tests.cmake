@@ -1,1 +1,1 @@
-set(runtime_tests)
+set(runtime_tests prompt_test tokenizer_test)
