@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -e
-KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/*)
+KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
@@ -48,7 +48,7 @@ test-aarch64: native-aarch64 .venv/installed-test
 	test -e build/aarch64-python/python || tests/aarch64/python.sh build/aarch64-python
 	$(BIN)/python -m pytest -q -rs -m aarch64 tests/aarch64
 
-# What sdk/cpp/kernels/onnxruntime_abi.h declares against ONNX Runtime's own header.
+# What sdk/cpp/onnxruntime/abi.h declares against ONNX Runtime's own header.
 abi:
 	tests/cpp/onnxruntime_abi.sh build/onnxruntime-header
 

@@ -32,6 +32,6 @@ if [ ! -e "$directory/$header" ]; then
   command -v apt-get dpkg > /dev/null || skip "Debian's packages cannot be had here"
   fetch_header || skip "Debian's package libonnxruntime-dev could not be fetched"
 fi
-"${CXX:-c++}" -std=c++17 -fsyntax-only -Wall -Wextra -Werror -I"$root/sdk/cpp/kernels" \
+"${CXX:-c++}" -std=c++17 -fsyntax-only -Wall -Wextra -Werror -I"$root/sdk/cpp" \
   -isystem "$directory/${header%/*}" "$root/tests/cpp/onnxruntime_abi_test.cpp"
 echo "Passed: onnxruntime_abi_test"

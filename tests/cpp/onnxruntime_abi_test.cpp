@@ -1,11 +1,11 @@
-// What sdk/cpp/kernels/onnxruntime_abi.h declares equals ONNX Runtime's own header: compiling this file is the test.
+// What sdk/cpp/onnxruntime/abi.h declares equals ONNX Runtime's own header: compiling this file is the test.
 // An enumerator that is added there needs its line here; what else is added there and not here does not compile.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 namespace ours {
-#include "onnxruntime_abi.h"
+#include "onnxruntime/abi.h"
 }  // namespace ours
 
 #include <onnxruntime_c_api.h>
@@ -42,16 +42,25 @@ struct Theirs<Result(Parameters...) noexcept> {
     using type = ::name;       \
   };
 STANDS_FOR(OrtApi)
+STANDS_FOR(OrtCUDAProviderOptionsV2)
 STANDS_FOR(OrtCustomOp)
 STANDS_FOR(OrtCustomOpDomain)
+STANDS_FOR(OrtEnv)
+STANDS_FOR(OrtIoBinding)
 STANDS_FOR(OrtKernelContext)
 STANDS_FOR(OrtKernelInfo)
+STANDS_FOR(OrtMemoryInfo)
+STANDS_FOR(OrtRunOptions)
+STANDS_FOR(OrtSession)
 STANDS_FOR(OrtSessionOptions)
 STANDS_FOR(OrtShapeInferContext)
 STANDS_FOR(OrtStatus)
+STANDS_FOR(OrtTensorRTProviderOptionsV2)
 STANDS_FOR(OrtTensorTypeAndShapeInfo)
 STANDS_FOR(OrtValue)
+STANDS_FOR(OrtAllocatorType)
 STANDS_FOR(OrtErrorCode)
+STANDS_FOR(OrtLoggingLevel)
 STANDS_FOR(ONNXTensorElementDataType)
 STANDS_FOR(OrtCustomOpInputOutputCharacteristic)
 STANDS_FOR(OrtMemType)
@@ -116,8 +125,13 @@ CHECK_VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8)
 CHECK_VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8)
 CHECK_VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)
 CHECK_VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16)
+CHECK_VALUE(ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16)
 CHECK_ENUM(OrtCustomOpInputOutputCharacteristic)
 CHECK_VALUE(INPUT_OUTPUT_REQUIRED)
 CHECK_VALUE(INPUT_OUTPUT_OPTIONAL)
 CHECK_ENUM(OrtMemType)
 CHECK_VALUE(OrtMemTypeDefault)
+CHECK_ENUM(OrtAllocatorType)
+CHECK_VALUE(OrtDeviceAllocator)
+CHECK_ENUM(OrtLoggingLevel)
+CHECK_VALUE(ORT_LOGGING_LEVEL_ERROR)

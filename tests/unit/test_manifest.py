@@ -175,6 +175,15 @@ def test_what_is_no_json_object_is_refused(text: str) -> None:
         read_manifest(text, WHERE)
 
 
+def test_a_key_that_stands_twice_is_refused(document: Document) -> None:
+    """Readers would differ in which of the two they take."""
+    text = json.dumps(document)
+    with pytest.raises(BundleInvalid, match='not JSON .*the key "format" stands twice'):
+        read_manifest('{"format": "rubricrm-bundle", ' + text[1:], WHERE)
+    with pytest.raises(BundleInvalid, match='the key "size" stands twice'):
+        read_manifest(text.replace('"size":', '"size": 1, "size":', 1), WHERE)
+
+
 def test_the_json_of_another_program_is_refused() -> None:
     with pytest.raises(BundleInvalid, match='"format" is not "rubricrm-bundle"'):
         read({"format": "something-else", "format_version": 1})

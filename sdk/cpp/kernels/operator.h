@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "onnxruntime_abi.h"
+#include "onnxruntime/abi.h"
 #include "thread_pool.h"
 
 namespace rubricrm {

@@ -10,7 +10,8 @@
 
 namespace rubricrm {
 
-// Keys and values of the first tokens of a sequence, as a prefix file holds them.
+// Keys and values of the first tokens of a sequence, as a prefix file holds them. They must stay what and where they are
+// as long as slots that were restored from them: a slot copies no position twice that it still holds.
 struct Positions {
   const void* data;       // [layers, 2, 1, kv_heads, num_tokens, head_dim] of the session's KV type; not owned
   int64_t num_tokens;

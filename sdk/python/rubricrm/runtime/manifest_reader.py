@@ -30,7 +30,7 @@ def read_manifest(text: str, where: str) -> Manifest:
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
         raise BundleInvalid(f"{where}: not JSON ({error}). Export the bundle again.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -47,6 +47,15 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _without_repetition(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in members:
+        if name in found:
+            raise ValueError(f'the key "{name}" stands twice')
+        found[name] = value
+    return found
 
 
 def _read(value: Any, kind: Any, where: str, key: str) -> Any:

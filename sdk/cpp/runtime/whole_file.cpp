@@ -1,0 +1,86 @@
+#include "runtime/whole_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "runtime/descriptor.h"
+#include "runtime/sha256.h"
+
+namespace rubricrm {
+namespace {
+
+constexpr size_t kBlockBytes = size_t{1} << 20;
+
+// Hands a file's blocks to `take`.
+void read_blocks(const fs::path& path, const std::function<void(const char*, size_t)>& take) {
+  const Descriptor file(path, O_RDONLY);
+  std::vector<char> block(kBlockBytes);
+  for (;;) {
+    const ssize_t size = read(file.number(), block.data(), block.size());
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) throw FileError(path, errno);
+    if (size == 0) return;
+    take(block.data(), static_cast<size_t>(size));
+  }
+}
+
+void write_all(const fs::path& path, int descriptor, std::string_view contents) {
+  while (!contents.empty()) {
+    const ssize_t size = write(descriptor, contents.data(), contents.size());
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) throw FileError(path, errno);
+    contents.remove_prefix(static_cast<size_t>(size));
+  }
+}
+
+void write_and_rename(const fs::path& writing, const fs::path& path, std::string_view contents) {
+  const Descriptor file(writing, O_WRONLY | O_CREAT | O_TRUNC, path);
+  write_all(path, file.number(), contents);
+  if (fsync(file.number()) != 0) throw FileError(path, errno);
+  if (rename(writing.c_str(), path.c_str()) != 0) throw FileError(path, errno);
+}
+
+}  // namespace
+
+FileError::FileError(const fs::path& path, int error)
+    : std::runtime_error(path.string() + ": " + std::strerror(error)) {}
+
+std::string read_file(const fs::path& path) {
+  std::string contents;
+  read_blocks(path, [&](const char* data, size_t size) { contents.append(data, size); });
+  return contents;
+}
+
+std::string file_sha256(const fs::path& path) {
+  Sha256 digest;
+  read_blocks(path, [&](const char* data, size_t size) { digest.update(data, size); });
+  return digest.hex();
+}
+
+void write_whole(const fs::path& path, std::string_view contents) {
+  // Of this thread alone: several may write the same file at once, and the last one wins.
+  const size_t thread = std::hash<std::thread::id>()(std::this_thread::get_id());
+  const fs::path writing = path.parent_path() / ("." + path.filename().string() + "." + std::to_string(getpid()) + "-" +
+                                                 std::to_string(thread) + ".writing");
+  try {
+    write_and_rename(writing, path, contents);
+  } catch (...) {
+    unlink(writing.c_str());
+    throw;
+  }
+  try {
+    // Some file systems, of networks above all, cannot do this; the contents are safe without it.
+    const Descriptor directory(path.parent_path(), O_RDONLY);
+    fsync(directory.number());
+  } catch (const FileError&) {
+  }
+}
+
+}  // namespace rubricrm
