@@ -12,8 +12,21 @@ import ctypes
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_uint32
-from ctypes import c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char,
+    c_char_p,
+    c_double,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -282,11 +295,12 @@ def main() -> None:
     model = Model(Library(library), bundle)
 
     def show(event: Event) -> bool:
-        print(event.text, end="", flush=True)
+        sys.stdout.write(str(event.text))
+        sys.stdout.flush()
         return True
 
     model.stream(request, show)
-    print()
+    sys.stdout.write("\n")
     model.close()
 
 
