@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rubricrm_ctypes as native
 from rubricrm import RubricModel
 from rubricrm.errors import RubricrmError
 from rubricrm.rubric.rubric import parse
@@ -21,8 +21,6 @@ from rubricrm.text_model import DEMO_BUNDLE
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("RUBRICRM_NATIVE_BUILD", ROOT / "build" / "native" / "release"))
 LIBRARY = BUILD / "librubricrm.so"
-sys.path.insert(0, str(ROOT / "sdk" / "cpp" / "examples"))
-import rubricrm_ctypes as native  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not LIBRARY.is_file(), reason=f"no librubricrm in {BUILD}: run `make native-release`")
 

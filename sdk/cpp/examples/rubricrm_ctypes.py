@@ -255,7 +255,7 @@ class Model:
     def generate_messages(self, messages: Sequence[Mapping[str, str]], **keywords: Any) -> str:
         """Return the JSON of the answer's result."""
         texts = [(message["role"].encode(), message["content"].encode()) for message in messages]
-        given = (Message * len(texts))(*((role, content, len(content)) for role, content in texts))
+        given = (Message * len(texts))(*(Message(role, content, len(content)) for role, content in texts))
         result, options = c_void_p(), generation_options(**keywords)
         arguments = (self._handle, given, c_size_t(len(texts)), byref(options), byref(result))
         self._library.call("rubricrm_generate_messages", *arguments)
