@@ -397,8 +397,7 @@ typedef struct rubricrm_facts {
 } rubricrm_facts;
 
 /*
- * Opens the texts of a bundle or of a prompt directory: a few milliseconds for a small tokenizer, some 0.2 s for one of
- * 150,000 tokens.
+ * Opens the texts of a bundle or of a prompt directory. Most of the time is that of reading the tokenizer's file.
  *
  *   path    The directory, UTF-8 as the file system has it.
  *   verify  ON: also compare the hash of every file with the manifest. DEFAULT is OFF.

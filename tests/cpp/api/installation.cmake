@@ -1,4 +1,5 @@
 # Installs into an empty prefix, and builds a consumer there in every way that docs/NATIVE.md names; each one runs.
+cmake_minimum_required(VERSION 3.21)
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT result EQUAL 0)

@@ -32,7 +32,8 @@ add_api_program(core_bad_input_test api/core_bad_input_test.cpp)
 add_api_test(core_bad_input_test core_bad_input_test ${bundle})
 add_api_test(example_core example_core ${bundle} "Write a haiku about rain.")
 add_test(NAME api/exports COMMAND
-  ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DLIBRARY=$<TARGET_FILE:rubricrm> -P ${CMAKE_CURRENT_SOURCE_DIR}/api/exports.cmake)
+  ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DLIBRARY=$<TARGET_FILE:rubricrm> -DRUNTIME=${RUBRICRM_RUNTIME}
+  -DHEADER=${CMAKE_SOURCE_DIR}/sdk/cpp/include/rubricrm.h -P ${CMAKE_CURRENT_SOURCE_DIR}/api/exports.cmake)
 
 # Not with sanitizers, which a consumer's compiler line would need too, nor for another processor.
 if(NOT RUBRICRM_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
