@@ -507,8 +507,7 @@ RUBRICRM_API const rubricrm_grammar* rubricrm_prompt_grammar(const rubricrm_prom
 #define RUBRICRM_GRAMMAR_START 1
 
 /*
- * Returns the state after a token; -1 if the token cannot follow, or there is no such state or token. It takes
- * nanoseconds.
+ * Returns the state after a token; -1 if the token cannot follow, or there is no such state or token.
  */
 RUBRICRM_API int32_t rubricrm_grammar_next(const rubricrm_grammar* grammar, int32_t state, int32_t token_id);
 
