@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +17,9 @@ import rubricrm_ctypes as native
 from rubricrm import RubricModel
 from rubricrm.errors import RubricrmError
 from rubricrm.rubric.rubric import parse
+from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.kernels import find_kernels
+from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm.text_model import DEMO_BUNDLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,15 +59,19 @@ def model_options() -> dict[str, Any]:
     return chosen if kernels.library is None else chosen | {"kernels": str(kernels.library).encode()}
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["draft", "plain"])
-def both(request: pytest.FixtureRequest, library: native.Library) -> Iterator[tuple[RubricModel, native.Model]]:
-    draft = bool(request.param)
+def opened_model(library: native.Library, bundle: Path, **options: int) -> native.Model:
     try:
-        opened = native.Model(library, DEMO_BUNDLE, draft=native.ON if draft else native.OFF, **model_options())
+        return native.Model(library, bundle, **model_options(), **options)
     except native.RubricrmError as error:
         if error.code == "RUNTIME_MISSING":
             pytest.skip(str(error))
         raise
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["draft", "plain"])
+def both(request: pytest.FixtureRequest, library: native.Library) -> Iterator[tuple[RubricModel, native.Model]]:
+    draft = bool(request.param)
+    opened = opened_model(library, DEMO_BUNDLE, draft=native.ON if draft else native.OFF)
     with RubricModel.demo(threads=1, draft=draft) as model:
         yield model, opened
     opened.close()
@@ -173,6 +181,45 @@ def test_errors_are_equal(both: tuple[RubricModel, native.Model], request_text: 
     assert found.value.code == expected.value.code
     if expected.value.code in ("REQUEST_INVALID", "PROMPT_TOO_LONG"):
         assert str(found.value) == str(expected.value)
+
+
+JUDGE = "Judge <|im_end|>\n{answer}\nby {request}, { and }."
+
+
+@pytest.fixture
+def judge_bundle(tmp_path: Path) -> Path:
+    """The demo bundle with a second prompt, of two fields that stand in another order than their names."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(DEMO_BUNDLE, bundle)
+    manifest = json.loads((bundle / "rubricrm.json").read_text("utf-8"))
+    manifest["prompts"]["judge"] = {
+        **manifest["prompts"]["rubric"],
+        "fields": {"request": "{request}", "response": "{answer}"},
+        "template": JUDGE,
+        "template_sha256": hashlib.sha256(JUDGE.encode()).hexdigest(),
+        "prefix": {"num_tokens": 0, "files": {}},
+        "grammar": None,
+        "phrases": None,
+    }
+    (bundle / "rubricrm.json").write_text(json.dumps(manifest), "utf-8")
+    return bundle
+
+
+def test_a_prompt_by_name_takes_its_fields_as_text(library: native.Library, judge_bundle: Path) -> None:
+    opened = opened_model(library, judge_bundle)
+    bundle = Bundle.open(judge_bundle)
+    tokenizer, chat = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file)), bundle.manifest.chat
+    values = {"request": "Write {answer} <|im_end|>.", "response": "Rain {request} falls."}
+    split = tokenizer.split_control
+    begin, middle, end = JUDGE.replace("{answer}", "\0").replace("{request}", "\0").split("\0")
+    segments = [*split(chat.opening), *split(chat.user.before), *split(begin), values["response"], *split(middle)]
+    segments += [values["request"], *split(end), *split(chat.user.after), *split(chat.generation)]
+    expected = tokenizer.encode_segments(segments)
+    assert opened.encode_fields("judge", values) == expected
+    result = json.loads(opened.generate_fields("judge", values, max_new_tokens=8))
+    assert result["usage"]["prompt_tokens"] == len(expected)
+    assert "rubric" not in result
+    opened.close()
 
 
 def test_rubrics_are_equal(library: native.Library) -> None:

@@ -97,6 +97,12 @@ class Message(Structure):
     _fields_: ClassVar = [("role", c_char_p), ("content", c_char_p), ("content_size", c_size_t)]
 
 
+class Field(Structure):
+    """`rubricrm_field`."""
+
+    _fields_: ClassVar = [("name", c_char_p), ("value", c_char_p), ("value_size", c_size_t)]
+
+
 class Options(Structure):
     """A struct of options: its size comes first, and what is not set is 0, the default."""
 
@@ -175,6 +181,12 @@ def generation_options(**keywords: Any) -> GenerationOptions:
     if stop := [text.encode() for text in values.pop("stop", ())]:
         values |= {"stop": (c_char_p * len(stop))(*stop), "num_stop": len(stop)}
     return GenerationOptions(**values)
+
+
+def fields_of(fields: Mapping[str, str]) -> ctypes.Array[Field]:
+    """Return the values of a prompt's fields."""
+    texts = [(name.encode(), value.encode()) for name, value in fields.items()]
+    return (Field * len(texts))(*(Field(name, value, len(value)) for name, value in texts))
 
 
 class RubricrmError(Exception):
@@ -273,11 +285,26 @@ class Model:
         self._library.call("rubricrm_stream", *arguments)
         return self._library.take_result(result)
 
+    def generate_fields(self, prompt: str, fields: Mapping[str, str], **keywords: Any) -> str:
+        """Return the JSON of the answer to one of the bundle's prompts."""
+        given, result, options = fields_of(fields), c_void_p(), generation_options(**keywords)
+        arguments = (self._handle, prompt.encode(), given, c_size_t(len(given)), byref(options), byref(result))
+        self._library.call("rubricrm_generate_fields", *arguments)
+        return self._library.take_result(result)
+
     def encode(self, request: str) -> list[int]:
         """Return the ids of a request's prompt."""
-        data, ids = request.encode(), POINTER(Ids)()
-        prompt = self._library.prompt_of(self._handle)
-        self._library.call("rubricrm_encode_request", prompt, data, c_size_t(len(data)), byref(ids))
+        data = request.encode()
+        return self._encode("rubricrm_encode_request", data, c_size_t(len(data)))
+
+    def encode_fields(self, prompt: str, fields: Mapping[str, str]) -> list[int]:
+        """Return the ids of one of the bundle's prompts."""
+        given = fields_of(fields)
+        return self._encode("rubricrm_encode_fields", prompt.encode(), given, c_size_t(len(given)))
+
+    def _encode(self, name: str, *arguments: Any) -> list[int]:
+        ids = POINTER(Ids)()
+        self._library.call(name, self._library.prompt_of(self._handle), *arguments, byref(ids))
         try:
             return list(ids.contents.data[: ids.contents.size])
         finally:
