@@ -1,6 +1,6 @@
 # make demo     from nothing to the rubric of a request
 # make test     lint, types and tests, as CI runs them
-# make native   the kernels' own tests, also under sanitizers
+# make native   librubricrm and the kernels: their own tests, also under sanitizers, and beside the Python package
 
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
@@ -11,14 +11,14 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-release \
-	native-asan native-tsan native-aarch64 test-aarch64 abi demo-bundle gpu gpu-pack clean
+.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-kernels \
+	native-release native-asan native-tsan native-aarch64 test-native test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
 	$(BIN)/rubricrm generate -m build/demo-bundle "$(REQUEST)"
 
-test: lint native-release test-fast
+test: lint native-kernels test-fast
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -34,14 +34,16 @@ test-without-kernels: .venv-without-kernels/installed
 	.venv-without-kernels/bin/python -m pytest -q -rs tests/test_demo.py tests/test_readme.py \
 		tests/unit/test_data_layout.py tests/unit/test_model.py tests/unit/test_session.py
 
-# The kernels and their tests in C++: as they ship, with AddressSanitizer and UBSan, and with ThreadSanitizer.
-native: native-release native-asan native-tsan
+# librubricrm, the kernels and their tests in C++: as they ship, with AddressSanitizer and UBSan, and with ThreadSanitizer.
+native: native-release native-asan native-tsan test-native
 
-native-release native-asan native-tsan: TOOLS := $(if $(filter environment,$(origin CXX)),$(firstword $(CXX)),c++)
-native-aarch64: TOOLS := aarch64-linux-gnu-g++ qemu-aarch64-static
-native-release native-asan native-tsan native-aarch64: native-%: | $(CMAKE)
-	@for tool in $(TOOLS); do command -v $$tool > /dev/null || { echo "Skipped: tests/cpp, $* (no $$tool)"; exit 0; }; done; \
-	set -ex; $(CMAKE) --preset $*; $(CMAKE) --build --preset $* --parallel 2; $(dir $(CMAKE))ctest --preset $*
+# Where a compiler or a header is missing, what needs it is skipped, and named.
+native-kernels native-release native-asan native-tsan native-aarch64: native-%: | $(CMAKE)
+	@tests/cpp/build.sh $* $(CMAKE)
+
+# librubricrm beside the Python package: the same answers to thousands of random questions.
+test-native: native-release .venv/installed-test
+	$(BIN)/python -m pytest -q -rs -m native tests/native
 
 # The SDK in an emulated Python for ARM.
 test-aarch64: native-aarch64 .venv/installed-test

@@ -16,7 +16,10 @@ from rubricrm.generation.grammar import END, START, Grammar
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.sampling import choose, logprobs, weights
 
-pytestmark = pytest.mark.skipif(not STREAM.exists(), reason=f"no {STREAM}: build the preset release")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(not STREAM.exists(), reason=f"no {STREAM}: build the preset release"),
+]
 
 
 def some_row(rng: random.Random, *, largest: int = 3000) -> dict[str, Any]:

@@ -28,7 +28,10 @@ RUBRICS = (
 )
 
 SHA256 = "a" * 64
-pytestmark = pytest.mark.skipif(not STREAM.exists(), reason=f"no {STREAM}: build the preset release")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(not STREAM.exists(), reason=f"no {STREAM}: build the preset release"),
+]
 
 
 @cache

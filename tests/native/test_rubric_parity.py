@@ -18,6 +18,8 @@ from rubricrm.errors import RubricMalformed
 from rubricrm.rubric import form
 from rubricrm.rubric.rubric import parse
 
+pytestmark = pytest.mark.native
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("RUBRICRM_NATIVE_BUILD", ROOT / "build" / "native" / "release"))
 PARSE, MATCH = BUILD / "tests" / "cpp" / "parse_stream", BUILD / "tests" / "cpp" / "match_stream"

@@ -30,7 +30,10 @@ FILES = {
 }
 CHARACTERS = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
-pytestmark = pytest.mark.skipif(not ENCODE_STREAM.exists(), reason=f"no {ENCODE_STREAM}: build the preset release")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(not ENCODE_STREAM.exists(), reason=f"no {ENCODE_STREAM}: build the preset release"),
+]
 
 
 @pytest.fixture(scope="module", params=FILES)
