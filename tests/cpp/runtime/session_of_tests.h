@@ -46,7 +46,7 @@ inline Rows run(Session& session, Slot& slot, const TokenIds& ids, int rows = 1)
 
 // The same bits, also where they are those of different zeros.
 inline bool are_same(const float* a, const float* b, size_t count) {
-  return std::memcmp(a, b, count * sizeof(float)) == 0;
+  return count == 0 || std::memcmp(a, b, count * sizeof(float)) == 0;
 }
 inline bool are_same(const Rows& a, const Rows& b) {
   return a.size() == b.size() && are_same(a.data(), b.data(), a.size());
