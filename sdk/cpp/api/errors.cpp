@@ -28,7 +28,7 @@ rubricrm_code report(rubricrm_error* error, Code code, std::string_view message)
   if (error == nullptr) return number;
   error->code = number;
   const size_t size = fitting(message);
-  std::memcpy(error->message, message.data(), size);
+  std::copy_n(message.begin(), size, error->message);
   error->message[size] = '\0';
   return number;
 }
