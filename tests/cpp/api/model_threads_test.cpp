@@ -223,13 +223,21 @@ int in_child(Model& model, Request& request, const Result& result) {
   return wrong;
 }
 
+// AddressSanitizer's own memory may be locked by another thread at a fork, as that of the C library is not.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kForksAmongThreads = false;
+#else
+constexpr bool kForksAmongThreads = true;
+#endif
+
 void a_fork_is_typed() {
   const auto model = open(2);
   const Result result = model->generate(kRequests[0]);
   std::atomic<bool> is_over{false};
   std::thread busy([&] {
-    while (!is_over) model->generate(kRequests[1]);
+    while (kForksAmongThreads && !is_over) model->generate(kRequests[1]);
   });
+  if (!kForksAmongThreads) busy.join();
   Request request = model->submit(kRequests[2]);
   for (int round = 0; round < 10; ++round) {
     const pid_t child = fork();
@@ -242,7 +250,7 @@ void a_fork_is_typed() {
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
   }
   is_over = true;
-  busy.join();
+  if (kForksAmongThreads) busy.join();
 }
 
 // Handles that a fork frees.
