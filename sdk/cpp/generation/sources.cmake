@@ -2,21 +2,32 @@ target_sources(rubricrm_objects PRIVATE
   generation/acceptance.cpp
   generation/completion.cpp
   generation/constraint.cpp
+  generation/deadlines.cpp
   generation/decision.cpp
   generation/draft_desk.cpp
   generation/draft_plan.cpp
   generation/drafting.cpp
+  generation/drafts.cpp
+  generation/driver.cpp
+  generation/engine.cpp
+  generation/engine_options.cpp
   generation/grammar.cpp
   generation/grammar_check.cpp
   generation/grammar_file.cpp
   generation/item_number.cpp
+  generation/json_text.cpp
   generation/next_token.cpp
   generation/options.cpp
   generation/phrase_file.cpp
   generation/phrase_table.cpp
   generation/repetition.cpp
+  generation/result.cpp
+  generation/row_decision.cpp
   generation/rubric_stream.cpp
   generation/sampling.cpp
+  generation/scheduler.cpp
+  generation/sequence.cpp
+  generation/slot_pool.cpp
   generation/step_cost.cpp
   generation/step_cost_file.cpp
   generation/stop_strings.cpp)

@@ -1,0 +1,335 @@
+"""librubricrm from Python, by ctypes: how any language with a foreign-function interface calls the C API.
+
+The package `rubricrm` is the way to use RubricRM from Python. This file is an example, and what the tests of parity
+call the library with.
+
+    python rubricrm_ctypes.py librubricrm.so BUNDLE "Write a haiku about rain."
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char,
+    c_char_p,
+    c_double,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from pathlib import Path
+from typing import Any, ClassVar
+
+ON, OFF = 1, 2
+STREAM_CALLBACK = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p)
+
+
+class Text(Structure):
+    """`rubricrm_text`."""
+
+    _fields_: ClassVar = [("data", c_void_p), ("size", c_size_t)]
+
+    def __str__(self) -> str:
+        return ctypes.string_at(self.data, self.size).decode()
+
+
+class Error(Structure):
+    """`rubricrm_error`."""
+
+    _fields_: ClassVar = [("code", c_int), ("message", c_char * 2040)]
+
+
+class Criterion(Structure):
+    """`rubricrm_criterion`."""
+
+    _fields_: ClassVar = [
+        ("number", c_int64),
+        ("text", Text),
+        ("kind", c_int),
+        ("line", c_uint32),
+        ("column", c_uint32),
+        ("start", c_uint64),
+        ("end", c_uint64),
+    ]
+
+
+class Rubric(Structure):
+    """`rubricrm_rubric`."""
+
+    _fields_: ClassVar = [
+        ("criteria", POINTER(Criterion)),
+        ("num_criteria", c_size_t),
+        ("issues", c_void_p),
+        ("num_issues", c_size_t),
+    ]
+
+
+class Event(Structure):
+    """`rubricrm_event`."""
+
+    _fields_: ClassVar = [
+        ("text", Text),
+        ("criteria", POINTER(Criterion)),
+        ("num_criteria", c_size_t),
+        ("takes_back", c_int32),
+    ]
+
+
+class Ids(Structure):
+    """`rubricrm_ids`."""
+
+    _fields_: ClassVar = [("data", POINTER(c_int32)), ("size", c_size_t)]
+
+
+class Message(Structure):
+    """`rubricrm_message`."""
+
+    _fields_: ClassVar = [("role", c_char_p), ("content", c_char_p), ("content_size", c_size_t)]
+
+
+class Field(Structure):
+    """`rubricrm_field`."""
+
+    _fields_: ClassVar = [("name", c_char_p), ("value", c_char_p), ("value_size", c_size_t)]
+
+
+class Options(Structure):
+    """A struct of options: its size comes first, and what is not set is 0, the default."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(ctypes.sizeof(self), **values)
+
+
+class ParseOptions(Options):
+    """`rubricrm_parse_options`."""
+
+    _fields_: ClassVar = [
+        ("struct_size", c_size_t),
+        ("truncated", c_int32),
+        ("starts_in_thought", c_int32),
+        ("strict", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+class ModelOptions(Options):
+    """`rubricrm_model_options`."""
+
+    _fields_: ClassVar = [
+        ("struct_size", c_size_t),
+        ("device", c_char_p),
+        ("threads", c_uint32),
+        ("max_concurrency", c_uint32),
+        ("max_waiting", c_uint32),
+        ("verify", c_int32),
+        ("keep_prompts", c_int32),
+        ("draft", c_int32),
+        ("save_phrases", c_int32),
+        ("reserved", c_int32),
+        ("max_memory", c_uint64),
+        ("phrases_file", c_char_p),
+        ("onnxruntime", c_char_p),
+        ("kernels", c_char_p),
+        ("on_warning", c_void_p),
+        ("warning_user", c_void_p),
+    ]
+
+
+class GenerationOptions(Options):
+    """`rubricrm_generation_options`."""
+
+    _fields_: ClassVar = [
+        ("struct_size", c_size_t),
+        ("max_new_tokens", c_uint32),
+        ("top_k", c_uint32),
+        ("temperature", c_double),
+        ("top_p", c_double),
+        ("min_p", c_double),
+        ("timeout_s", c_double),
+        ("seed", c_uint64),
+        ("has_seed", c_int32),
+        ("priority", c_int32),
+        ("logprobs", c_int32),
+        ("num_top_logprobs", c_uint32),
+        ("stop_on_repetition", c_int32),
+        ("constrain", c_int32),
+        ("stop", POINTER(c_char_p)),
+        ("num_stop", c_size_t),
+    ]
+
+
+def generation_options(**keywords: Any) -> GenerationOptions:
+    """Return options from the keywords of `RubricModel.generate`."""
+    values = {name: value for name, value in keywords.items() if value is not None}
+    for flag in ("constrain", "stop_on_repetition"):
+        if flag in values:
+            values[flag] = ON if values[flag] else OFF
+    if "seed" in values:
+        values["has_seed"] = ON
+    if "logprobs" in values:
+        values |= {"logprobs": ON, "num_top_logprobs": values["logprobs"]}
+    if stop := [text.encode() for text in values.pop("stop", ())]:
+        values |= {"stop": (c_char_p * len(stop))(*stop), "num_stop": len(stop)}
+    return GenerationOptions(**values)
+
+
+def fields_of(fields: Mapping[str, str]) -> ctypes.Array[Field]:
+    """Return the values of a prompt's fields."""
+    texts = [(name.encode(), value.encode()) for name, value in fields.items()]
+    return (Field * len(texts))(*(Field(name, value, len(value)) for name, value in texts))
+
+
+class RubricrmError(Exception):
+    """What a call failed with: `CODE: message`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class Library:
+    """The functions of librubricrm."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._library = ctypes.CDLL(str(path))
+        for name in ("rubricrm_version", "rubricrm_code_name", "rubricrm_rubric_json", "rubricrm_result_json"):
+            getattr(self._library, name).restype = c_char_p
+        for name in ("rubricrm_rubric_json", "rubricrm_result_json", "rubricrm_rubric_free", "rubricrm_result_free"):
+            getattr(self._library, name).argtypes = [c_void_p]
+        self._library.rubricrm_model_prompt.restype = c_void_p
+
+    @property
+    def version(self) -> str:
+        """The library's version."""
+        return str(self._library.rubricrm_version().decode())
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function that takes a `rubricrm_error` last.
+
+        Raises:
+            RubricrmError: It failed.
+        """
+        error = Error()
+        if getattr(self._library, name)(*arguments, byref(error)):
+            raise RubricrmError(self._library.rubricrm_code_name(error.code).decode(), error.message.decode())
+
+    def free(self, name: str, handle: c_void_p) -> None:
+        """Call a function that frees."""
+        getattr(self._library, name)(handle)
+
+    def parse(self, text: bytes, **options: int) -> dict[str, Any]:
+        """Return the dictionary of the rubric in a text."""
+        rubric = c_void_p()
+        self.call("rubricrm_parse", text, c_size_t(len(text)), byref(ParseOptions(**options)), byref(rubric))
+        try:
+            return dict(json.loads(self._library.rubricrm_rubric_json(rubric)))
+        finally:
+            self.free("rubricrm_rubric_free", rubric)
+
+    def take_result(self, result: c_void_p) -> str:
+        """Return the JSON of a result, and free it."""
+        try:
+            return str(self._library.rubricrm_result_json(result).decode())
+        finally:
+            self.free("rubricrm_result_free", result)
+
+    def prompt_of(self, model: c_void_p) -> c_void_p:
+        """Return a model's texts."""
+        return c_void_p(self._library.rubricrm_model_prompt(model))
+
+
+class Model:
+    """An open model."""
+
+    def __init__(self, library: Library, bundle: Path | str, **options: Any) -> None:
+        self._library = library
+        self._handle = c_void_p()
+        library.call("rubricrm_model_open", str(bundle).encode(), byref(ModelOptions(**options)), byref(self._handle))
+
+    def generate(self, request: str, **keywords: Any) -> str:
+        """Return the JSON of the result."""
+        data, result = request.encode(), c_void_p()
+        options = generation_options(**keywords)
+        arguments = (self._handle, data, c_size_t(len(data)), byref(options), byref(result))
+        self._library.call("rubricrm_generate", *arguments)
+        return self._library.take_result(result)
+
+    def generate_messages(self, messages: Sequence[Mapping[str, str]], **keywords: Any) -> str:
+        """Return the JSON of the answer's result."""
+        texts = [(message["role"].encode(), message["content"].encode()) for message in messages]
+        given = (Message * len(texts))(*(Message(role, content, len(content)) for role, content in texts))
+        result, options = c_void_p(), generation_options(**keywords)
+        arguments = (self._handle, given, c_size_t(len(texts)), byref(options), byref(result))
+        self._library.call("rubricrm_generate_messages", *arguments)
+        return self._library.take_result(result)
+
+    def stream(self, request: str, on_event: Callable[[Event], bool], **keywords: Any) -> str:
+        """Call a function for each event, as long as it returns True; return the JSON of the result."""
+        data, result, options = request.encode(), c_void_p(), generation_options(**keywords)
+
+        def call(event: int, _: object) -> int:
+            return 0 if on_event(Event.from_address(event)) else 1
+
+        callback = STREAM_CALLBACK(call)
+        arguments = (self._handle, data, c_size_t(len(data)), byref(options), callback, None, byref(result))
+        self._library.call("rubricrm_stream", *arguments)
+        return self._library.take_result(result)
+
+    def generate_fields(self, prompt: str, fields: Mapping[str, str], **keywords: Any) -> str:
+        """Return the JSON of the answer to one of the bundle's prompts."""
+        given, result, options = fields_of(fields), c_void_p(), generation_options(**keywords)
+        arguments = (self._handle, prompt.encode(), given, c_size_t(len(given)), byref(options), byref(result))
+        self._library.call("rubricrm_generate_fields", *arguments)
+        return self._library.take_result(result)
+
+    def encode(self, request: str) -> list[int]:
+        """Return the ids of a request's prompt."""
+        data = request.encode()
+        return self._encode("rubricrm_encode_request", data, c_size_t(len(data)))
+
+    def encode_fields(self, prompt: str, fields: Mapping[str, str]) -> list[int]:
+        """Return the ids of one of the bundle's prompts."""
+        given = fields_of(fields)
+        return self._encode("rubricrm_encode_fields", prompt.encode(), given, c_size_t(len(given)))
+
+    def _encode(self, name: str, *arguments: Any) -> list[int]:
+        ids = POINTER(Ids)()
+        self._library.call(name, self._library.prompt_of(self._handle), *arguments, byref(ids))
+        try:
+            return list(ids.contents.data[: ids.contents.size])
+        finally:
+            self._library.free("rubricrm_ids_free", ctypes.cast(ids, c_void_p))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._library.free("rubricrm_model_free", self._handle)
+        self._handle = c_void_p()
+
+
+def main() -> None:
+    """Print the rubric of a request while it is written."""
+    library, bundle, request = sys.argv[1:]
+    model = Model(Library(library), bundle)
+
+    def show(event: Event) -> bool:
+        sys.stdout.write(str(event.text))
+        sys.stdout.flush()
+        return True
+
+    model.stream(request, show)
+    sys.stdout.write("\n")
+    model.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+# Installs into an empty prefix, and builds a consumer there in every way that docs/NATIVE.md names; each one runs.
+cmake_minimum_required(VERSION 3.21)
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT result EQUAL 0)
+    list(JOIN ARGN " " line)
+    message(FATAL_ERROR "${line}\n${output}")
+  endif()
+endfunction()
+
+set(prefix ${WORK}/prefix)
+set(examples ${SOURCE}/sdk/cpp/examples)
+set(bundle ${SOURCE}/sdk/python/rubricrm/demo_bundle)
+file(REMOVE_RECURSE ${WORK})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+file(GLOB_RECURSE library ${prefix}/librubricrm.so)
+get_filename_component(libraries ${library} DIRECTORY)
+if(NOT EXISTS ${libraries}/rubricrm/librubricrm_kernels.so)
+  message(FATAL_ERROR "the kernels are not beside ${library}")
+endif()
+
+run(${CMAKE_COMMAND} -S ${SOURCE}/tests/cpp/api/consumer -B ${WORK}/build -DCMAKE_PREFIX_PATH=${prefix}
+  -DEXAMPLES=${examples} -DCMAKE_C_COMPILER=${CC} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=Release)
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+run(${WORK}/build/core_rubricrm ${bundle} "Write a haiku.")
+run(${WORK}/build/core_rubricrm_static ${bundle} "Write a haiku.")
+
+set(rpath -Wl,-rpath,${libraries})
+run(${CXX} -std=c++17 ${examples}/core.cpp -I${prefix}/include -L${libraries} -lrubricrm ${rpath} -o ${WORK}/plain)
+run(${WORK}/plain ${bundle} "Write a haiku.")
+
+find_program(PKG_CONFIG pkg-config)
+if(PKG_CONFIG)
+  set(ENV{PKG_CONFIG_PATH} ${libraries}/pkgconfig)
+  execute_process(COMMAND ${PKG_CONFIG} --cflags --libs --define-prefix rubricrm
+    OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(flags)
+  run(${CXX} -std=c++17 ${examples}/core.cpp ${flags} ${rpath} -o ${WORK}/packaged)
+  run(${WORK}/packaged ${bundle} "Write a haiku.")
+else()
+  message("pkg-config is not here: its way was not tried")
+endif()
