@@ -26,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("RUBRICRM_NATIVE_BUILD", ROOT / "build" / "native" / "release"))
 LIBRARY = BUILD / "librubricrm.so"
 
-pytestmark = pytest.mark.skipif(not LIBRARY.is_file(), reason=f"no librubricrm in {BUILD}: run `make native-release`")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(not LIBRARY.is_file(), reason=f"no librubricrm in {BUILD}: run `make native-release`"),
+]
 
 REQUESTS = (
     "Write a haiku about rain.",

@@ -16,7 +16,10 @@ BUILD = Path(os.environ.get("RUBRICRM_NATIVE_BUILD", ROOT / "build" / "native" /
 PROGRAM = BUILD / "rubricrm-run"
 TEXT = '1. The response is short. [Hard Rule]\n- *Rhymes* "x" \u65e5\n2) The response scans. (principle)\n\x07bye\n'
 
-pytestmark = pytest.mark.skipif(not PROGRAM.is_file(), reason=f"no rubricrm-run in {BUILD}: run `make native-release`")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(not PROGRAM.is_file(), reason=f"no rubricrm-run in {BUILD}: run `make native-release`"),
+]
 
 
 def run(*arguments: str | Path, text: str | None = None) -> tuple[int, str, str]:
