@@ -12,7 +12,7 @@ CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
 .PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-kernels \
-	native-release native-asan native-tsan native-aarch64 test-native test-aarch64 abi demo-bundle gpu gpu-pack clean
+	native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -44,6 +44,11 @@ native-kernels native-release native-asan native-tsan native-aarch64: native-%: 
 # librubricrm beside the Python package: the same answers to thousands of random questions.
 test-native: native-release .venv/installed-test
 	$(BIN)/python -m pytest -q -rs -m native tests/native
+
+# What anybody may have written: files of a bundle, texts, tokenizers. FUZZ_SECONDS each.
+FUZZ_SECONDS ?= 15
+fuzz: | $(CMAKE)
+	tests/cpp/fuzz/run.sh $(CMAKE) $(FUZZ_SECONDS)
 
 # The SDK in an emulated Python for ARM.
 test-aarch64: native-aarch64 .venv/installed-test

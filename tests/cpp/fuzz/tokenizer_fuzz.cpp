@@ -1,11 +1,5 @@
 // libFuzzer: any bytes as a text for the demo bundle's tokenizer, and as a file tokenizer.json.
 //
-//   clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Isdk/cpp
-//     -DRUBRICRM_DEMO_TOKENIZER='"sdk/python/rubricrm/demo_bundle/tokenizer.json"' -o tokenizer_fuzz
-//     tests/cpp/fuzz/tokenizer_fuzz.cpp sdk/cpp/text/*.cpp sdk/cpp/runtime/{added_tokens,byte_*,merge_table}.cpp
-//     sdk/cpp/runtime/{pre_tokenizer,tokenizer*,vocabulary,word_encoder}.cpp
-//   ./tokenizer_fuzz -max_len=4096 -max_total_time=120 corpus tests/cpp/fuzz/tokenizer_seeds
-//
 // An input's first byte chooses: '{' begins a file, anything else a text, which is what follows the byte. What is found
 // for a text: its ids spell it in form C, in any pieces, and hold no added token.
 #include <cstdlib>
