@@ -48,10 +48,10 @@ def comparable(text: str) -> dict[str, Any]:
 
 
 def assert_equal(found: Any, expected: Any, where: str = "result") -> None:
-    """Compare values of JSON. Probabilities that are reported, and decide nothing, agree to five digits."""
+    """Compare values of JSON. Probabilities that are reported, and decide nothing, agree to 1e-12."""
     assert type(found) is type(expected), where
     if isinstance(expected, float):
-        assert math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-9), where
+        assert math.isclose(found, expected, rel_tol=1e-12 if "logprob" in where else 1e-5, abs_tol=1e-12), where
     elif isinstance(expected, dict):
         assert list(found) == list(expected), where
         for key, value in expected.items():
