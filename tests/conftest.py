@@ -260,6 +260,18 @@ def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of the tiny bundles; for reading only."""
+    return write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def llama_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the other architecture; for reading only."""
+    return write_checkpoint(tmp_path_factory.mktemp("llama") / "checkpoint", "LlamaForCausalLM")
+
+
+@pytest.fixture(scope="session")
 def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights whose sizes are no powers of two, with an output matrix of its own; for reading only."""
     sizes = {"hidden_size": 96, "intermediate_size": 200, "vocab_size": 777, "num_hidden_layers": 3}

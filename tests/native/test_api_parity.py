@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,22 +12,15 @@ from typing import Any
 
 import pytest
 import rubricrm_ctypes as native
+from both_sides import LIBRARY, assert_equal, comparable, needs_library, opened_model
 from rubricrm import RubricModel
 from rubricrm.errors import RubricrmError
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm.text_model import DEMO_BUNDLE
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("RUBRICRM_NATIVE_BUILD", ROOT / "build" / "native" / "release"))
-LIBRARY = BUILD / "librubricrm.so"
-
-pytestmark = [
-    pytest.mark.native,
-    pytest.mark.skipif(not LIBRARY.is_file(), reason=f"no librubricrm in {BUILD}: run `make native-release`"),
-]
+pytestmark = [pytest.mark.native, needs_library]
 
 REQUESTS = (
     "Write a haiku about rain.",
@@ -53,24 +44,6 @@ def library() -> native.Library:
     return native.Library(LIBRARY)
 
 
-def model_options() -> dict[str, Any]:
-    import onnxruntime
-
-    found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
-    kernels = find_kernels()
-    chosen: dict[str, Any] = {"onnxruntime": str(found[0]).encode(), "threads": 1}
-    return chosen if kernels.library is None else chosen | {"kernels": str(kernels.library).encode()}
-
-
-def opened_model(library: native.Library, bundle: Path, **options: int) -> native.Model:
-    try:
-        return native.Model(library, bundle, **model_options(), **options)
-    except native.RubricrmError as error:
-        if error.code == "RUNTIME_MISSING":
-            pytest.skip(str(error))
-        raise
-
-
 @pytest.fixture(scope="module", params=[True, False], ids=["draft", "plain"])
 def both(request: pytest.FixtureRequest, library: native.Library) -> Iterator[tuple[RubricModel, native.Model]]:
     draft = bool(request.param)
@@ -78,31 +51,6 @@ def both(request: pytest.FixtureRequest, library: native.Library) -> Iterator[tu
     with RubricModel.demo(threads=1, draft=draft) as model:
         yield model, opened
     opened.close()
-
-
-def comparable(text: str) -> dict[str, Any]:
-    """What both sides must have in common: all but times, and a seed that was drawn."""
-    result: dict[str, Any] = json.loads(text)
-    assert set(result.pop("timings_ms")) == {"tokenize", "prefill", "first_token", "decode", "total"}
-    result.pop("seed")
-    return result
-
-
-def assert_equal(found: Any, expected: Any, where: str = "result") -> None:
-    """Compare values of JSON. Probabilities that are reported, and decide nothing, agree to five digits."""
-    assert type(found) is type(expected), where
-    if isinstance(expected, float):
-        assert math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-9), where
-    elif isinstance(expected, dict):
-        assert list(found) == list(expected), where
-        for key, value in expected.items():
-            assert_equal(found[key], value, f"{where}.{key}")
-    elif isinstance(expected, list):
-        assert len(found) == len(expected), where
-        for index, value in enumerate(expected):
-            assert_equal(found[index], value, f"{where}[{index}]")
-    else:
-        assert found == expected, where
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way) or "greedy")

@@ -26,6 +26,7 @@ from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.kv_cache import STORAGE_TYPES
 from rubricrm.runtime.session import GraphVariant, Session
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
+from short_texts import EVALUATION
 
 pytestmark = needs_kernels
 
@@ -59,6 +60,34 @@ def test_the_graph_of_steps_is_the_one_that_runs(session: Session) -> None:
     assert session.facts.file == "model.step.onnx"
     assert session.kernels == find_kernels()
     assert session.cache_key.startswith(f"cpu-model.step.onnx-{session.facts.kv_type}-onnxruntime-")
+
+
+@pytest.mark.parametrize(
+    ("options", "is_exact"),
+    [
+        ({"weights": "int8", "activations": "int8", "method": "rtn"}, True),
+        ({"weights": "int4", "head": "model"}, True),
+        ({"weights": "int8", "block_size": "channel"}, False),
+        ({"weights": "fp8", "head": "int8"}, False),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else None,
+)
+def test_what_is_taken_for_exact_is(odd_checkpoint: Path, tmp_path: Path, options: Any, *, is_exact: bool) -> None:
+    """A packed embedding and head alone make no graph exact: ONNX Runtime multiplied the layers' floats."""
+    (tmp_path / "text.txt").write_text(EVALUATION)
+    job = OnnxExport(
+        str(odd_checkpoint), tmp_path / "b", eval_text=tmp_path / "text.txt", rubrics=False, max_kl="none", **options
+    )
+    session = Session(export_onnx(job), threads=1)
+    assert session.is_exact == is_exact
+    together = session.run(session.new_slot(COUNT), TOKEN_IDS, COUNT)
+    slot = session.new_slot(COUNT)
+    one_by_one = np.concatenate([session.run(slot, [token]) for token in TOKEN_IDS])
+    if is_exact:
+        np.testing.assert_array_equal(one_by_one, together)
+    else:
+        np.testing.assert_allclose(one_by_one, together, atol=0.2)
+    session.close()
 
 
 @pytest.fixture

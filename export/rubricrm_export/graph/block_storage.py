@@ -98,7 +98,7 @@ class BlockStorage(TableStorage):
         )
         if self._padded(width) == width:
             return embedded
-        return b.op("Slice", [embedded, b.integers(0), b.integers(width), b.integers(2)], f"{name}/Slice")
+        return b.op("Slice", [embedded, b.integers(0), b.integers(width), b.integers(-1)], f"{name}/Slice")
 
     def _padded(self, width: int) -> int:
         return -(-width // self.block_size) * self.block_size

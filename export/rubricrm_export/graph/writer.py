@@ -114,7 +114,7 @@ def author_step_graph(
         form = StepForm(checkpoint.architecture, kv)
         if isinstance(projections, BlockStorage):
             projections = PackedStorage.of(projections, exact)
-        if isinstance(head, BlockStorage):
+        if isinstance(head, BlockStorage) and is_packed(scheme):
             head = PackedStorage.of(head, exact)
     builder = DecoderBuilder(computed_type(scheme), projections, head, weights.norm)
     return build_decoder(builder, checkpoint.architecture, form, tied=checkpoint.tied)
@@ -199,11 +199,14 @@ def step_update(scheme: Scheme) -> str | None:
 
 
 def is_packed(scheme: Scheme) -> bool:
-    """Whether a scheme has weights that the packed layout arranges: those in blocks, for the target `cpu`."""
-    if scheme.target != "cpu":
+    """Whether a graph of steps reads weights in the packed layout: those in blocks, for the target `cpu`.
+
+    Readers take the rows of a packed graph for exact (`Session.is_exact`), and draft. So nothing is packed where the
+    layers' matrices are dequantized and multiplied by FusedMatMul, whose sums depend on the number of rows.
+    """
+    if scheme.target != "cpu" or scheme.weights in FLOAT_WEIGHTS:
         return False
-    are_blocks = scheme.weights not in FLOAT_WEIGHTS and scheme.operator == BLOCK_OPERATOR
-    return are_blocks or scheme.head_grid is not None
+    return scheme.operator == BLOCK_OPERATOR or (scheme.activations == "int8" and scheme.head_grid is not None)
 
 
 def exact_products(graph: Path) -> set[str]:
