@@ -60,14 +60,15 @@ class Engine {
   void check_open() const { session_->check_open(); }
 
  private:
-  bool lead_step();
+  bool lead_step() noexcept;
   bool run_step();
   void hand_out(const Work& work, const Logits& logits);
   void end_due();
-  void fail_all(const Error& error);
+  void fail_all(const Error& error) noexcept;
 
   const std::unique_ptr<Session> session_;
   const EngineFacts facts_;
+  const Error out_of_memory_;  // made while there is some
   const std::unique_ptr<Drafts> drafts_;
   std::mutex mutex_;  // of slots and scheduler
   SlotPool slots_;
