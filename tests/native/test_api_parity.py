@@ -252,7 +252,7 @@ def test_a_graph_without_data_is_skipped_with_a_warning_until_python_has_derived
     assert "rubricrm convert --layout packed" in warnings[0]
     assert kernels.startswith("onnxruntime (its weights in the layout packed")
 
-    with RubricModel(bundle, threads=1):
+    with RubricModel.open(bundle, threads=1):
         pass
     model = opened_model(library, bundle, **options)
     kernels = json.loads(model.generate(REQUESTS[0], max_new_tokens=2))["model"]["kernels"]
