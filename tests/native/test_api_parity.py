@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import math
@@ -19,7 +18,6 @@ from rubricrm import RubricModel
 from rubricrm.errors import RubricrmError
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.conversion import convert_bundle
 from rubricrm.runtime.kernels import find_kernels
 from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm.text_model import DEMO_BUNDLE
@@ -64,7 +62,7 @@ def model_options() -> dict[str, Any]:
     return chosen if kernels.library is None else chosen | {"kernels": str(kernels.library).encode()}
 
 
-def opened_model(library: native.Library, bundle: Path, **options: Any) -> native.Model:
+def opened_model(library: native.Library, bundle: Path, **options: int) -> native.Model:
     try:
         return native.Model(library, bundle, **model_options(), **options)
     except native.RubricrmError as error:
@@ -231,31 +229,3 @@ def test_rubrics_are_equal(library: native.Library) -> None:
     for text in ("", "1. The response is short. [Hard Rule]", "<think>x</think>\n- a\n- b [Principle]\x00", "\ud800"):
         data = text.encode("utf-8", "surrogatepass")
         assert library.parse(data) == parse(data.decode("utf-8", "replace")).to_dict()
-
-
-def test_a_graph_without_data_is_skipped_with_a_warning_until_python_has_derived_them(
-    library: native.Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RUBRICRM_CACHE", str(tmp_path / "cache"))
-    bundle = tmp_path / "standard"
-    convert_bundle(Bundle.open(ROOT / "tests" / "cases" / "engine" / "int4"), "standard", bundle)
-    warnings: list[str] = []
-    on_warning = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)(
-        lambda message, _: warnings.append(message.decode())
-    )
-    options = {"on_warning": ctypes.cast(on_warning, ctypes.c_void_p)}
-    model = opened_model(library, bundle, **options)
-    kernels = json.loads(model.generate(REQUESTS[0], max_new_tokens=2))["model"]["kernels"]
-    model.close()
-    assert len(warnings) == 1
-    assert "model.step.onnx is not run" in warnings[0]
-    assert "rubricrm convert --layout packed" in warnings[0]
-    assert kernels.startswith("onnxruntime (its weights in the layout packed")
-
-    with RubricModel.open(bundle, threads=1):
-        pass
-    model = opened_model(library, bundle, **options)
-    kernels = json.loads(model.generate(REQUESTS[0], max_new_tokens=2))["model"]["kernels"]
-    model.close()
-    assert len(warnings) == 1
-    assert kernels.startswith("rubricrm ")

@@ -17,8 +17,8 @@ namespace rubricrm {
 // one of them leads on when the leader leaves. All methods are safe from any thread.
 class Driver {
  public:
-  // step: does some work, returns whether there was any. It is never called by two threads at a time. What it throws goes
-  // to the thread that leads, and the next one leads on.
+  // step: does some work, returns whether there was any. It is never called by two threads at a time. What it throws
+  // goes to the thread that leads, and the next one leads on.
   explicit Driver(std::function<bool()> step) : step_(std::move(step)) {}
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;

@@ -382,8 +382,8 @@ class Model {
     rubricrm_error error;
     const rubricrm_result* made = nullptr;
     detail::Callback callback(on_event);
-    const rubricrm_code code = rubricrm_stream(get(), detail::data_of(request), request.size(), &options, &detail::Callback::run,
-                                               &callback, &made, &error);
+    const rubricrm_code code = rubricrm_stream(get(), detail::data_of(request), request.size(), &options,
+                                               &detail::Callback::run, &callback, &made, &error);
     Result result(made);
     callback.rethrow();
     check(code, error);

@@ -67,7 +67,8 @@ int main(int argc, char** argv) {
   });
   expect_typed("a bad request", RUBRICRM_REQUEST_INVALID, [&](rubricrm_error* error) {
     const rubricrm_ids* ids = nullptr;
-    return rubricrm_encode_request(prompt.get(), "a\xFF of which a message tells", RUBRICRM_NUL_TERMINATED, &ids, error);
+    const char* bad = "a\xFF of which a message tells";
+    return rubricrm_encode_request(prompt.get(), bad, RUBRICRM_NUL_TERMINATED, &ids, error);
   });
   return failures != 0;
 }

@@ -59,8 +59,8 @@ bool serves_on_after(long allocation, long failing, bool any_mix) {
     EXPECT(sequences[i]->is_finished(), "allocation %ld: a request never ends", allocation);
     const auto error = sequences[i]->error();
     if (error) {
-      EXPECT(error->code() == Code::RUNTIME_FAILED && std::string(error->what()).find("memory ran out") != std::string::npos,
-             "allocation %ld: %s", allocation, error->what());
+      const bool says_so = std::string(error->what()).find("memory ran out") != std::string::npos;
+      EXPECT(error->code() == Code::RUNTIME_FAILED && says_so, "allocation %ld: %s", allocation, error->what());
     } else {
       EXPECT(answer == alone(ids_from(static_cast<int>(i), 20), few()), "allocation %ld", allocation);
     }
@@ -73,7 +73,9 @@ bool serves_on_after(long allocation, long failing, bool any_mix) {
     EXPECT(later[i]->state() != State::WAITING, "allocation %ld: a slot is lost", allocation);
   }
   for (const auto& sequence : later) one.engine->wait(*sequence, [] { return false; });
-  for (int i = 0; i < 2; ++i) EXPECT(answer_of(*later[i]) == alone(ids_from(i, 20), few()), "allocation %ld", allocation);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT(answer_of(*later[i]) == alone(ids_from(i, 20), few()), "allocation %ld", allocation);
+  }
   return has_failed;
 }
 
