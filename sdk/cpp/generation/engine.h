@@ -49,7 +49,7 @@ class Engine {
   // anyway. The condition must not block. Its timeout is kept to within one step.
   void wait(Sequence& sequence, const std::function<bool()>& is_ready);
 
-  // Makes one step, or waits for that of another thread; returns whether there was anything to compute. MODEL_CLOSED.
+  // As Driver::step_once: returns whether there was anything to compute. MODEL_CLOSED.
   bool step();
 
   // Ends every sequence with MODEL_CLOSED, and frees slots and session. A step in progress ends at its next operator,

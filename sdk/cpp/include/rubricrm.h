@@ -854,7 +854,7 @@ RUBRICRM_API rubricrm_code rubricrm_submit_messages(rubricrm_model* model, const
 
 /*
  * Makes one step for all requests of a model. If another thread is making one, it waits for the end of that one
- * instead.
+ * instead, and makes one after it only if that one had begun before the call and found nothing to compute.
  *
  *   has_work  Receives 1 if there was something to compute, else 0: call again when something was submitted. May be
  *             NULL.
