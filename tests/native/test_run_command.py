@@ -48,6 +48,15 @@ def test_an_error_is_one_line_with_the_code_of_the_package(tmp_path: Path) -> No
     assert error == expected.stderr
 
 
+@pytest.mark.parametrize("name", ["none.txt", "."])
+def test_a_file_that_cannot_be_read_is_bad_input(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    expected = CliRunner().invoke(cli, ["parse", str(path)])
+    code, out, error = run("parse", path)
+    assert (code, out) == (expected.exit_code, "") == (2, "")
+    assert error.removeprefix("Error: ") == expected.stderr.split("'[FILE]': ")[1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

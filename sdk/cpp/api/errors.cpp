@@ -1,6 +1,7 @@
 #include "api/errors.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <exception>
 #include <new>
 
@@ -41,8 +42,11 @@ rubricrm_code report_current(rubricrm_error* error) {
   } catch (const std::bad_alloc&) {
     return report(error, Code::RUNTIME_FAILED, "memory ran out. Ask for less at once, or run where there is more.");
   } catch (const std::exception& thrown) {
-    const std::string what = thrown.what();
-    return report(error, Code::RUNTIME_FAILED, "rubricrm failed (" + what + "). It is its fault: please report it.");
+    // No std::string: its memory could run out here, outside of any try. Some bytes more than fit, so that report()
+    // sees where to cut.
+    char message[RUBRICRM_MESSAGE_SIZE + 4];
+    std::snprintf(message, sizeof message, "rubricrm failed (%s). It is its fault: please report it.", thrown.what());
+    return report(error, Code::RUNTIME_FAILED, message);
   } catch (...) {
     return report(error, Code::RUNTIME_FAILED, "rubricrm failed. It is its fault: please report it.");
   }
@@ -79,6 +83,13 @@ bool is_on(rubricrm_switch value, const char* name, bool otherwise) {
   throw Error(Code::OPTION_INVALID, std::string(name) +
                                         " must be RUBRICRM_DEFAULT, RUBRICRM_ON or RUBRICRM_OFF, got " +
                                         std::to_string(value) + ".");
+}
+
+void check_reserved(int32_t reserved, const char* name) {
+  if (reserved == 0) return;
+  throw Error(Code::OPTION_UNKNOWN, std::string(name) + ".reserved is " + std::to_string(reserved) +
+                                        ", expected 0: this library knows no meaning of it. Set the whole struct to 0 "
+                                        "before its fields.");
 }
 
 void read_struct(const void* given, void* known, size_t known_size, const char* name) {

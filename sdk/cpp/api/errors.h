@@ -67,6 +67,9 @@ std::vector<std::string> option_texts(const char* const* data, size_t count, con
 // OPTION_INVALID: it is none of the three values.
 bool is_on(rubricrm_switch value, const char* name, bool otherwise);
 
+// OPTION_UNKNOWN: a field that a later version may give a meaning is not 0.
+void check_reserved(int32_t reserved, const char* name);
+
 // Checks the size of a struct of options, and copies what is known of it into `known_size` zeros. See "Options" in
 // rubricrm.h.
 void read_struct(const void* given, void* known, size_t known_size, const char* name);

@@ -16,6 +16,7 @@ void set_unless_zero(Number& option, Given given) {
 }
 
 ModelOptions model_options(const rubricrm_model_options& given) {
+  check_reserved(given.reserved, "options");
   ModelOptions options;
   options.verify = is_on(given.verify, "verify", false);
   options.session.device = option_text(given.device, "device");

@@ -12,6 +12,7 @@ OpenModel::OpenModel(const std::string& path, const ModelOptions& options) : pro
   check(options.engine);
   Bundle bundle = Bundle::open(path, options.verify);
   std::unique_ptr<OnnxSession> session = OnnxSession::open(bundle, options.session);
+  if (options.warn && session->skipped()) options.warn(bundle.path().string() + ": " + *session->skipped());
   std::optional<Prefix> kept = kept_prefix(bundle, *session, options.warn);
   texts_ = std::make_shared<BundleTexts>(std::move(bundle));
   const Manifest& manifest = texts_->manifest();

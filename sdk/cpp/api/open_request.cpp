@@ -60,7 +60,11 @@ std::shared_ptr<OpenRequest> OpenRequest::messages(std::shared_ptr<OpenModel> mo
       new OpenRequest(std::move(model), {}, std::move(prompt_ids), nullptr, options, started));
 }
 
-State OpenRequest::state() const { return model_->is_here() ? sequence_->state() : State::FINISHED; }
+State OpenRequest::state() const {
+  if (!model_->is_here()) return State::FINISHED;
+  sequence_->end_if_due();
+  return sequence_->state();
+}
 
 const rubricrm_event* OpenRequest::next(bool waits) {
   const Reading reading(*this);
@@ -115,6 +119,7 @@ void OpenRequest::abandon() {
 
 std::unique_ptr<ResultView> OpenRequest::result() {
   const Reading reading(*this);
+  sequence_->end_if_due();
   sequence_->finish(FinishReason::CANCELLED);
   throw_error();
   TextResult text = text_result(*sequence_, tokenized_);

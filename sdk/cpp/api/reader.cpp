@@ -103,6 +103,7 @@ rubricrm_code rubricrm_reader_new(const rubricrm_prompt* prompt, const rubricrm_
   return guarded(error, [&] {
     rubricrm_reader*& made = output(reader, "reader");
     const rubricrm_reader_options given = read_options(options, "options");
+    check_reserved(given.reserved, "options");
     GenerationOptions how;
     how.stop = option_texts(given.stop, given.num_stop, "stop");
     how.stop_on_repetition = is_on(given.stop_on_repetition, "stop_on_repetition", true);

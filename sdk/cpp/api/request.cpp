@@ -69,7 +69,9 @@ rubricrm_code rubricrm_model_step(rubricrm_model* model, int32_t* has_work, rubr
 }
 
 rubricrm_state rubricrm_request_state(const rubricrm_request* request) {
-  return request == nullptr ? RUBRICRM_FINISHED : static_cast<rubricrm_state>(request->request->state());
+  if (request == nullptr) return RUBRICRM_FINISHED;
+  return static_cast<rubricrm_state>(
+      guarded_or<State>(State::FINISHED, [&] { return request->request->state(); }));
 }
 
 rubricrm_code rubricrm_request_poll(rubricrm_request* request, const rubricrm_event** event, rubricrm_error* error) {

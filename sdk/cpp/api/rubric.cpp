@@ -52,6 +52,7 @@ rubricrm_code rubricrm_parse(const char* text, size_t size, const rubricrm_parse
   return guarded(error, [&] {
     const rubricrm_rubric*& made = output(rubric, "rubric");
     const rubricrm_parse_options given = read_options(options, "options");
+    check_reserved(given.reserved, "options");
     ParseOptions how;
     how.truncated = is_on(given.truncated, "truncated", false);
     how.starts_in_thought = is_on(given.starts_in_thought, "starts_in_thought", false);

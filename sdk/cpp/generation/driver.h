@@ -17,7 +17,8 @@ namespace rubricrm {
 // one of them leads on when the leader leaves. All methods are safe from any thread.
 class Driver {
  public:
-  // step: does some work, returns whether there was any; must not throw. It is never called by two threads at a time.
+  // step: does some work, returns whether there was any. It is never called by two threads at a time. What it throws
+  // goes to the thread that leads, and the next one leads on.
   explicit Driver(std::function<bool()> step) : step_(std::move(step)) {}
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
@@ -26,7 +27,8 @@ class Driver {
   // asked for again after notify() with the same key; it must not block, and holds once stop() was called.
   void wait(const void* key, const std::function<bool()>& is_ready, std::optional<Time> deadline);
 
-  // Makes one step, or waits for the end of the one that another thread makes; returns whether that found work.
+  // Makes one step, or waits for the end of the one that another thread makes; returns whether that found work. A step
+  // that began before the call says nothing about work that came later: if it found none, another one is made.
   bool step_once();
 
   // Wakes the threads that wait with this key.
@@ -41,14 +43,18 @@ class Driver {
     std::condition_variable woken;
   };
 
+  struct Handing;
+
   void sleep(std::unique_lock<std::mutex>& lock, const void* key, std::optional<Time> deadline);
   bool lead(std::unique_lock<std::mutex>& lock);
+  void end_step(std::unique_lock<std::mutex>& lock, bool found_work);
   void hand_over();
 
   const std::function<bool()> step_;
   std::mutex mutex_;
   bool is_led_ = false;
-  uint64_t num_steps_ = 0;
+  uint64_t num_begun_ = 0;  // steps; at most one more than have ended
+  uint64_t num_ended_ = 0;
   bool last_found_work_ = false;
   std::list<Waiter*> waiters_;
 };

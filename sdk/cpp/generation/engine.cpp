@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "generation/row_decision.h"
@@ -13,9 +14,28 @@ std::unique_ptr<Constraint> constraint_of(const Order& order, int64_t max_new_to
   return order.options.constrain ? constrain(order.grammar, max_new_tokens) : nullptr;
 }
 
-Error own_fault(const std::exception& error) {
-  return Error(Code::RUNTIME_FAILED, std::string("a step of the engine failed: ") + error.what() +
-                                         ". It is rubricrm's fault: please report it.");
+Error own_fault(const char* what) {
+  return Error(Code::RUNTIME_FAILED,
+               std::string("a step of the engine failed: ") + what + ". It is rubricrm's fault: please report it.");
+}
+
+// What is being handled, as an error: only inside a catch clause.
+Error current_error(const Error& out_of_memory) noexcept {
+  try {
+    try {
+      throw;
+    } catch (const Error& error) {
+      return error;
+    } catch (const std::bad_alloc&) {
+      return out_of_memory;
+    } catch (const std::exception& error) {
+      return own_fault(error.what());
+    } catch (...) {
+      return own_fault("something was thrown that is no exception of the standard library");
+    }
+  } catch (...) {
+    return out_of_memory;  // for the message
+  }
 }
 
 }  // namespace
@@ -24,12 +44,20 @@ Engine::Engine(std::unique_ptr<Session> session, EngineFacts facts, std::optiona
                const EngineOptions& options, std::unique_ptr<Drafts> drafts)
     : session_(std::move(session)),
       facts_(std::move(facts)),
+      out_of_memory_(Code::RUNTIME_FAILED,
+                     "a step of the engine failed: memory ran out. Ask for less at once (max_concurrency, max_memory), "
+                     "or run where there is more."),
       drafts_(std::move(drafts)),
       slots_(*session_, facts_.context_length, std::move(prefix), options),
       scheduler_(slots_, session_->max_rows(), options.max_waiting, drafts_.get()),
       driver_([this] { return lead_step(); }) {}
 
-Engine::~Engine() { close(); }
+Engine::~Engine() {
+  try {
+    close();
+  } catch (...) {  // memory ran out: the members free what they have
+  }
+}
 
 std::shared_ptr<Sequence> Engine::submit(Order order) {
   check_open();  // before any lock: in a fork, whoever held it may not exist
@@ -58,15 +86,13 @@ bool Engine::step() {
 }
 
 // A step whose failure ends everything: a slot could not be made, or something threw what it should not.
-bool Engine::lead_step() {
+bool Engine::lead_step() noexcept {
   try {
     return run_step();
-  } catch (const Error& error) {
-    fail_all(error);
-  } catch (const std::exception& error) {
-    fail_all(own_fault(error));
+  } catch (...) {
+    fail_all(current_error(out_of_memory_));
+    return true;
   }
-  return true;
 }
 
 // Computes what the scheduler chooses; returns whether there was anything.
@@ -103,7 +129,13 @@ void Engine::hand_out(const Work& work, const Logits& logits) {
     return;
   }
   if (sequence.state() == State::PREFILLING) sequence.begin_decoding();
-  const int64_t num_accepted = decide(sequence, sampler_, logits, best, work.draft.token_ids, facts_.num_tokens);
+  int64_t num_accepted = 0;
+  try {
+    num_accepted = decide(sequence, sampler_, logits, best, work.draft.token_ids, facts_.num_tokens);
+  } catch (...) {
+    work.chunk.slot->clear();  // nobody knows any more which of its tokens were decided
+    throw;
+  }
   // Keys and values of refused drafts go. The newest token is computed by the next step.
   const int64_t num_written = std::max<int64_t>(0, static_cast<int64_t>(sequence.token_ids().size()) - 1);
   work.chunk.slot->rewind(static_cast<int64_t>(sequence.prompt_ids().size()) + num_written);
@@ -120,21 +152,29 @@ void Engine::end_due() {
   for (const auto& sequence : due) sequence->end_if_due();
 }
 
-void Engine::fail_all(const Error& error) {
-  std::vector<std::shared_ptr<Sequence>> all;
+// It allocates nothing, so that it does its work when memory has run out. Sequences end outside the lock, since that
+// wakes who waits for them.
+void Engine::fail_all(const Error& error) noexcept {
+  Scheduler::Queue waiting;
   {
     const std::lock_guard lock(mutex_);
-    all = scheduler_.sequences();
+    waiting = scheduler_.take_waiting();
   }
-  for (const auto& sequence : all) sequence->fail(error);
+  const auto next = [this] {
+    const std::lock_guard lock(mutex_);
+    return scheduler_.unfinished();
+  };
+  while (const auto sequence = next()) sequence->fail(error);
+  for (const auto& [place, sequence] : waiting) sequence->fail(error);
 }
 
 void Engine::close() {
+  const Error closed(Code::MODEL_CLOSED, "the model was closed. Open it again.");
   session_->close();
-  fail_all(Error(Code::MODEL_CLOSED, "the model was closed. Open it again."));
+  fail_all(closed);
   driver_.pause([this] {
     const std::lock_guard lock(mutex_);
-    scheduler_.schedule();  // all have ended: it only takes their slots back
+    scheduler_.retire();  // all have ended
     slots_.clear();
   });
 }

@@ -49,7 +49,7 @@ class Engine {
   // anyway. The condition must not block. Its timeout is kept to within one step.
   void wait(Sequence& sequence, const std::function<bool()>& is_ready);
 
-  // Makes one step, or waits for that of another thread; returns whether there was anything to compute. MODEL_CLOSED.
+  // As Driver::step_once: returns whether there was anything to compute. MODEL_CLOSED.
   bool step();
 
   // Ends every sequence with MODEL_CLOSED, and frees slots and session. A step in progress ends at its next operator,
@@ -60,14 +60,15 @@ class Engine {
   void check_open() const { session_->check_open(); }
 
  private:
-  bool lead_step();
+  bool lead_step() noexcept;
   bool run_step();
   void hand_out(const Work& work, const Logits& logits);
   void end_due();
-  void fail_all(const Error& error);
+  void fail_all(const Error& error) noexcept;
 
   const std::unique_ptr<Session> session_;
   const EngineFacts facts_;
+  const Error out_of_memory_;  // made while there is some
   const std::unique_ptr<Drafts> drafts_;
   std::mutex mutex_;  // of slots and scheduler
   SlotPool slots_;

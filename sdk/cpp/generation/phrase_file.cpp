@@ -79,8 +79,9 @@ void save_phrases(const PhraseTable& table, const fs::path& path, const std::str
   const SafeTensor tensor{"I64", {static_cast<int64_t>(bytes.size() / sizeof(Pair)), 2}, bytes};
   const std::map<std::string, std::string> metadata = {
       {"format", kFormat}, {"tokenizer_sha256", tokenizer_sha256}, {"sha256", sha256_hex(bytes)}};
-  std::error_code ignored;  // the next line says it better
+  std::error_code ignored;  // what follows says it better
   fs::create_directories(path.parent_path(), ignored);
+  if (fs::is_other(path, ignored)) throw FileError(path.string() + ": is no regular file");  // /dev/null, say
   write_whole(path, safetensors_header(kTensor, tensor, metadata) + bytes);
 }
 

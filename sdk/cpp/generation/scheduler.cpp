@@ -14,7 +14,10 @@ constexpr int64_t kMixedRows = 64;
 }  // namespace
 
 Scheduler::Scheduler(SlotPool& slots, int64_t max_rows, int64_t max_waiting, Drafts* drafts)
-    : slots_(slots), drafts_(drafts), max_rows_(max_rows), max_waiting_(max_waiting) {}
+    : slots_(slots), drafts_(drafts), max_rows_(max_rows), max_waiting_(max_waiting) {
+  // A slot that is lent is written down without an allocation that could fail.
+  running_.reserve(slots_.count());
+}
 
 void Scheduler::add(std::shared_ptr<Sequence> sequence) {
   if (is_full()) {
@@ -49,27 +52,25 @@ std::vector<Work> Scheduler::schedule() {
   return works;
 }
 
-std::vector<std::shared_ptr<Sequence>> Scheduler::sequences() const {
-  std::vector<std::shared_ptr<Sequence>> all;
-  for (const Running& running : running_) all.push_back(running.sequence);
-  for (const auto& [place, sequence] : waiting_) all.push_back(sequence);
-  return all;
+std::shared_ptr<Sequence> Scheduler::unfinished() const {
+  for (const Running& running : running_) {
+    if (!running.sequence->is_finished()) return running.sequence;
+  }
+  return nullptr;
 }
 
-// Takes back the slots of sequences that ended.
 void Scheduler::retire() {
   for (auto running = running_.begin(); running != running_.end();) {
     if (!running->sequence->is_finished()) {
       ++running;
       continue;
     }
-    const Running ended = std::move(*running);
+    const std::shared_ptr<Sequence> ended = running->sequence;
+    TokenIds token_ids = ended->prompt_ids();
+    token_ids.insert(token_ids.end(), ended->token_ids().begin(), ended->token_ids().end());
+    slots_.give_back(running->slot, std::move(token_ids));
     running = running_.erase(running);
-    TokenIds token_ids = ended.sequence->prompt_ids();
-    const TokenIds& written = ended.sequence->token_ids();
-    token_ids.insert(token_ids.end(), written.begin(), written.end());
-    slots_.give_back(ended.slot, std::move(token_ids));
-    if (drafts_ != nullptr) drafts_->learn(*ended.sequence);
+    if (drafts_ != nullptr) drafts_->learn(*ended);
   }
 }
 
@@ -78,8 +79,8 @@ void Scheduler::admit() {
   while (!waiting_.empty()) {
     const std::shared_ptr<Sequence> sequence = waiting_.begin()->second;
     if (!sequence->is_finished()) {
-      const TokenIds& prompt_ids = sequence->prompt_ids();
-      const int64_t num_positions = static_cast<int64_t>(prompt_ids.size()) + sequence->tokens_left();
+      const std::shared_ptr<const TokenIds> prompt_ids(sequence, &sequence->prompt_ids());
+      const int64_t num_positions = static_cast<int64_t>(prompt_ids->size()) + sequence->tokens_left();
       const auto lent = slots_.lend(prompt_ids, num_positions);
       if (!lent) return;
       running_.push_back({sequence, lent->slot});

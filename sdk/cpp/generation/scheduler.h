@@ -27,6 +27,9 @@ struct Work {
 // whole prompt, and nobody that waits is overtaken by a later one of its priority.
 class Scheduler {
  public:
+  using Place = std::pair<int64_t, uint64_t>;  // of the queue: lower priority, later arrival last
+  using Queue = std::map<Place, std::shared_ptr<Sequence>>;
+
   // drafts: null: nothing is drafted. Slots and drafts outlive the scheduler.
   Scheduler(SlotPool& slots, int64_t max_rows, int64_t max_waiting, Drafts* drafts);
 
@@ -42,17 +45,21 @@ class Scheduler {
   // Takes back the slots of who has ended, admits who waits, and returns the work of the next step, if any.
   std::vector<Work> schedule();
 
-  // All that run, in the order of admission, and all that wait.
-  std::vector<std::shared_ptr<Sequence>> sequences() const;
+  // Takes back the slots of who has ended.
+  void retire();
+
+  // Those that wait, in their order, which wait no more. It allocates nothing, nor does the next one.
+  Queue take_waiting() { return std::exchange(waiting_, {}); }
+
+  // The first of those that run and have not ended; null: none.
+  std::shared_ptr<Sequence> unfinished() const;
 
  private:
   struct Running {
     std::shared_ptr<Sequence> sequence;
     Slot* slot;
   };
-  using Place = std::pair<int64_t, uint64_t>;  // of the queue: lower priority, later arrival last
 
-  void retire();
   void admit();
   std::vector<Work> prefill(int64_t rows) const;
   std::vector<Work> decode(const std::vector<Running*>& decoding, int64_t prompt_rows);
@@ -62,8 +69,8 @@ class Scheduler {
   int64_t max_rows_;
   int64_t max_waiting_;
   uint64_t arrivals_ = 0;
-  std::map<Place, std::shared_ptr<Sequence>> waiting_;
-  std::vector<Running> running_;  // in the order of admission
+  Queue waiting_;
+  std::vector<Running> running_;  // in the order of admission; it has room for all slots, and never grows
   Deadlines deadlines_;
 };
 

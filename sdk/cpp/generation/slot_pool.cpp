@@ -30,7 +30,10 @@ SlotPool::SlotPool(Session& session, int64_t context_length, std::optional<Fixed
       count_(std::min<int64_t>(options.max_concurrency, session.max_rows())),  // so that each has a row in every step
       max_positions_(options.max_memory ? *options.max_memory / session.position_bytes() : count_ * context_),
       room_(std::min(context_, max_positions_)),
-      keeps_prompts_(options.keep_prompts) {}
+      keeps_prompts_(options.keep_prompts) {
+  lent_.reserve(count_);
+  free_.reserve(count_);
+}
 
 int64_t SlotPool::room_after(const TokenIds& prompt_ids) const {
   if (prompt_ids.empty()) throw Error(Code::REQUEST_INVALID, "the prompt has no tokens, expected at least one.");
@@ -44,7 +47,8 @@ int64_t SlotPool::room_after(const TokenIds& prompt_ids) const {
   return room;
 }
 
-std::optional<SlotPool::Lent> SlotPool::lend(const TokenIds& prompt_ids, int64_t num_positions) {
+std::optional<SlotPool::Lent> SlotPool::lend(std::shared_ptr<const TokenIds> prompt, int64_t num_positions) {
+  const TokenIds& prompt_ids = *prompt;
   if (static_cast<int64_t>(lent_.size()) == count_ || !fits(num_positions)) return std::nullopt;
   const int64_t num_fixed = prefix_ ? common(prefix_->token_ids, prompt_ids) : 0;
   const Lent wanted = best(prompt_ids, num_positions, num_fixed);
@@ -56,7 +60,7 @@ std::optional<SlotPool::Lent> SlotPool::lend(const TokenIds& prompt_ids, int64_t
   fill(taken, prompt_ids, num_fixed);
   if (from.slot != nullptr && from.num_ready > taken.slot->length()) taken.slot->copy(*from.slot, from.num_ready);
   Slot* slot = taken.slot;
-  lent_.push_back({slot, num_positions, &prompt_ids});
+  lent_.push_back({slot, num_positions, std::move(prompt)});
   free_.erase(find_free(slot));
   return Lent{slot, slot->length()};
 }
@@ -84,10 +88,10 @@ void SlotPool::fill(Free& taken, const TokenIds& prompt_ids, int64_t num_fixed) 
 }
 
 void SlotPool::give_back(Slot* slot, TokenIds token_ids) {
-  lent_.erase(std::find_if(lent_.begin(), lent_.end(), [&](const Loan& loan) { return loan.slot == slot; }));
-  touched_[slot] = std::max(touched(slot), slot->length());
+  touched_[slot] = std::max(touched(slot), slot->length());  // it may throw: nothing has changed then
   if (!keeps_prompts_) token_ids.clear();
   token_ids.resize(std::min<size_t>(token_ids.size(), slot->length()));
+  lent_.erase(std::find_if(lent_.begin(), lent_.end(), [&](const Loan& loan) { return loan.slot == slot; }));
   free_.push_back({slot, std::move(token_ids)});
 }
 

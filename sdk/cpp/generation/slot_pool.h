@@ -36,6 +36,9 @@ class SlotPool {
   // Allocates nothing yet. The session outlives the pool.
   SlotPool(Session& session, int64_t context_length, std::optional<FixedPrefix> prefix, const EngineOptions& options);
 
+  // Most slots.
+  int64_t count() const { return count_; }
+
   // Most positions of one slot.
   int64_t room() const { return room_; }
 
@@ -44,10 +47,10 @@ class SlotPool {
 
   // A slot with room for so many positions, and how many of the prompt's tokens it holds already: never the last one,
   // whose logits are wanted. None while other sequences hold what is needed, or compute what this prompt begins with.
-  // The prompt must live until the slot is given back. RUNTIME_FAILED, MODEL_CLOSED.
-  std::optional<Lent> lend(const TokenIds& prompt_ids, int64_t num_positions);
+  // RUNTIME_FAILED, MODEL_CLOSED. Nothing is lent if it throws.
+  std::optional<Lent> lend(std::shared_ptr<const TokenIds> prompt_ids, int64_t num_positions);
 
-  // Takes a slot back, and what tokens it holds.
+  // Takes a slot back, and what tokens it holds. It is still lent if memory runs out for that.
   void give_back(Slot* slot, TokenIds token_ids);
 
   // Frees all slots; none is lent.
@@ -57,7 +60,7 @@ class SlotPool {
   struct Loan {
     Slot* slot;
     int64_t num_positions;  // that are promised to it
-    const TokenIds* prompt_ids;
+    std::shared_ptr<const TokenIds> prompt_ids;
   };
   struct Free {
     Slot* slot;
@@ -90,7 +93,7 @@ class SlotPool {
   bool keeps_prompts_;
   Slot* prefix_slot_ = nullptr;
   std::vector<std::unique_ptr<Slot>> slots_;
-  std::vector<Loan> lent_;  // in the order of lending
+  std::vector<Loan> lent_;  // in the order of lending; it has room for all, as the next one has
   std::vector<Free> free_;  // the one used last at the end
   std::unordered_map<const Slot*, int64_t> touched_;  // positions whose memory is in use, whatever they hold
 };

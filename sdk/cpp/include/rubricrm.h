@@ -57,8 +57,9 @@
  *             field that is zero has its default, so `rubricrm_model_options options = {.struct_size = sizeof
  *             options};` is all defaults, as is a NULL pointer to options. A library that is newer than the caller
  *             takes a smaller struct: fields that it does not have are defaults. A library that is older takes a larger
- *             struct if everything beyond what it knows is zero, else it fails with RUBRICRM_OPTION_UNKNOWN. A size
- *             below that of `struct_size` itself is RUBRICRM_OPTION_INVALID.
+ *             struct if everything beyond what it knows is zero, else it fails with RUBRICRM_OPTION_UNKNOWN. So does a
+ *             field named `reserved` that is not zero. A size below that of `struct_size` itself, or above 65536, is
+ *             RUBRICRM_OPTION_INVALID.
  * Growth.     Structs that only the library makes and that are handed out by pointer (results, events, facts) may grow
  *             at their ends in later versions. Elements of arrays, structs inside structs, and the order of functions'
  *             arguments change only with RUBRICRM_ABI_VERSION, which is the number in the name librubricrm.so.1.
@@ -644,7 +645,7 @@ typedef struct rubricrm_model_options {
   int32_t reserved; /* 0 */
   /* Most bytes of keys and values. Default: as many as the requests need. */
   uint64_t max_memory;
-  /* Read phrases from this file, and save them there when the model is closed, instead. Default: none. */
+  /* Read phrases from this regular file, and save them there when the model is closed, instead. Default: none. */
   const char* phrases_file;
   /* The file of ONNX Runtime's library, 1.21 or later. Default: $RUBRICRM_ONNXRUNTIME, else libonnxruntime.so.1 beside
    * this library or where the system looks for libraries. */
@@ -661,6 +662,18 @@ typedef struct rubricrm_model_options {
  * Opens a bundle. Milliseconds where its weights are in the packed layout. The first opening on a machine may take
  * seconds for a large model: what it computes is kept in the cache directory, which is $RUBRICRM_CACHE, else the
  * user's cache; the Python package uses the same files.
+ *
+ * The first graph of the bundle that the device here can run is chosen, but none whose way to keep keys and values is
+ * `paged` or `concatenate`: the library does not run those. Unlike the Python package the library derives no weights:
+ * a graph whose weights are in another layout than the bundle's is skipped, with a warning, unless the Python package
+ * has kept them in the cache directory. So a bundle in the standard layout runs without this project's kernels until
+ * it was opened once with the Python package, or converted (`rubricrm convert --layout packed`).
+ *
+ * Files of the bundle and of the cache directory are mapped: one that somebody shortens while a model is open ends the
+ * process with SIGBUS. Replace files (write another one, rename it), and never change them in place.
+ *
+ * The first opening sets ORT_DISABLE_TELEMETRY=1 in the process's environment unless it is set: no other thread may
+ * read or change the environment meanwhile. A program whose threads do so sets the variable itself before.
  *
  *   path     The directory.
  *   options  May be NULL. Its texts are copied.
@@ -685,7 +698,7 @@ RUBRICRM_API rubricrm_code rubricrm_model_close(rubricrm_model* model, rubricrm_
  * Closes a model and frees its handle. Requests of it are freed on their own, before or after, and calls that wait for
  * one in another thread return MODEL_CLOSED. A call with the model itself must not be under way in another thread:
  * close the model first, and wait for the thread. In an event's callback it is allowed: the call that runs the callback
- * then returns MODEL_CLOSED.
+ * then returns MODEL_CLOSED, or ends as usual if the generation had ended before.
  */
 RUBRICRM_API void rubricrm_model_free(rubricrm_model* model);
 
@@ -841,7 +854,7 @@ RUBRICRM_API rubricrm_code rubricrm_submit_messages(rubricrm_model* model, const
 
 /*
  * Makes one step for all requests of a model. If another thread is making one, it waits for the end of that one
- * instead.
+ * instead, and makes one after it only if that one had begun before the call and found nothing to compute.
  *
  *   has_work  Receives 1 if there was something to compute, else 0: call again when something was submitted. May be
  *             NULL.

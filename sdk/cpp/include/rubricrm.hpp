@@ -85,6 +85,9 @@ using Messages = std::vector<std::pair<std::string, std::string>>;  // role, con
 
 namespace detail {
 
+// A default string_view is empty, and points nowhere: NULL would be no text at all.
+inline const char* data_of(std::string_view text) { return text.data() ? text.data() : ""; }
+
 inline std::vector<rubricrm_field> as_fields(const Fields& fields) {
   std::vector<rubricrm_field> result;
   for (const auto& [name, value] : fields) result.push_back({name.c_str(), value.data(), value.size()});
@@ -105,7 +108,7 @@ class Rubric {
   explicit Rubric(std::string_view text, rubricrm_parse_options options = defaults<rubricrm_parse_options>()) {
     rubricrm_error error;
     const rubricrm_rubric* made = nullptr;
-    check(rubricrm_parse(text.data() ? text.data() : "", text.size(), &options, &made, &error), error);
+    check(rubricrm_parse(detail::data_of(text), text.size(), &options, &made, &error), error);
     handle_.reset(made);
   }
 
@@ -146,7 +149,7 @@ class Prompt {
 
   Ids encode_request(std::string_view request) const {
     return ids([&](auto made, auto error) {
-      return rubricrm_encode_request(get(), request.data(), request.size(), made, error);
+      return rubricrm_encode_request(get(), detail::data_of(request), request.size(), made, error);
     });
   }
 
@@ -179,7 +182,7 @@ class Prompt {
 
   Ids tokenize(std::string_view text) const {
     return ids([&](auto made, auto error) {
-      return rubricrm_tokenize(get(), text.data() ? text.data() : "", text.size(), made, error);
+      return rubricrm_tokenize(get(), detail::data_of(text), text.size(), made, error);
     });
   }
 
@@ -229,8 +232,8 @@ class Reader {
   const rubricrm_event& push_text(std::string_view piece) {
     rubricrm_error error;
     const rubricrm_event* event = nullptr;
-    const char* data = piece.data() ? piece.data() : "";
-    check(rubricrm_reader_push_text(handle_.get(), data, piece.size(), &event, &reason_, &error), error);
+    check(rubricrm_reader_push_text(handle_.get(), detail::data_of(piece), piece.size(), &event, &reason_, &error),
+          error);
     return *event;
   }
 
@@ -370,7 +373,7 @@ class Model {
 
   Result generate(std::string_view request, GenerationOptions options = defaults<GenerationOptions>()) {
     return result([&](auto made, auto error) {
-      return rubricrm_generate(get(), request.data(), request.size(), &options, made, error);
+      return rubricrm_generate(get(), detail::data_of(request), request.size(), &options, made, error);
     });
   }
 
@@ -379,8 +382,8 @@ class Model {
     rubricrm_error error;
     const rubricrm_result* made = nullptr;
     detail::Callback callback(on_event);
-    const rubricrm_code code = rubricrm_stream(get(), request.data(), request.size(), &options, &detail::Callback::run,
-                                               &callback, &made, &error);
+    const rubricrm_code code = rubricrm_stream(get(), detail::data_of(request), request.size(), &options,
+                                               &detail::Callback::run, &callback, &made, &error);
     Result result(made);
     callback.rethrow();
     check(code, error);
@@ -405,7 +408,7 @@ class Model {
   Request submit(std::string_view request, GenerationOptions options = defaults<GenerationOptions>()) {
     rubricrm_error error;
     rubricrm_request* made = nullptr;
-    check(rubricrm_submit(get(), request.data(), request.size(), &options, &made, &error), error);
+    check(rubricrm_submit(get(), detail::data_of(request), request.size(), &options, &made, &error), error);
     return Request(made);
   }
 

@@ -1,12 +1,15 @@
 #include "run/terminal.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
-#include <stdexcept>
 
 #include "generation/json_text.h"
+#include "run/arguments.h"
 
 namespace rubricrm::run {
 
@@ -15,8 +18,11 @@ std::string read_text(const std::string& path) {
   if (path == "-") {
     text.assign(std::istreambuf_iterator<char>(std::cin), {});
   } else {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) throw UsageError("File '" + path + "' is a directory.");
     std::ifstream file(path, std::ios::binary);
-    if (!file) throw std::runtime_error(path + ": cannot be read.");
+    if (!file && errno == ENOENT) throw UsageError("File '" + path + "' does not exist.");
+    if (!file) throw UsageError("File '" + path + "' cannot be read: " + std::strerror(errno) + ".");
     text.assign(std::istreambuf_iterator<char>(file), {});
   }
   const std::string mark = "\xEF\xBB\xBF";

@@ -21,7 +21,9 @@ std::optional<fs::path> data_directory(const Bundle& bundle, const GraphFacts& g
 Problem data_problem(const Bundle& bundle, const GraphFacts& graph) {
   if (data_directory(bundle, graph)) return std::nullopt;
   return "its weights in the layout " + graph.layout +
-         " are neither in the bundle nor in the cache directory: convert the bundle once (`rubricrm convert`)";
+         " are neither in the bundle nor in the cache directory: open it once with the Python package, which derives "
+         "them, or convert it (`rubricrm convert --layout " +
+         graph.layout + "`)";
 }
 
 }  // namespace rubricrm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +10,9 @@
 #include "runtime/whole_file.h"
 
 namespace rubricrm {
+
+// To read a regular file: a pipe that stands in its place must not be waited for.
+constexpr int kReadRegular = O_RDONLY | O_NONBLOCK;
 
 class Descriptor {
  public:
@@ -22,6 +26,15 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
 
   int number() const { return number_; }
+
+  // Its size now. Throws FileError: it is no regular file.
+  size_t regular_size(const fs::path& path) const {
+    struct stat found;
+    if (fstat(number_, &found) != 0) throw FileError(path, errno);
+    if (S_ISDIR(found.st_mode)) throw FileError(path, EISDIR);
+    if (!S_ISREG(found.st_mode)) throw FileError(path.string() + ": is no regular file");
+    return static_cast<size_t>(found.st_size);
+  }
 
  private:
   int number_;

@@ -139,11 +139,24 @@ Problem unknown_words(const GraphFacts& graph, const Kernels& kernels) {
          (kernels.problem.empty() ? "of version " + kernels.operators : "not used: " + kernels.problem);
 }
 
-std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs, const Kernels& kernels) {
-  if (graph.required.library) return "rubricrm " + kernels.instruction_set;
+Problem skipped_graph(const GraphChoice& choice, const std::vector<GraphFacts>& graphs,
+                      const Surroundings& surroundings) {
+  for (const GraphFacts& graph : graphs) {
+    if (graph.file == choice.graph.file) break;
+    if (graph.target != choice.graph.target || unknown_words(graph, surroundings.kernels)) continue;
+    if (const Problem problem = surroundings.data_problem(graph)) {
+      return graph.file + " is not run: " + *problem + ". " + choice.graph.file + " runs in its place.";
+    }
+  }
+  return std::nullopt;
+}
+
+std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs,
+                            const Surroundings& surroundings) {
+  if (graph.required.library) return "rubricrm " + surroundings.kernels.instruction_set;
   for (const GraphFacts& other : graphs) {
     if (!other.required.library) continue;
-    if (const Problem problem = unknown_words(other, kernels)) return "onnxruntime (" + *problem + ")";
+    if (const Problem problem = problem_of(other, surroundings)) return "onnxruntime (" + *problem + ")";
   }
   return "onnxruntime (the graph has no operators of rubricrm)";
 }

@@ -43,7 +43,13 @@ GraphChoice choose_graph(const std::vector<GraphFacts>& graphs, const std::strin
 // needs CUDA, and `concatenate` are skipped.
 Problem unknown_words(const GraphFacts& graph, const Kernels& kernels);
 
+// What a user should know of a choice: a graph of the same target that stands before it was skipped for want of its
+// data; none: there is none such.
+Problem skipped_graph(const GraphChoice& choice, const std::vector<GraphFacts>& graphs,
+                      const Surroundings& surroundings);
+
 // Which kernels run a graph: "rubricrm avx2", say, or "onnxruntime (REASON)".
-std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs, const Kernels& kernels);
+std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs,
+                            const Surroundings& surroundings);
 
 }  // namespace rubricrm

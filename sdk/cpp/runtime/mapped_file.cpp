@@ -1,7 +1,6 @@
 #include "runtime/mapped_file.h"
 
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include <utility>
 
@@ -10,12 +9,9 @@
 namespace rubricrm {
 
 MappedFile::MappedFile(const fs::path& path) {
-  const Descriptor file(path, O_RDONLY | O_NONBLOCK);  // a pipe without a writer must not be waited for
-  struct stat found;
-  if (fstat(file.number(), &found) != 0) throw FileError(path, errno);
-  if (!S_ISREG(found.st_mode)) throw FileError(path, S_ISDIR(found.st_mode) ? EISDIR : EINVAL);
-  if (found.st_size == 0) return;  // nothing can be mapped of it
-  size_ = static_cast<size_t>(found.st_size);
+  const Descriptor file(path, kReadRegular);
+  size_ = file.regular_size(path);
+  if (size_ == 0) return;  // nothing can be mapped of it
   void* address = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number(), 0);
   if (address == MAP_FAILED) throw FileError(path, errno);
   data_ = static_cast<const char*>(address);

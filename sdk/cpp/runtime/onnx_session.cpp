@@ -75,10 +75,12 @@ std::unique_ptr<OnnxSession> OnnxSession::open(const Bundle& bundle, const Sessi
   const Kernels kernels = find_kernels(options.kernels);
   const Surroundings surroundings{kernels, [&](const std::string& name) { return device_problem(*runtime, name); },
                                   [&](const GraphFacts& graph) { return data_problem(bundle, graph); }};
-  GraphChoice choice =
-      choose_graph(wanted_graphs(bundle, options.graph_file), options.device, bundle.path().string(), surroundings);
+  const std::vector<GraphFacts> graphs = wanted_graphs(bundle, options.graph_file);
+  GraphChoice choice = choose_graph(graphs, options.device, bundle.path().string(), surroundings);
+  Problem skipped = skipped_graph(choice, graphs, surroundings);
   std::unique_ptr<OnnxSession> session(new OnnxSession(bundle, std::move(choice), options));
-  session->open_graph(bundle, runtime, kernels);
+  session->skipped_ = std::move(skipped);
+  session->open_graph(bundle, runtime, surroundings);
   return session;
 }
 
@@ -91,15 +93,16 @@ OnnxSession::OnnxSession(const Bundle& bundle, GraphChoice choice, const Session
       max_rows_(options.max_rows),
       process_(getpid()) {}
 
-void OnnxSession::open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime, const Kernels& kernels) {
-  kernels_ = running_kernels(facts_, bundle.manifest().graphs, kernels);
+void OnnxSession::open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime,
+                             const Surroundings& surroundings) {
+  kernels_ = running_kernels(facts_, bundle.manifest().graphs, surroundings);
   cache_key_ =
       device_ + "-" + facts_.file + "-" + facts_.kv_type + "-onnxruntime-" + runtime->version() + "-" + processor();
   GraphOptions options{device_, threads_, {}, {}, {}};
   options.provider = provider_options(device_, model_, max_rows_, engine_directory(bundle, device_, cache_key_));
   const fs::path directory = data_directory(bundle, facts_).value_or(bundle.path());
   if (directory != bundle.path()) options.data_directory = directory;
-  if (facts_.required.library) options.kernels_library = kernels.library;
+  if (facts_.required.library) options.kernels_library = surroundings.kernels.library;
   const fs::path file = bundle.file(facts_.file);
   const std::string what = file.string() + " with onnxruntime " + runtime->version() + ": ";
   try {

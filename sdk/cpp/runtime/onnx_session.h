@@ -42,6 +42,8 @@ class OnnxSession : public Session {
   int threads() const { return threads_; }
   // "rubricrm avx2", say, or "onnxruntime (REASON)".
   const std::string& kernels() const { return kernels_; }
+  // As skipped_graph.
+  const Problem& skipped() const { return skipped_; }
   // Names all that keys and values, or engines, of this graph depend on beside the bundle; the same as Python's.
   const std::string& cache_key() const { return cache_key_; }
   // A copy of a slot's first positions, as a prefix file holds them. They must not be borrowed.
@@ -58,7 +60,7 @@ class OnnxSession : public Session {
 
  private:
   OnnxSession(const Bundle& bundle, GraphChoice choice, const SessionOptions& options);
-  void open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime, const Kernels& kernels);
+  void open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime, const Surroundings& surroundings);
   std::shared_ptr<OnnxArena> new_arena(int64_t count, int64_t num_positions);
   void check_step(const std::vector<Chunk>& chunks) const;
   void run(const std::vector<Chunk>& chunks, const std::vector<size_t>& group, std::vector<Logits>& found);
@@ -70,6 +72,7 @@ class OnnxSession : public Session {
   const std::string device_;
   const int threads_, max_rows_, process_;
   std::string kernels_, cache_key_;
+  Problem skipped_;
   std::atomic<bool> is_closed_{false};
   std::mutex mutex_;  // of all that runs, and of what follows
   std::shared_ptr<OnnxGraph> graph_;

@@ -1,7 +1,6 @@
 #include "runtime/whole_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,7 +19,8 @@ constexpr size_t kBlockBytes = size_t{1} << 20;
 
 // Hands a file's blocks to `take`.
 void read_blocks(const fs::path& path, const std::function<void(const char*, size_t)>& take) {
-  const Descriptor file(path, O_RDONLY);
+  const Descriptor file(path, kReadRegular);
+  file.regular_size(path);
   std::vector<char> block(kBlockBytes);
   for (;;) {
     const ssize_t size = read(file.number(), block.data(), block.size());

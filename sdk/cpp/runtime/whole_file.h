@@ -15,7 +15,7 @@ struct FileError : std::runtime_error {
   explicit FileError(const std::string& what) : std::runtime_error(what) {}
 };
 
-// Contents of a regular file. Throws FileError.
+// Contents of a regular file. Throws FileError: a pipe or a device too, at once.
 std::string read_file(const fs::path& path);
 
 // SHA-256 of a file, which is read in blocks. Throws FileError.

@@ -52,6 +52,14 @@ void sizes_of_options_are_checked() {
   EXPECT(parse_with(options) == RUBRICRM_OK, "an older struct");
   options.struct_size = sizeof options;
   EXPECT(parse_with(options) == RUBRICRM_OPTION_INVALID, "a switch of 77");
+  options.truncated = RUBRICRM_DEFAULT;
+  options.reserved = -1;
+  EXPECT(parse_with(options) == RUBRICRM_OPTION_UNKNOWN, "a reserved field");
+  auto how = rubricrm::defaults<rubricrm_reader_options>();
+  how.reserved = 1;
+  rubricrm_reader* reader = nullptr;
+  EXPECT(rubricrm_reader_new(nullptr, &how, &reader, nullptr) == RUBRICRM_OPTION_UNKNOWN && reader == nullptr,
+         "a reserved field");
 }
 
 void a_newer_struct_is_taken_if_it_sets_nothing_new() {

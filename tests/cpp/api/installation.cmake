@@ -32,7 +32,7 @@ run(${WORK}/plain ${bundle} "Write a haiku.")
 find_program(PKG_CONFIG pkg-config)
 if(PKG_CONFIG)
   set(ENV{PKG_CONFIG_PATH} ${libraries}/pkgconfig)
-  execute_process(COMMAND ${PKG_CONFIG} --cflags --libs --define-prefix rubricrm
+  execute_process(COMMAND ${PKG_CONFIG} --cflags --libs rubricrm
     OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(flags)
   run(${CXX} -std=c++17 ${examples}/core.cpp ${flags} ${rpath} -o ${WORK}/packaged)

@@ -173,6 +173,26 @@ void a_timeout_is_a_result() {
   auto options = rubricrm::defaults<rubricrm_generation_options>();
   options.timeout_s = 1e-6;
   EXPECT(model->generate(kRequests[0], options).finish_reason() == RUBRICRM_TIMEOUT, "its time was up");
+  // Nobody waits and nobody steps: whoever asks first is told the same.
+  Request taken = model->submit(kRequests[0], options), asked = model->submit(kRequests[0], options);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT(taken.result().finish_reason() == RUBRICRM_TIMEOUT, "the result was taken after its time");
+  EXPECT(asked.is_finished() && asked.result().finish_reason() == RUBRICRM_TIMEOUT, "the state");
+}
+
+void a_default_text_is_empty() {
+  const auto model = open();
+  const std::string_view none;
+  for (const rubricrm_code code :
+       {code_of([&] { model->generate(none); }), code_of([&] { model->submit(none); }),
+        code_of([&] { model->stream(none, [](const rubricrm_event&) { return true; }); })}) {
+    EXPECT(code == RUBRICRM_REQUEST_INVALID, "code %d", code);
+  }
+  try {
+    model->generate(none);
+  } catch (const Failure& failure) {
+    EXPECT(std::string(failure.what()).find("NULL") == std::string::npos, "%s", failure.what());
+  }
 }
 
 void bad_options_are_typed() {
@@ -202,6 +222,7 @@ void bad_options_are_typed() {
   };
   EXPECT(open_with([](auto& o) { o.max_concurrency = 129; }) == RUBRICRM_OPTION_INVALID, "max_concurrency");
   EXPECT(open_with([](auto& o) { o.device = "toaster"; }) == RUBRICRM_OPTION_INVALID, "a device");
+  EXPECT(open_with([](auto& o) { o.reserved = 1; }) == RUBRICRM_OPTION_UNKNOWN, "reserved");
   EXPECT(open_with([](auto& o) { o.onnxruntime = "/no/such.so"; }) == RUBRICRM_RUNTIME_MISSING, "a library");
 }
 
@@ -290,6 +311,7 @@ int main(int argc, char** argv) {
   closing_while_threads_wait_ends_them();
   a_full_queue_is_typed();
   a_timeout_is_a_result();
+  a_default_text_is_empty();
   bad_options_are_typed();
   a_fork_is_typed();
   a_fork_frees_handles();

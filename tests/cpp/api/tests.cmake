@@ -30,6 +30,10 @@ add_api_program(core_functions_test api/core_functions_test.c)
 add_api_test(core_functions_test core_functions_test ${bundle})
 add_api_program(core_bad_input_test api/core_bad_input_test.cpp)
 add_api_test(core_bad_input_test core_bad_input_test ${bundle})
+if(NOT RUBRICRM_SANITIZE)  # which have a `new` of their own
+  add_api_program(core_memory_test api/core_memory_test.cpp)
+  add_api_test(core_memory_test core_memory_test ${bundle})
+endif()
 add_api_test(example_core example_core ${bundle} "Write a haiku about rain.")
 add_test(NAME api/exports COMMAND
   ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DLIBRARY=$<TARGET_FILE:rubricrm> -DRUNTIME=${RUBRICRM_RUNTIME}

@@ -1,4 +1,5 @@
 // Drafting: statistics against a reference, the bound of a table, its files, the numbers of items.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -156,6 +157,17 @@ void test_files() {
     EXPECT(is_unused || same(found.table->entries(), table.entries()), "damage at %d", at);
   }
   EXPECT(!load_phrases(directory, numbers(), kSha256).warning.empty(), "a directory");
+  const fs::path pipe = directory / "pipe";
+  EXPECT(mkfifo(pipe.c_str(), 0600) == 0, "no pipe could be made");
+  EXPECT(!load_phrases(pipe, numbers(), kSha256).warning.empty(), "a pipe is not waited for");
+  EXPECT(!load_phrases("/dev/zero", numbers(), kSha256).warning.empty(), "a device is not read for ever");
+  bool was_refused = false;
+  try {
+    save_phrases(table, pipe, kSha256);
+  } catch (const FileError&) {
+    was_refused = true;
+  }
+  EXPECT(was_refused && fs::is_fifo(pipe), "the pipe was replaced");
   fs::remove_all(directory);
 }
 

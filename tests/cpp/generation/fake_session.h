@@ -144,20 +144,15 @@ class FakeSession : public Session {
 
   std::vector<Logits> step(const std::vector<Chunk>& chunks) override {
     require(!is_stepping_.exchange(true), "two steps at a time");
+    const std::shared_ptr<void> stepping(nullptr, [this](void*) { is_stepping_ = false; });
     check_step(chunks);
-    try {
-      check_open();
-      log_->before_step();
-      check_open();
-    } catch (...) {
-      is_stepping_ = false;
-      throw;
-    }
+    check_open();
+    log_->before_step();
+    check_open();
     rows_.clear();
     std::vector<Logits> found;
     for (const Chunk& chunk : chunks) found.push_back(run(chunk));
     for (size_t i = 0; i < found.size(); ++i) found[i].data = rows_[i].data();
-    is_stepping_ = false;
     return found;
   }
 

@@ -21,7 +21,7 @@ TokenIds joined(const TokenIds& a, const TokenIds& b) {
   return ids;
 }
 
-// A pool, its session and the prompts that it points to.
+// A pool and its session.
 struct Case {
   explicit Case(bool takes_any_mix, int64_t count = 2, std::optional<int64_t> positions = {}, bool has_prefix = false,
                 bool keeps = true)
@@ -41,8 +41,7 @@ struct Case {
   }
 
   std::optional<SlotPool::Lent> lend(const TokenIds& prompt, int64_t new_tokens = 10) {
-    prompts.push_back(std::make_unique<TokenIds>(prompt));
-    const auto lent = pool.lend(*prompts.back(), static_cast<int64_t>(prompt.size()) + new_tokens);
+    const auto lent = pool.lend(std::make_shared<TokenIds>(prompt), static_cast<int64_t>(prompt.size()) + new_tokens);
     if (!lent) return lent;
     EXPECT(lent->slot->length() == lent->num_held, "what it says it holds");
     EXPECT(lent->num_held < static_cast<int64_t>(prompt.size()), "the last token is computed");
@@ -66,7 +65,6 @@ struct Case {
   std::shared_ptr<FakeSession::Log> log = std::make_shared<FakeSession::Log>();
   FakeSession session;
   SlotPool pool;
-  std::vector<std::unique_ptr<TokenIds>> prompts;
 };
 
 void what_was_computed_is_found_but_for_its_last_token(bool any_mix) {

@@ -2,7 +2,9 @@ set(generation_tests
   choice_cases_test
   choice_test
   draft_test
+  driver_test
   engine_equality_test
+  engine_memory_test
   engine_test
   engine_threads_test
   grammar_test
