@@ -10,7 +10,7 @@ namespace {
 
 std::string little(uint64_t value, int size) {
   std::string text;
-  for (int n = 0; n < size; ++n) text += static_cast<char>(value >> 8 * n & 255);
+  for (int n = 0; n < size; ++n, value >>= 8) text += static_cast<char>(value & 255);
   return text;
 }
 
