@@ -10,17 +10,17 @@ needs=("${compiler%% *}")
 for tool in "${needs[@]}"; do
   command -v "$tool" > /dev/null || { echo "Skipped: tests/cpp, $preset (no $tool)"; exit 0; }
 done
-options=()
+options=() tree=(--preset "$preset")
 if [ "$preset" != kernels ]; then
   library=ON
   printf '#include <nlohmann/json.hpp>\n#include <openssl/evp.h>\nint main() { return EVP_sha256() == nullptr; }\n' |
     $compiler -std=c++17 -x c++ - -lcrypto -o /dev/null 2> /dev/null || {
-    library=OFF
+    library=OFF tree=("build/native/$preset")  # the preset names tests of the library
     echo "Skipped: librubricrm, $preset (no nlohmann-json or OpenSSL; Debian: nlohmann-json3-dev, libssl-dev)"
   }
   options=("-DRUBRICRM_LIBRARY=$library")
 fi
 set -x
 "$cmake" --preset "$preset" "${options[@]}"
-"$cmake" --build --preset "$preset" --parallel 2
+"$cmake" --build "${tree[@]}" --parallel 2
 "$(dirname "$(command -v "$cmake")")/ctest" --preset "$preset"
