@@ -1,12 +1,11 @@
 """The cases of tests/cases/bundle: one rule of docs/BUNDLE.md each, for this reader and for the schema."""
 
-import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
+from edited import edited
 from rubricrm.errors import RubricrmError
 from rubricrm.runtime.graph_choice import GraphChoice, choose_graph
 from rubricrm.runtime.kernels import Kernels
@@ -16,20 +15,6 @@ from rubricrm.runtime.manifest_reader import read_manifest
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "tests" / "cases" / "bundle"
 NAMES = sorted(path.stem for path in CASES.glob("*.json") if path.stem != "manifest")
-
-
-def edited(manifest: dict[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]:
-    document = copy.deepcopy(manifest)
-    for change in changes:
-        *path, last = change["at"]
-        node: Any = document
-        for part in path:
-            node = node[part]
-        if "value" in change:
-            node[last] = change["value"]
-        else:
-            del node[last]
-    return document
 
 
 @pytest.mark.parametrize("name", NAMES)

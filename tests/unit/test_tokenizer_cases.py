@@ -1,11 +1,11 @@
 """The cases of tests/cases/tokenizer, for this tokenizer and for the library `tokenizers`."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from edited import edited
 from rubricrm.errors import RubricrmError
 from rubricrm.runtime.tokenizer import Tokenizer
 from rubricrm.runtime.tokenizer_file import read_tokenizer_file
@@ -19,17 +19,7 @@ NAMES = sorted(path.stem for path in CASES.glob("*.json"))
 def contents(case: dict[str, Any]) -> str:
     if "contents" in case:
         return case["contents"]
-    document = copy.deepcopy(json.loads(DEMO.read_text("utf-8")))
-    for change in case.get("change", ()):
-        *path, last = change["at"]
-        node: Any = document
-        for part in path:
-            node = node[part]
-        if "value" in change:
-            node[last] = change["value"]
-        else:
-            del node[last]
-    return json.dumps(document)
+    return json.dumps(edited(json.loads(DEMO.read_text("utf-8")), case.get("change", [])))
 
 
 @pytest.mark.parametrize("name", NAMES)

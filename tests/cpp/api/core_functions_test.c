@@ -4,15 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int failures = 0;
-
-#define EXPECT(condition)                                                        \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
-      ++failures;                                                                \
-      printf("%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);       \
-    }                                                                            \
-  } while (0)
+#include "api/expect_c.h"
 
 static const char kText[] =
     "1. The response must be a haiku. [Hard Rule]\n2. The response should be vivid. [Principle]\nThat is all.\n";

@@ -1,32 +1,10 @@
 // Memory that runs out at each allocation of a call: the call says so, whatever it was about to say.
-#include <cstdlib>
-#include <new>
+#include <climits>
 #include <string>
 
 #include "expect.h"
+#include "failing_memory.h"
 #include "rubricrm.hpp"
-
-namespace {
-
-// How many allocations of this thread succeed before all fail; negative: none fails.
-thread_local long num_left = -1;
-
-void* allocate(std::size_t size) {
-  if (num_left == 0) throw std::bad_alloc();
-  if (num_left > 0) --num_left;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-// The library's own allocations come here too.
-void* operator new(std::size_t size) { return allocate(size); }
-void* operator new[](std::size_t size) { return allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -37,9 +15,10 @@ void expect_typed(const char* name, rubricrm_code expected, Call call) {
   for (bool has_failed = true; has_failed && allocation < 100000; ++allocation) {
     rubricrm_error error;
     num_left = allocation;
+    num_failing = LONG_MAX;
     const rubricrm_code code = call(&error);
-    has_failed = num_left == 0;
-    num_left = -1;
+    has_failed = num_failing < LONG_MAX;
+    num_left = num_failing = 0;
     if (code == expected) continue;
     EXPECT(code == RUBRICRM_RUNTIME_FAILED && std::string(error.message).rfind("memory ran out", 0) == 0,
            "%s, allocation %ld: code %d, %s", name, allocation, code, error.message);

@@ -4,15 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int failures = 0;
-
-#define EXPECT(condition)                                                        \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
-      ++failures;                                                                \
-      printf("%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);       \
-    }                                                                            \
-  } while (0)
+#include "api/expect_c.h"
 
 static const char kRequest[] = "Write a haiku about rain.";
 static rubricrm_error error;

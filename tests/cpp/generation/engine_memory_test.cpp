@@ -1,33 +1,7 @@
 // Memory that runs out in a step, at each allocation once: what runs fails and says so, and the engine serves the next.
-#include <cstdlib>
-#include <new>
-
 #include "expect.h"
+#include "failing_memory.h"
 #include "generation/engine_case.h"
-
-namespace {
-
-// How many allocations of this thread succeed before one fails, and how many fail from there on; negative: none fails.
-thread_local long num_left = -1, num_failing = 0;
-
-void* allocate(std::size_t size) {
-  if (num_left == 0 && num_failing > 0) {
-    --num_failing;
-    throw std::bad_alloc();
-  }
-  if (num_left > 0) --num_left;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return allocate(size); }
-void* operator new[](std::size_t size) { return allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 using namespace rubricrm;
 
@@ -51,9 +25,8 @@ bool serves_on_after(long allocation, long failing, bool any_mix) {
   num_left = allocation;
   num_failing = failing;
   for (const auto& sequence : sequences) one.engine->wait(*sequence, [] { return false; });
-  num_left = -1;
   const bool has_failed = num_failing < failing;
-  num_failing = 0;
+  num_left = num_failing = 0;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const Answer answer = answer_of(*sequences[i]);
     EXPECT(sequences[i]->is_finished(), "allocation %ld: a request never ends", allocation);
