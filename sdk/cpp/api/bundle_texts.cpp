@@ -6,36 +6,14 @@
 #include "generation/grammar_file.h"
 
 namespace rubricrm {
-namespace {
-
-PromptTemplate template_of(const PromptFacts& facts) {
-  return {facts.fields, facts.template_text, facts.template_source};
-}
-
-ChatPieces pieces_of(const ChatFacts& chat) {
-  const auto role = [](const RoleFacts& facts) { return RolePieces{facts.before, facts.after}; };
-  ChatPieces pieces;
-  pieces.opening = chat.opening;
-  if (chat.system) pieces.system = role(*chat.system);
-  pieces.user = role(chat.user);
-  if (chat.assistant) pieces.assistant = role(*chat.assistant);
-  pieces.generation = chat.generation;
-  return pieces;
-}
-
-}  // namespace
 
 BundleTexts::BundleTexts(Bundle bundle)
     : bundle_(std::move(bundle)),
       tokenizer_(Tokenizer::from_file(bundle_.file(manifest().tokenizer.file).string())),
-      prompt_(template_of(manifest().prompt()), pieces_of(manifest().chat), tokenizer_) {
-  for (int32_t id = 0; id < tokenizer_.num_tokens(); ++id) token_bytes_.push_back(tokenizer_.token_bytes(id));
-  const auto bytes = [this](int32_t id) -> std::string_view {
-    return id >= 0 && id < static_cast<int32_t>(token_bytes_.size()) ? token_bytes_[id] : std::string_view();
-  };
+      prompt_(manifest().prompt(), manifest().chat, tokenizer_) {
   token_texts_.num_tokens = tokenizer_.num_tokens();
-  token_texts_.token_bytes = bytes;
-  token_texts_.text_bytes = [this, bytes](int32_t id) { return tokenizer_.is_special(id) ? "" : bytes(id); };
+  token_texts_.token_bytes = [this](int32_t id) { return tokenizer_.token_bytes(id); };
+  token_texts_.text_bytes = [this](int32_t id) { return tokenizer_.text_bytes(id); };
   token_texts_.encode = [this](std::string_view text) { return tokenizer_.encode(text); };
   for (const auto& [name, facts] : manifest().prompts) add_prompt(name, facts);
   show();

@@ -63,7 +63,6 @@ class BundleTexts {
 
   Bundle bundle_;
   Tokenizer tokenizer_;
-  std::vector<std::string> token_bytes_;
   TokenTexts token_texts_;
   Prompt prompt_;
   std::map<std::string, Named> named_;

@@ -21,7 +21,7 @@ ItemNumbers::ItemNumbers(const TokenTexts& texts) : texts_(texts) {
   for (int number = 0; number <= kMost; ++number) {
     spelled_.push_back(texts.encode(std::to_string(number)));
     for (int32_t token_id : spelled_.back()) {
-      const std::string_view text = texts.token_bytes(token_id);
+      const std::string text = texts.token_bytes(token_id);
       if (are_digits(text)) digits_.emplace(token_id, text);
     }
   }
@@ -48,7 +48,7 @@ TokenIds ItemNumbers::rest(int64_t number, const std::string& begun) const {
 }
 
 bool ItemNumbers::is_mark(int32_t token_id) const {
-  const std::string_view text = texts_.token_bytes(token_id);
+  const std::string text = texts_.token_bytes(token_id);
   return !text.empty() && (text[0] == '.' || text[0] == ')');
 }
 

@@ -56,7 +56,7 @@ bool RepetitionDetector::push(int32_t token_id) {
 }
 
 void RepetitionDetector::push_counted(int32_t token_id) {
-  const std::string_view written = texts_.token_bytes(token_id);
+  const std::string written = texts_.token_bytes(token_id);
   const std::string_view digits = stripped(written);
   const bool is_digits = is_number(digits);
   const bool goes_on = is_digits && written.substr(0, digits.size()) == digits;

@@ -2,7 +2,8 @@
 
 #include <cmath>
 
-#include "generation/json_text.h"
+#include "rubric/rubric_json.h"
+#include "text/json_text.h"
 
 namespace rubricrm {
 namespace {
@@ -89,7 +90,7 @@ std::string to_json(const TextResult& result, std::optional<int> indent) {
 
 std::string to_json(const RubricResult& result, std::optional<int> indent) {
   Json document{{"schema_version", kSchemaVersion}, {"request", result.request}, {"text", result.text.text}};
-  document["rubric"] = Json::parse(result.rubric.to_json());
+  document["rubric"] = json_of(result.rubric);
   append_end(document, result.text);
   document["grammar_overrules"] = nullptr;
   if (const auto& overrules = result.grammar_overrules) {

@@ -15,7 +15,6 @@ target_sources(rubricrm_objects PRIVATE
   generation/grammar_check.cpp
   generation/grammar_file.cpp
   generation/item_number.cpp
-  generation/json_text.cpp
   generation/next_token.cpp
   generation/options.cpp
   generation/phrase_file.cpp

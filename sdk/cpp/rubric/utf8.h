@@ -1,4 +1,4 @@
-// UTF-8 and code points.
+// UTF-8 to code points and back: text/utf8.h for texts of char32_t.
 #pragma once
 
 #include <string>

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "error.h"
-#include "generation/json_text.h"
+#include "text/json_text.h"
 #include "runtime/bundle.h"
 #include "runtime/graph_choice.h"
 #include "runtime/kernels.h"

@@ -8,7 +8,7 @@
 #include <iostream>
 #include <iterator>
 
-#include "generation/json_text.h"
+#include "text/json_text.h"
 #include "run/arguments.h"
 
 namespace rubricrm::run {

@@ -9,8 +9,6 @@
 namespace rubricrm {
 namespace {
 
-constexpr const char* kRequest = "request";
-
 // First characters that merge with the text before them in different ways: a token that is the same under all of them
 // does not depend on the request. A line break is the one that reaches furthest back in byte-level BPE.
 constexpr const char* kProbes[] = {"\n", "\r\n", " ",  "  \n",   "a",      "A",      "1",
@@ -36,7 +34,7 @@ bool is_blank(std::string_view text) {
 
 [[noreturn]] void refuse(const std::string& message) { throw Error(Code::OPTION_INVALID, message); }
 
-std::string field_names(const PromptTemplate& prompt) {
+std::string field_names(const PromptFacts& prompt) {
   std::string names;
   for (const auto& [name, placeholder] : prompt.fields) names += (names.empty() ? "" : ", ") + name;
   return names;
@@ -44,24 +42,24 @@ std::string field_names(const PromptTemplate& prompt) {
 
 }  // namespace
 
-Prompt::Prompt(const PromptTemplate& prompt, ChatPieces chat, const Tokenizer& tokenizer)
+Prompt::Prompt(const PromptFacts& prompt, ChatFacts chat, const Tokenizer& tokenizer)
     : chat_(std::move(chat)), tokenizer_(tokenizer) {
-  const auto field = prompt.fields.find(kRequest);
+  const auto field = prompt.fields.find(kRequestField);
   if (prompt.fields.size() != 1 || field == prompt.fields.end()) {
-    throw Error(Code::BUNDLE_INVALID, "\"fields\" of the prompt from " + prompt.source + " are " + field_names(prompt) +
+    throw Error(Code::BUNDLE_INVALID, "\"fields\" of the prompt from " + prompt.template_source + " are " + field_names(prompt) +
                                           ", expected request alone. Export the bundle again.");
   }
   const std::string& placeholder = field->second;
-  const size_t at = placeholder.empty() ? std::string::npos : prompt.text.find(placeholder);
-  if (at == std::string::npos || prompt.text.find(placeholder, at + 1) != std::string::npos) {
-    throw Error(Code::BUNDLE_INVALID, "\"template\" of the prompt from " + prompt.source + " does not hold '" +
+  const size_t at = placeholder.empty() ? std::string::npos : prompt.template_text.find(placeholder);
+  if (at == std::string::npos || prompt.template_text.find(placeholder, at + 1) != std::string::npos) {
+    throw Error(Code::BUNDLE_INVALID, "\"template\" of the prompt from " + prompt.template_source + " does not hold '" +
                                           placeholder + "' exactly once. Export the bundle again.");
   }
   const auto split = [&](const std::string& text) { return tokenizer.split_control(text); };
-  for (const std::string& text : {chat_.opening, chat_.user.before, prompt.text.substr(0, at)}) {
+  for (const std::string& text : {chat_.opening, chat_.user.before, prompt.template_text.substr(0, at)}) {
     append(before_, split(text));
   }
-  for (const std::string& text : {prompt.text.substr(at + placeholder.size()), chat_.user.after, chat_.generation}) {
+  for (const std::string& text : {prompt.template_text.substr(at + placeholder.size()), chat_.user.after, chat_.generation}) {
     append(after_, split(text));
   }
 }
@@ -85,7 +83,7 @@ TokenIds Prompt::encode_messages(const std::vector<Message>& messages) const {
   std::vector<Segment> segments;
   if (messages.front().role != "system") append(segments, tokenizer_.split_control(chat_.opening));
   for (size_t index = 0; index < messages.size(); ++index) {
-    const RolePieces& pieces = role(messages, index);
+    const RoleFacts& pieces = role(messages, index);
     const std::string& content = messages[index].content;
     check_text(content, "messages[" + std::to_string(index) + "].content");
     append(segments, tokenizer_.split_control(pieces.before));
@@ -96,7 +94,7 @@ TokenIds Prompt::encode_messages(const std::vector<Message>& messages) const {
   return tokenizer_.encode_segments(segments);
 }
 
-const RolePieces& Prompt::role(const std::vector<Message>& messages, size_t index) const {
+const RoleFacts& Prompt::role(const std::vector<Message>& messages, size_t index) const {
   const std::string& role = messages[index].role;
   const std::string where = "messages[" + std::to_string(index) + "].role: ";
   if (role == "user") return chat_.user;
@@ -104,7 +102,7 @@ const RolePieces& Prompt::role(const std::vector<Message>& messages, size_t inde
     refuse(where + "got '" + role + "', expected one of system, user, assistant.");
   }
   if (role == "system" && index > 0) refuse(where + "system may only come first. Move it to the front.");
-  const std::optional<RolePieces>& pieces = role == "system" ? chat_.system : chat_.assistant;
+  const std::optional<RoleFacts>& pieces = role == "system" ? chat_.system : chat_.assistant;
   if (!pieces) refuse(where + "this model's chat template cannot place a " + role + " message.");
   return *pieces;
 }

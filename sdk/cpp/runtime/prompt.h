@@ -1,37 +1,15 @@
 // Request to prompt tokens. Template text may hold control tokens; what a user typed is ordinary text, always.
 #pragma once
 
-#include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "runtime/manifest.h"
 #include "runtime/token_ids.h"
 #include "runtime/tokenizer.h"
 
 namespace rubricrm {
-
-// What the chat template puts before and after a message of one role.
-struct RolePieces {
-  std::string before, after;
-};
-
-// The chat template, rendered into pieces at export. A role that the template cannot place has none.
-struct ChatPieces {
-  std::string opening;  // only where no system message is given
-  std::optional<RolePieces> system;
-  RolePieces user;
-  std::optional<RolePieces> assistant;
-  std::string generation;
-};
-
-// How values become a user's message: `text` holds each placeholder of `fields` once; other braces are text.
-struct PromptTemplate {
-  std::map<std::string, std::string> fields;  // name -> placeholder
-  std::string text;
-  std::string source;  // the name of the file that it was read from
-};
 
 struct Message {
   std::string role;  // system, user or assistant
@@ -43,7 +21,7 @@ class Prompt {
  public:
   // The tokenizer must outlive the prompt. BUNDLE_INVALID: the prompt has other fields than the request, or its
   // template does not hold the placeholder once.
-  Prompt(const PromptTemplate& prompt, ChatPieces chat, const Tokenizer& tokenizer);
+  Prompt(const PromptFacts& prompt, ChatFacts chat, const Tokenizer& tokenizer);
 
   // The whole prompt's ids for a request. REQUEST_INVALID: the request is blank, holds NUL, or is no UTF-8.
   TokenIds encode_request(std::string_view request) const;
@@ -56,10 +34,10 @@ class Prompt {
   TokenIds fixed_prefix() const;
 
  private:
-  const RolePieces& role(const std::vector<Message>& messages, size_t index) const;
+  const RoleFacts& role(const std::vector<Message>& messages, size_t index) const;
   TokenIds encode_between(std::string_view request) const;
 
-  ChatPieces chat_;
+  ChatFacts chat_;
   const Tokenizer& tokenizer_;
   std::vector<Segment> before_, after_;
 };

@@ -72,6 +72,8 @@ class Tokenizer {
   // The bytes that a token stands for: an added token's text in UTF-8, nothing for an id that does not exist. A token
   // may hold a part of a character.
   std::string token_bytes(int32_t token_id) const;
+  // The same, but nothing for a special token: what it adds to a completion's text.
+  std::string text_bytes(int32_t token_id) const;
 
   // The text of the ids, without special tokens; added tokens that are not special are text. Bytes that are no UTF-8
   // become U+FFFD.
@@ -84,7 +86,6 @@ class Tokenizer {
   struct State;
 
   explicit Tokenizer(std::unique_ptr<State> state);
-  std::string text_bytes(int32_t token_id) const;
 
   std::unique_ptr<State> state_;
 };

@@ -1,4 +1,4 @@
-#include "generation/json_text.h"
+#include "text/json_text.h"
 
 #include <charconv>
 #include <cmath>

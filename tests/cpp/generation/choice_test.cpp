@@ -100,8 +100,8 @@ TokenTexts byte_texts() {
   }();
   TokenTexts texts;
   texts.num_tokens = 256;
-  texts.token_bytes = [](int32_t id) { return id < 256 ? std::string_view(bytes).substr(id, 1) : std::string_view(); };
-  texts.text_bytes = [texts](int32_t id) { return id == 0 ? std::string_view() : texts.token_bytes(id); };
+  texts.token_bytes = [](int32_t id) { return id < 256 ? bytes.substr(id, 1) : std::string(); };
+  texts.text_bytes = [texts](int32_t id) { return id == 0 ? std::string() : texts.token_bytes(id); };
   return texts;
 }
 

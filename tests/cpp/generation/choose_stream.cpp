@@ -64,10 +64,8 @@ class Stream {
     for (int32_t id : request["special"]) special_[id] = true;
     spelled_ = request["numbers"].get<std::vector<TokenIds>>();
     texts_.num_tokens = static_cast<int32_t>(bytes_.size());
-    texts_.token_bytes = [this](int32_t id) {
-      return id < texts_.num_tokens ? std::string_view(bytes_[id]) : std::string_view();
-    };
-    texts_.text_bytes = [this](int32_t id) { return special_.count(id) ? "" : texts_.token_bytes(id); };
+    texts_.token_bytes = [this](int32_t id) { return id < texts_.num_tokens ? bytes_[id] : std::string(); };
+    texts_.text_bytes = [this](int32_t id) { return special_.count(id) ? std::string() : texts_.token_bytes(id); };
     texts_.encode = [this](std::string_view number) { return spelled_[std::stoi(std::string(number))]; };
     numbers_ = std::make_unique<ItemNumbers>(texts_);
     return nullptr;

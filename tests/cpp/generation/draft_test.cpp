@@ -25,7 +25,7 @@ const TokenTexts& texts() {
     of.token_bytes = [](int32_t id) {
       static const std::string digits = "0123456789.)";
       const size_t at = id < 256 ? digits.find(static_cast<char>(id)) : std::string::npos;
-      return at == std::string::npos ? std::string_view() : std::string_view(digits).substr(at, 1);
+      return at == std::string::npos ? std::string() : digits.substr(at, 1);
     };
     of.text_bytes = of.token_bytes;
     of.encode = [](std::string_view text) { return TokenIds(text.begin(), text.end()); };

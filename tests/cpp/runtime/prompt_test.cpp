@@ -7,18 +7,22 @@ namespace {
 
 using namespace rubricrm;
 
-std::optional<RolePieces> pieces(const json& role) {
+std::optional<RoleFacts> pieces(const json& role) {
   if (role.is_null()) return std::nullopt;
-  return RolePieces{role["before"], role["after"]};
+  return RoleFacts{role["before"], role["after"]};
 }
 
 Prompt changed_prompt(const json& base, const json& change, const Tokenizer& tokenizer) {
   json chat = base["chat"], prompt = base;
   chat.update(change.value("chat", json::object()));
   prompt.update(change);
-  const ChatPieces chat_pieces{chat["opening"], pieces(chat["system"]), *pieces(chat["user"]),
-                               pieces(chat["assistant"]), chat["generation"]};
-  return Prompt({prompt["fields"], prompt["template"], "template.txt"}, chat_pieces, tokenizer);
+  const ChatFacts chat_pieces{chat["opening"], pieces(chat["system"]), *pieces(chat["user"]),
+                               pieces(chat["assistant"]), chat["generation"], false};
+  PromptFacts facts;
+  facts.fields = prompt["fields"].get<std::map<std::string, std::string>>();
+  facts.template_text = prompt["template"];
+  facts.template_source = "template.txt";
+  return Prompt(facts, chat_pieces, tokenizer);
 }
 
 std::string text_of(const json& example, const char* key) {
