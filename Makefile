@@ -116,12 +116,12 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	touch $@
 
 .venv/installed-test: .venv/bin/python pyproject.toml $(KERNELS)
-	$(INSTALL) '.[cpu,export,bench,dev]'
+	$(INSTALL) '.[cpu,export,bench,remote,serve,batch,dev]'
 	$(SAY_IF_NOT_BUILT)
 	touch .venv/installed-demo $@
 
 .venv/installed-reference: .venv/installed-test
-	$(INSTALL) '.[cpu,export,bench,dev,reference,optimum]'
+	$(INSTALL) '.[cpu,export,bench,remote,serve,batch,dev,reference,optimum]'
 	touch $@
 
 .venv-without-kernels/installed: pyproject.toml

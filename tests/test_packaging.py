@@ -18,6 +18,7 @@ LIBRARY = "librubricrm_kernels.so"
 WITHOUT_COMPILER = {"CC": "false", "CXX": "false"}
 # How fast the kernels are is no matter here, and how long the compiler takes is.
 QUICK = {"SKBUILD_CMAKE_DEFINE": "CMAKE_CXX_FLAGS_RELEASE=-O1"}
+PACKAGES = {"rubricrm", "rubricrm_batch", "rubricrm_bench", "rubricrm_export", "rubricrm_reward", "rubricrm_serve"}
 NOT_BUILT = "The kernels were not built"
 
 needs_compiler = pytest.mark.skipif(
@@ -118,14 +119,14 @@ def test_the_wheel_holds_the_packages_and_the_demo_bundle(built: Built) -> None:
     assert "rubricrm/demo_bundle/rubricrm.json" in demo
     texts = {"rubricrm_export/calibrate/builtin_requests.jsonl", "rubricrm_export/calibrate/held_out_rubrics.jsonl"}
     texts |= {"rubricrm_bench/requests.jsonl"}
-    types = {f"{package}/py.typed" for package in ("rubricrm", "rubricrm_bench", "rubricrm_export")}
+    types = {f"{package}/py.typed" for package in PACKAGES}
     assert demo | texts | types | {"rubricrm_export/graph/decoder.py"} <= built.names()
 
 
 def test_the_wheel_holds_nothing_else(built: Built) -> None:
     names = built.names()
     tops = {name.partition("/")[0].partition("-")[0] for name in names}
-    assert tops == {"rubricrm", "rubricrm_bench", "rubricrm_export"}
+    assert tops == PACKAGES
     assert not [name for name in names if name.endswith((".h", ".cpp", ".pyc"))]
 
 

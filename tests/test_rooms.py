@@ -20,11 +20,17 @@ def test_no_import_runs_back() -> None:
         ("rubricrm.runtime", "rubricrm.generation"),
         ("rubricrm.model", "rubricrm_export.graph"),
         ("rubricrm_export.measure", "rubricrm_bench"),
+        ("rubricrm.model", "rubricrm_serve"),
     ],
 )
 def test_an_import_that_runs_back_is_seen(arrow: tuple[str, str]) -> None:
     assert runs_back(arrow)
     assert not runs_back((arrow[1], arrow[0]))
+
+
+@pytest.mark.parametrize("package", ["rubricrm_export", "rubricrm_bench", "rubricrm_batch"])
+def test_a_room_at_the_end_imports_the_sdk_alone(package: str) -> None:
+    assert runs_back(("rubricrm_serve", package))
 
 
 @pytest.mark.parametrize("package", [package for package in ORDER if ORDER[package]])
@@ -52,7 +58,7 @@ def test_no_two_classes_have_one_name() -> None:
     assert [name for name, count in Counter(found).items() if count > 1] == []
 
 
-@pytest.mark.parametrize("room", ["sdk", "export"])
+@pytest.mark.parametrize("room", ["sdk", "export", "serve", "batch", "reward"])
 def test_no_file_is_too_long_to_read_at_once(room: str) -> None:
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / room).rglob("*.py")}
     assert [f"{path}: {length}" for path, length in lengths.items() if length > MOST_LINES] == []

@@ -1,0 +1,1 @@
+"""`rubricrm batch`: the rubrics of millions of rows, on Ray Data."""

@@ -1,0 +1,1 @@
+"""Rewards from rubrics and a judge, one file per trainer."""

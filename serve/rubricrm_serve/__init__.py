@@ -1,0 +1,1 @@
+"""`rubricrm serve`: a model behind HTTP."""
