@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Self, Unpack
 
-from rubricrm.errors import OptionInvalid, WriteFailed
+from rubricrm.errors import OptionInvalid
+from rubricrm.generation.backend import Backend
 from rubricrm.generation.closing import Closing
-from rubricrm.generation.completion import Completion
-from rubricrm.generation.draft_desk import DraftDesk
-from rubricrm.generation.engine import Engine
 from rubricrm.generation.engine_options import EngineKeywords, EngineOptions
 from rubricrm.generation.grammar import Grammar
-from rubricrm.generation.item_number import ItemNumbers
+from rubricrm.generation.local_backend import LocalBackend
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
-from rubricrm.generation.phrase_table import PhraseTable, saved_table
 from rubricrm.generation.result import TextResult
-from rubricrm.generation.step_cost import open_step_cost, step_runner
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.graph_choice import running_kernels
-from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
-from rubricrm.runtime.prompt import Prompt
-from rubricrm.runtime.read_ahead import reading_ahead
-from rubricrm.runtime.session import Session
-from rubricrm.runtime.tokenizer import Tokenizer
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
+# Of a description, what tells one open model from another.
+_SHOWN = ("weights", "device", "server", "dialect")
 
 
 class TextModel(Closing):
@@ -39,6 +29,7 @@ class TextModel(Closing):
 
     Attributes:
         bundle: What it was opened from.
+        description: Name, weights, device, kernels and manifest hash, as results have them in `model`.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
         max_concurrency: Most requests that are computed together.
@@ -48,40 +39,34 @@ class TextModel(Closing):
         self,
         bundle: Bundle,
         *,
+        backend: Backend | None = None,
         device: str | None = None,
         threads: int | None = None,
         **engine: Unpack[EngineKeywords],
     ) -> None:
+        """Open a bundle, or take what computes its answers.
+
+        Args:
+            bundle: What is opened; with a backend, its prompt and tokenizer alone are used.
+            backend: What computes; None: an engine in this process, which the other arguments describe.
+            device: As in `open`.
+            threads: As in `open`.
+            **engine: As in `open`.
+        """
         if not isinstance(bundle, Bundle):
             raise OptionInvalid(
                 f"{type(self).__name__}: got {bundle!r:.80}, expected an opened Bundle. Open a directory with "
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
-        self._engine_options = EngineOptions(**engine)
         self.bundle = bundle
-        session = Session(bundle, device=device, threads=threads)
-        with reading_ahead(session.mapped_file), ThreadPoolExecutor(1) as beside:
-            kept = beside.submit(kept_prefix, bundle, session)
-            grammar = beside.submit(self._open_grammar)
-            self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-            self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
-            token_ids = self._prompt.fixed_prefix()
-            prefix = open_prefix(bundle, session, token_ids, kept.result()) if token_ids else None
-        is_drafting = self._engine_options.draft and session.is_exact
-        self._drafts = self._open_drafts(session, prefix) if is_drafting else None
-        self._engine = Engine(
-            session, bundle.manifest, prefix, self._engine_options, grammar=grammar.result(), drafts=self._drafts
-        )
-        self.device = session.device
-        self.context_length = bundle.manifest.model.context_length
-        self.max_concurrency = self._engine_options.max_concurrency
-        self._description = {
-            "name": bundle.manifest.model.name,
-            "weights": bundle.manifest.quantization.weights,
-            "device": session.device,
-            "kernels": running_kernels(session.facts, bundle.manifest.graphs, find_kernels()),
-            "manifest_sha256": bundle.manifest_sha256,
-        }
+        if backend is None:
+            backend = LocalBackend(bundle, EngineOptions(**engine), device=device, threads=threads)
+        self._backend = backend
+        self._prompt = backend.prompt
+        self.description = backend.description
+        self.device = backend.device
+        self.context_length = backend.context_length
+        self.max_concurrency = backend.max_concurrency
 
     @classmethod
     def open(
@@ -189,7 +174,7 @@ class TextModel(Closing):
             >>> model.generate_text("Is snow white?", grammar=yes_or_no).text in ("Yes", "No")
             True
         """
-        return Grammar.compile(pattern, self._tokenizer, self.bundle.manifest.prompt.stop_ids)
+        return Grammar.compile(pattern, self._prompt.tokenizer, self.bundle.manifest.prompt.stop_ids)
 
     def close(self) -> None:
         """Free the model and unmap its files, and save phrases if that was asked for. Closing twice is fine.
@@ -197,49 +182,12 @@ class TextModel(Closing):
         Raises:
             WriteFailed: Phrases cannot be saved; the model is closed all the same.
         """
-        self._engine.close()
-        self._save_phrases()
+        self._backend.close()
 
     def __repr__(self) -> str:
-        facts = self._description
-        return (
-            f"{type(self).__name__}({facts['name']!r}, weights {facts['weights']}, device {facts['device']}, "
-            f"context {self.context_length} tokens)"
-        )
-
-    def _open_grammar(self) -> Grammar | None:
-        facts = self.bundle.manifest
-        if facts.prompt.grammar is None:
-            return None
-        return Grammar.load(self.bundle.file(facts.prompt.grammar), facts.tokenizer.num_tokens, facts.prompt.stop_ids)
-
-    def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
-        """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""
-        conditions = f"{session.threads}-threads-{session.kernels.instruction_set if session.kernels else 'none'}"
-        cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, step_runner(session, prefix))
-        numbers = ItemNumbers(self._tokenizer)
-        path = self._phrases_file()
-        phrases = PhraseTable(numbers) if path is None else PhraseTable.load(path, numbers, self._tokenizer_sha256)
-        return DraftDesk(cost, numbers, phrases)
-
-    def _phrases_file(self) -> Path | None:
-        phrases = self._engine_options.phrases
-        if isinstance(phrases, bool):
-            return saved_table(self.bundle.manifest_sha256) if phrases else None
-        return Path(phrases)
-
-    @property
-    def _tokenizer_sha256(self) -> str:
-        return self.bundle.manifest.files[self.bundle.manifest.tokenizer.file].sha256
-
-    def _save_phrases(self) -> None:
-        path = self._phrases_file()
-        if path is None or self._drafts is None:
-            return
-        try:
-            self._drafts.phrases.save(path, self._tokenizer_sha256)
-        except OSError as error:
-            raise WriteFailed(f"{path}: the phrases cannot be saved ({error}).") from error
+        facts = {key: fact for key, fact in self.description.items() if key in _SHOWN}
+        shown = ", ".join(f"{key} {fact}" for key, fact in facts.items())
+        return f"{type(self).__name__}({self.description['name']!r}, {shown}, context {self.context_length} tokens)"
 
     def _start(
         self,
@@ -251,8 +199,5 @@ class TextModel(Closing):
         is_rubric: bool = False,
     ) -> TextStream:
         tokenized = time.perf_counter()
-        completion = Completion(self._tokenizer, options)
-        sequence = self._engine.submit(
-            prompt_ids, options, is_rubric=is_rubric, completion=completion, cancel=cancel, started=started
-        )
-        return TextStream(sequence, tokenized)
+        generation = self._backend.start(prompt_ids, options, is_rubric=is_rubric, cancel=cancel, started=started)
+        return TextStream(generation, tokenized)
