@@ -206,7 +206,7 @@ class ServerBusy(ServerError):
 
 
 class ServerRefused(ServerError):
-    """The server does not do what it is asked: any other status from 400 to 499, or what it serves is not what was asked."""
+    """The server does not do what it is asked: any other status from 400 to 499, or it serves something else."""
 
     code = "SERVER_REFUSED"
     exit_code = 2

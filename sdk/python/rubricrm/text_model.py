@@ -10,6 +10,7 @@ from typing import Self, Unpack
 
 from rubricrm.errors import OptionInvalid
 from rubricrm.generation.backend import Backend
+from rubricrm.generation.capabilities import Capabilities
 from rubricrm.generation.closing import Closing
 from rubricrm.generation.engine_options import EngineKeywords, EngineOptions
 from rubricrm.generation.grammar import Grammar
@@ -29,7 +30,8 @@ class TextModel(Closing):
 
     Attributes:
         bundle: What it was opened from.
-        description: Name, weights, device, kernels and manifest hash, as results have them in `model`.
+        description: Name, weights, device, kernels and manifest hash, as results have them in `model`; of a model on a
+            server its name there, server, dialect and manifest hash.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
         max_concurrency: Most requests that are computed together.
@@ -59,14 +61,16 @@ class TextModel(Closing):
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
         self.bundle = bundle
-        if backend is None:
-            backend = LocalBackend(bundle, EngineOptions(**engine), device=device, threads=threads)
-        self._backend = backend
-        self._prompt = backend.prompt
-        self.description = backend.description
-        self.device = backend.device
-        self.context_length = backend.context_length
-        self.max_concurrency = backend.max_concurrency
+        self._backend: Backend = (
+            LocalBackend(bundle, EngineOptions(**engine), device=device, threads=threads)
+            if backend is None
+            else backend
+        )
+        self._prompt = self._backend.prompt
+        self.description = self._backend.description
+        self.device = self._backend.device
+        self.context_length = self._backend.context_length
+        self.max_concurrency = self._backend.max_concurrency
 
     @classmethod
     def open(
@@ -112,6 +116,71 @@ class TextModel(Closing):
             RuntimeFailed: ONNX Runtime refused the graph.
         """
         return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **engine)
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        *,
+        prompt: Path | str,
+        model: str | None = None,
+        api_key: str | None = None,
+        dialect: str | None = None,
+        constrain: bool = True,
+        max_concurrency: int = 64,
+        max_waiting: int = 1000,
+        max_retries: int = 2,
+    ) -> Self:
+        """Use a model on a server: vLLM, SGLang, TensorRT-LLM, llama.cpp, or any with OpenAI's `/v1/completions`.
+
+        Prompts are encoded here and sent as ids, so that they are the same as in this process, and no text of a user
+        becomes a control token. Every sampling value is sent. The server is looked at first: its models, the ids that
+        it makes of a text with hostile characters, and whether it holds a text to a form (`capabilities`). That costs
+        the prefill of two prompts and some tokens, and what the server takes to compile a grammar.
+
+        A request that cannot be started is tried again; once its text has begun nothing is. Whatever ends a text
+        without a reason to end is an error, with the text so far in its `partial_text`.
+
+        Args:
+            url: Such as http://127.0.0.1:8000, with or without /v1.
+            prompt: A prompt directory of the model (`write_prompt_directory`, `rubricrm export tensorrt`), or a bundle.
+            model: The model's name there; None: the only one.
+            api_key: The server's key. No key of the environment is sent.
+            dialect: "vllm", "sglang", "tensorrt-llm", "llama.cpp" or "openai"; None: as the server says of itself.
+            constrain: Whether the server is to hold rubrics to their form. False: where it cannot; a rubric that is
+                not in the form then has the issue `unconstrained`.
+            max_concurrency: Most requests that the server gets at a time, 1 to 1000.
+            max_waiting: Most that wait here beside them; one more gets EngineBusy.
+            max_retries: How often a request that could not be started is tried again, 0 to 10.
+
+        Raises:
+            DependencyMissing: The extra `remote` is not installed.
+            BundleNotFound: There is neither a prompt directory nor a bundle; BundleInvalid: it is not whole.
+            OptionInvalid: An option is out of range, or model or dialect must be named.
+            ServerUnreachable: There is no connection; ServerBusy: no room, or the model is being loaded.
+            ServerRefused: The key is wrong, the model is not there, it has another tokenizer, or the server does not
+                hold a text to a form.
+            ServerFailed: It met an error; StreamBroken: the connection broke off.
+
+        Example:
+            model = RubricModel.connect("http://127.0.0.1:8000", prompt="rubricrm-4b-prompt")
+            result = model.generate("Write a haiku about rain.")
+        """
+        from rubricrm.remote.server_backend import ServerBackend
+
+        bundle = Bundle.open(prompt)
+        backend = ServerBackend.connect(
+            url,
+            bundle,
+            model=model,
+            api_key=api_key,
+            dialect=dialect,
+            constrain=constrain,
+            max_concurrency=max_concurrency,
+            max_waiting=max_waiting,
+            max_retries=max_retries,
+        )
+        return cls(bundle, backend=backend)
 
     @classmethod
     def demo(cls, *, threads: int | None = None, **engine: Unpack[EngineKeywords]) -> Self:
@@ -175,6 +244,11 @@ class TextModel(Closing):
             True
         """
         return Grammar.compile(pattern, self._prompt.tokenizer, self.bundle.manifest.prompt.stop_ids)
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What the server turned out to do when the model was connected; None: it runs in this process."""
+        return self._backend.capabilities
 
     def close(self) -> None:
         """Free the model and unmap its files, and save phrases if that was asked for. Closing twice is fine.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from threading import Event
 from typing import Protocol
 
+from rubricrm.generation.capabilities import Capabilities
 from rubricrm.generation.generation import Generation
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.runtime.prompt import Prompt
@@ -16,20 +17,37 @@ class Backend(Protocol):
 
     A model is a backend between two others: the prompt, which makes ids of requests, and the reader, which makes a
     rubric of text. So a backend knows neither requests nor rubrics.
-
-    Attributes:
-        prompt: Makes ids that the backend's model understands.
-        description: What results say of the model that wrote them.
-        device: Where it runs.
-        context_length: Most tokens that prompt and answer have together.
-        max_concurrency: Most requests that are computed together.
     """
 
-    prompt: Prompt
-    description: Mapping[str, str]
-    device: str
-    context_length: int
-    max_concurrency: int
+    @property
+    def prompt(self) -> Prompt:
+        """Makes ids that the backend's model understands."""
+        ...
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """What results say of the model that wrote them."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens that prompt and answer have together."""
+        ...
+
+    @property
+    def max_concurrency(self) -> int:
+        """Most requests that are computed together."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What a server turned out to do; None: nothing was asked for."""
+        ...
 
     def start(
         self,

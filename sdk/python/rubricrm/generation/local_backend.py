@@ -36,6 +36,8 @@ class LocalBackend:
         drafts: Proposes tokens that may follow; None: nothing is drafted.
     """
 
+    capabilities = None
+
     def __init__(self, bundle: Bundle, options: EngineOptions, *, device: str | None, threads: int | None) -> None:
         """Open all that a bundle holds; arguments and errors as `RubricModel.open`."""
         self._bundle = bundle

@@ -127,6 +127,11 @@ class TextStream(Closing):
         """As of `Generation`."""
         return self._generation.is_held_elsewhere
 
+    @property
+    def has_stop_strings(self) -> bool:
+        """Whether a string may end the text anywhere."""
+        return bool(self._generation.options.stop)
+
     def __del__(self) -> None:
         if os.getpid() == self._process:  # nobody can read what is still to come
             self.cancel()
