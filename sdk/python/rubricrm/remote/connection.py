@@ -217,6 +217,6 @@ def _check_count(client: ServerClient, trial: _Trial, ids: Sequence[int]) -> Non
     counted = trial.usage.get("prompt_tokens")
     if type(counted) is int and counted != len(ids):
         raise ServerRefused(
-            f"{client.address.shown}: counts {counted} tokens of a prompt of {len(ids)} ids: it adds or changes tokens. "
+            f"{client.address.shown}: counts {counted} tokens of a prompt of {len(ids)} ids: it adds or changes some. "
             "Start it so that ids of prompts are taken as they are."
         )
