@@ -3,6 +3,9 @@
 import asyncio
 import gc
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -494,6 +497,57 @@ def test_closing_the_model_ends_what_runs(serve: Serve, connect: Connect) -> Non
     with pytest.raises(ModelClosed):
         model.generate(REQUEST)
     model.close()
+    assert left(server)
+
+
+def threads_of_servers() -> int:
+    return sum(thread.name == "rubricrm-server" for thread in threading.enumerate())
+
+
+def test_a_model_that_nobody_holds_leaves_no_thread(serve: Serve, prompt: Path) -> None:
+    server, before = serve(), threads_of_servers()
+    model = RubricModel.connect(server.url, prompt=prompt)
+    assert model.generate(REQUEST).text == RUBRIC
+    assert threads_of_servers() == before + 1
+    del model
+    gc.collect()
+    assert threads_of_servers() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_gets_an_error_and_the_parent_goes_on(serve: Serve, connect: Connect) -> None:
+    server = serve(write=says(slow("1. ")))
+    model = connect(server)
+    stream = model.stream(REQUEST)
+    next(stream)
+    child = os.fork()
+    if child == 0:
+        try:
+            stream.wait()
+        except ModelClosed:
+            try:
+                model.generate(REQUEST)
+            except ModelClosed:
+                model.close()
+                os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not stream.is_ready()
+    server.write = whole
+    assert model.generate(REQUEST).text == RUBRIC
+
+
+def test_a_program_ends_while_a_text_is_written(serve: Serve, prompt: Path) -> None:
+    server = serve(write=says(slow("1. ", seconds=60.0)))
+    script = (
+        "import sys; from rubricrm import RubricModel\n"
+        "model = RubricModel.connect(sys.argv[1], prompt=sys.argv[2]); stream = model.stream('Write.')\n"
+        "print(next(stream).text)"
+    )
+    command = [sys.executable, "-c", script, server.url, str(prompt)]
+    done = subprocess.run(command, capture_output=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"1. \n", b"")
     assert left(server)
 
 

@@ -80,6 +80,7 @@ class ServerBackend:
         self._is_in_doubt = False
         self._looking = asyncio.Lock()
         _open_backends.add(self)
+        weakref.finalize(self, loop.stop, client.close).atexit = False  # who forgets to close leaves no thread
 
     @classmethod
     def connect(
@@ -145,12 +146,21 @@ class ServerBackend:
             grammar=form,
         )
         self._line.add(generation, lambda: self._compute(generation, request))
+        try:
+            self._loop.check_open()  # again: `close` may have ended all generations meanwhile, and not this one
+        except ModelClosed as error:
+            generation.fail(error)
+            raise
         return generation
 
     def close(self) -> None:
         """End every generation with ModelClosed, and close the connections. Closing twice is fine."""
-        self._line.fail_all(ModelClosed("the model was closed. Open it again."))
+        if not self._loop.is_of_this_process:  # whoever held the locks may not exist here
+            return
+        closed = ModelClosed("the model was closed. Open it again.")
+        self._line.fail_all(closed)
         self._loop.stop(self._client.close)
+        self._line.fail_all(closed)
 
     def _room_after(self, prompt_ids: list[int], options: GenerationOptions) -> int:
         if not prompt_ids:
