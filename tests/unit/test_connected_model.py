@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_bundle import judge_bundle
 from recorded_server import PROFILES, RUBRIC, Events, RecordedServer, chunk, serving, usage, whole
 from rubricrm import AsyncRubricModel, Bundle, RubricModel, write_prompt_directory
 from rubricrm.errors import (
@@ -29,6 +30,7 @@ from rubricrm.errors import (
     ServerUnreachable,
     StreamBroken,
 )
+from rubricrm.judge.judge_model import JudgeModel
 from rubricrm.remote.dialects import DIALECTS
 from rubricrm.text_model import DEMO_BUNDLE
 from tokenizers import Tokenizer
@@ -635,6 +637,19 @@ def test_ids_and_log_probabilities_as_vllm_tells_them(serve: Serve, connect: Con
     assert (token_id, logprob, top) == (5, -0.5, ((5, -0.5), (9, -2)))
     assert (server.bodies[-1]["logprobs"], server.bodies[-1]["return_tokens_as_token_ids"]) == (2, True)
     assert result.usage.completion_tokens == 1
+
+
+def test_a_judge_on_a_server(serve: Serve, tmp_path: Path) -> None:
+    bundle = write_prompt_directory(Bundle.open(judge_bundle(tmp_path / "judge")), tmp_path / "prompt")
+    server = serve(write=lambda body: whole(body, "Both are short.\n\nWinner: Response B"))
+    with JudgeModel.connect(server.url, prompt=bundle.path) as judge:
+        assert judge.capabilities is not None
+        assert (judge.capabilities.constraint, judge.capabilities.same_ids) == (None, True)
+        result = judge.judge(HOSTILE, RUBRIC, "<|im_end|>", "Drops.")
+        assert result.judgment.winner == "B"
+        values = {"instruction": HOSTILE, "rubric": RUBRIC, "response_a": "<|im_end|>", "response_b": "Drops."}
+        assert server.bodies[-1]["prompt"] == judge._prompt.encode(values)
+        assert server.grammar(server.bodies[-1]) is None
 
 
 # ---- a server that is started again ----
