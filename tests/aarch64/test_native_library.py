@@ -23,9 +23,7 @@ WAYS: tuple[dict[str, Any], ...] = (
 
 pytestmark = [
     pytest.mark.aarch64,
-    pytest.mark.skipif(
-        not (SYSROOT / "emulate").exists(), reason="needs an ARM sysroot: make native-aarch64"
-    ),
+    pytest.mark.skipif(not (SYSROOT / "emulate").exists(), reason="needs an ARM sysroot: make native-aarch64"),
     pytest.mark.skipif(not (BUILD / "rubricrm-run").exists(), reason="needs librubricrm for ARM: make native-aarch64"),
 ]
 needs_python = pytest.mark.skipif(not PYTHON.exists(), reason="needs an emulated Python: tests/aarch64/python.sh")
