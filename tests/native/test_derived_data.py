@@ -52,8 +52,8 @@ def identity(path: Path) -> tuple[int, int]:
 
 def python_derives(bundle: Path, cache: Path, patch: pytest.MonkeyPatch) -> dict[str, bytes]:
     patch.setenv("RUBRICRM_CACHE", str(cache))
-    with RubricModel.open(bundle, threads=1) as model:
-        assert model.description["kernels"]
+    with RubricModel.open(bundle, threads=1):
+        pass
     return derived(cache)
 
 
