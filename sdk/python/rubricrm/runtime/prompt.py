@@ -18,6 +18,11 @@ _PROBES = ("\n", "\r\n", " ", "  \n", "a", "A", "1", ".", "?", "'s", "\u00e9", "
 class Prompt:
     """Encodes values and conversations the way that the bundle's model was trained on.
 
+    Attributes:
+        name: Which prompt it is, a key of `PROMPT_FIELDS`.
+        facts: Its template, stop ids and grammar.
+        tokenizer: What it encodes with.
+
     Raises:
         BundleInvalid: The prompt has other fields than its name asks for.
     """
@@ -38,9 +43,10 @@ class Prompt:
                 f'"fields" of the prompt from {facts.template_source} are {", ".join(facts.fields)}, expected '
                 f"{', '.join(expected)}{alone}. Export the bundle again."
             )
-        self._name = name
+        self.name = name
+        self.facts = facts
         self._chat = chat
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         split = tokenizer.split_control
         places = sorted(facts.fields.items(), key=lambda field: facts.template.index(field[1]))
         head, *texts = _texts_between(facts.template, [placeholder for _, placeholder in places])
@@ -59,7 +65,7 @@ class Prompt:
         """
         if values.keys() != {field for field, _ in self._places}:
             raise OptionInvalid(
-                f"the fields of the prompt {self._name}: got {', '.join(sorted(values)) or 'none'}, expected "
+                f"the fields of the prompt {self.name}: got {', '.join(sorted(values)) or 'none'}, expected "
                 f"{', '.join(sorted(field for field, _ in self._places))}, each once."
             )
         for field, _ in self._places:
@@ -69,6 +75,10 @@ class Prompt:
     def encode_request(self, request: str) -> list[int]:
         """Return the whole prompt's ids for a request; errors as `encode`."""
         return self.encode({REQUEST: request})
+
+    def encode_alike(self, text: str) -> list[int]:
+        """Return the whole prompt's ids with one text in every field, for trials; errors as `encode`."""
+        return self.encode({field: text for field, _ in self._places})
 
     def encode_messages(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation, ready for the model's turn.
@@ -85,7 +95,7 @@ class Prompt:
                 raise OptionInvalid(f"messages[{index}]: got {message!r:.40}, expected an object of role and content.")
         if not messages or messages[-1].get("role") != "user":
             raise OptionInvalid("messages: the last message must have the role user. Add the user's message.")
-        split = self._tokenizer.split_control
+        split = self.tokenizer.split_control
         segments: list[Segment] = []
         if messages[0].get("role") != "system":
             segments += split(self._chat.opening)
@@ -95,7 +105,7 @@ class Prompt:
                 raise OptionInvalid(f"messages[{index}].content: got {content!r:.40}, expected a string.")
             check_text(content, f"messages[{index}].content")
             segments += [*split(role.before), content, *split(role.after)]
-        return self._tokenizer.encode_segments([*segments, *split(self._chat.generation)])
+        return self.tokenizer.encode_segments([*segments, *split(self._chat.generation)])
 
     def fixed_prefix(self) -> list[int]:
         """Return the ids that begin every prompt, whatever the values are."""
@@ -106,7 +116,7 @@ class Prompt:
         segments = list(self._before)
         for field, after in self._places:
             segments += [values[field], *after]
-        return self._tokenizer.encode_segments(segments)
+        return self.tokenizer.encode_segments(segments)
 
     def _role(self, index: int, message: Mapping[str, str]) -> RoleFacts:
         role = message.get("role")
