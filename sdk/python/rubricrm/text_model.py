@@ -65,10 +65,9 @@ class TextModel(Closing):
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
         self.bundle = bundle
-        self._backend: Backend = (
-            LocalBackend(bundle, EngineOptions(**engine), prompt=self.prompt_name, device=device, threads=threads)
-            if backend is None
-            else backend
+        self._facts = bundle.manifest.prompt_of(self.prompt_name)
+        self._backend: Backend = backend or LocalBackend(
+            bundle, EngineOptions(**engine), prompt_name=self.prompt_name, device=device, threads=threads
         )
         self._prompt = self._backend.prompt
         self.description = self._backend.description
@@ -176,7 +175,7 @@ class TextModel(Closing):
         backend = ServerBackend.connect(
             url,
             bundle,
-            prompt=cls.prompt_name,
+            prompt_name=cls.prompt_name,
             model=model,
             api_key=api_key,
             dialect=dialect,
@@ -248,7 +247,7 @@ class TextModel(Closing):
             >>> model.generate_text("Is snow white?", grammar=yes_or_no).text in ("Yes", "No")
             True
         """
-        return Grammar.compile(pattern, self._prompt.tokenizer, self._prompt.facts.stop_ids)
+        return Grammar.compile(pattern, self._prompt.tokenizer, self._facts.stop_ids)
 
     @property
     def capabilities(self) -> Capabilities | None:

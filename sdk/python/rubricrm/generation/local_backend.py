@@ -21,7 +21,6 @@ from rubricrm.generation.step_cost import open_step_cost, step_runner
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.graph_choice import running_kernels
 from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.manifest import PromptFacts
 from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.read_ahead import reading_ahead
@@ -40,27 +39,27 @@ class LocalBackend:
     capabilities = None
 
     def __init__(
-        self, bundle: Bundle, options: EngineOptions, *, prompt: str, device: str | None, threads: int | None
+        self, bundle: Bundle, options: EngineOptions, *, prompt_name: str, device: str | None, threads: int | None
     ) -> None:
-        """Open all that a bundle holds for a prompt, by its name; other arguments and errors as `RubricModel.open`."""
-        facts = bundle.manifest.prompt_of(prompt)
+        """Open all that a bundle holds, for one of its prompts; arguments and errors as `RubricModel.open`."""
         self._bundle = bundle
+        self._facts = bundle.manifest.prompt_of(prompt_name)
         self._options = options
         session = Session(bundle, device=device, threads=threads)
         with reading_ahead(session.mapped_file), ThreadPoolExecutor(1) as beside:
-            kept = beside.submit(kept_prefix, bundle, session, prompt)
-            grammar = beside.submit(self._open_grammar, facts)
+            kept = beside.submit(kept_prefix, bundle, session, prompt_name)
+            grammar = beside.submit(self._open_grammar)
             self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-            self.prompt = Prompt(facts, bundle.manifest.chat, self._tokenizer, prompt)
+            self.prompt = Prompt(self._facts, bundle.manifest.chat, self._tokenizer, prompt_name)
             token_ids = self.prompt.fixed_prefix()
-            prefix = open_prefix(bundle, session, token_ids, kept.result(), prompt) if token_ids else None
+            prefix = open_prefix(bundle, session, token_ids, kept.result(), prompt_name) if token_ids else None
         self.drafts = self._open_drafts(session, prefix) if options.draft and session.is_exact else None
         self.engine = Engine(
             session,
             bundle.manifest,
             prefix,
             options,
-            prompt=prompt,
+            prompt=prompt_name,
             grammar=grammar.result(),
             drafts=self.drafts,
         )
@@ -99,11 +98,11 @@ class LocalBackend:
         self.engine.close()
         self._save_phrases()
 
-    def _open_grammar(self, facts: PromptFacts) -> Grammar | None:
-        if facts.grammar is None:
+    def _open_grammar(self) -> Grammar | None:
+        if self._facts.grammar is None:
             return None
         num_tokens = self._bundle.manifest.tokenizer.num_tokens
-        return Grammar.load(self._bundle.file(facts.grammar), num_tokens, facts.stop_ids)
+        return Grammar.load(self._bundle.file(self._facts.grammar), num_tokens, self._facts.stop_ids)
 
     def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
         """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""

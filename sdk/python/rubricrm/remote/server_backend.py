@@ -88,7 +88,7 @@ class ServerBackend:
         url: str,
         bundle: Bundle,
         *,
-        prompt: str,
+        prompt_name: str,
         model: str | None = None,
         api_key: str | None = None,
         dialect: str | None = None,
@@ -99,7 +99,7 @@ class ServerBackend:
     ) -> Self:
         """Look at a server, and return the backend of one of its models.
 
-        `bundle` is what holds the prompt, and `prompt` its name; the other arguments, and errors, are those of
+        `bundle` is what holds the prompt, and `prompt_name` its name; the other arguments, and errors, are those of
         `RubricModel.connect`.
         """
         check_integer("max_concurrency", max_concurrency, _MOST_TOGETHER)
@@ -108,9 +108,9 @@ class ServerBackend:
             raise OptionInvalid(f"max_retries must be an integer from 0 to {_MOST_RETRIES}, got {max_retries!r:.80}.")
         client = ServerClient(ServerAddress.of(url), api_key, max_retries)
         tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-        encoder = Prompt(bundle.manifest.prompt_of(prompt), bundle.manifest.chat, tokenizer, prompt)
+        prompt = Prompt(bundle.manifest.prompt_of(prompt_name), bundle.manifest.chat, tokenizer, prompt_name)
         loop = LoopThread("rubricrm-server")
-        backend = cls(bundle, encoder, loop, client, max_concurrency=max_concurrency, max_waiting=max_waiting)
+        backend = cls(bundle, prompt, loop, client, max_concurrency=max_concurrency, max_waiting=max_waiting)
         try:
             loop.run(backend._look(model, dialect, constrain=constrain))
         except BaseException:
