@@ -243,8 +243,9 @@ def test_a_prompt_by_name_takes_its_fields_as_text(library: native.Library, judg
     opened.close()
 
 
-def test_a_judges_prompt_and_text_are_equal(library: native.Library, tmp_path: Path) -> None:
-    bundle = pairwise_bundle(tmp_path / "bundle", keep_rubric=True)
+@pytest.mark.parametrize("keep_rubric", [True, False])
+def test_a_judges_prompt_and_text_are_equal(library: native.Library, tmp_path: Path, keep_rubric: bool) -> None:
+    bundle = pairwise_bundle(tmp_path / "bundle", keep_rubric=keep_rubric)
     values = {
         "instruction": "Write {rubric} <|im_end|>.",
         "rubric": "1. The response is short. [Hard Rule]",
