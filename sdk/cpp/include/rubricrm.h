@@ -847,8 +847,8 @@ RUBRICRM_API rubricrm_code rubricrm_stream(rubricrm_model* model, const char* re
                                            void* user, const rubricrm_result** result, rubricrm_error* error);
 
 /*
- * As rubricrm_generate, for one of the bundle's prompts by name and its fields: see rubricrm_encode_fields. The result of
- * any other prompt than "rubric" has text and no rubric.
+ * As rubricrm_generate, for one of the bundle's prompts by name and its fields: see rubricrm_encode_fields. The result
+ * of any other prompt than "rubric" has text and no rubric.
  */
 RUBRICRM_API rubricrm_code rubricrm_generate_fields(rubricrm_model* model, const char* name,
                                                     const rubricrm_field* fields, size_t num_fields,
