@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 from rubricrm.runtime.bundle import Bundle
@@ -32,10 +31,10 @@ class ServedPrompt:
         tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
         return cls(bundle, name, Prompt(bundle.manifest.prompt_of(name), bundle.manifest.chat, tokenizer, name))
 
-    @cached_property
+    @property
     def facts(self) -> PromptFacts:
         """What the manifest says of it."""
-        return self.bundle.manifest.prompt_of(self.name)
+        return self.prompt.facts
 
     @property
     def has_form(self) -> bool:
@@ -44,7 +43,7 @@ class ServedPrompt:
 
     def ids(self, value: str) -> list[int]:
         """Return the ids of the prompt with the same value in every field."""
-        return self.prompt.encode(dict.fromkeys(self.facts.fields, value))
+        return self.prompt.encode_alike(value)
 
     def text(self, value: str) -> str:
         """Return the text that these ids stand for, if the value spells no control token and no placeholder."""
