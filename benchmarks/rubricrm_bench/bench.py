@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rubricrm.model import RubricModel
-from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.machine import usable_cores
+from rubricrm.errors import ServerError
 
 from rubricrm_bench.bench_job import BenchJob
-from rubricrm_bench.device_limits import measure_device_limits
+from rubricrm_bench.bundle_subject import BundleSubject
 from rubricrm_bench.machine_facts import machine_facts
-from rubricrm_bench.opening import measure_opening
-from rubricrm_bench.proof import Proof, prove
-from rubricrm_bench.roofline import Limits, measure_limits, weight_bytes
+from rubricrm_bench.proof import Proof
+from rubricrm_bench.roofline import Limits
 from rubricrm_bench.rows import RowRun, run_row
-from rubricrm_bench.workload import BenchRow, make_rows, read_requests, without_stops
+from rubricrm_bench.server_subject import ServerSubject
+from rubricrm_bench.subject import Subject
+from rubricrm_bench.workload import BenchRow, make_rows, read_requests
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -29,76 +28,70 @@ class BenchResult:
 
     Attributes:
         job: The options.
-        bundle: What was measured.
-        threads: That computed.
+        subject: What was measured.
         machine: See `machine_facts`.
         proof: Whether the answers are right.
         opening: See `measure_opening`; empty before it was measured.
         rows: In order.
         limits: Of the machine, the best of before and after the rows; None before they were measured.
         is_partial: Whether the run was interrupted.
+        failure: What a server did that ended the run; None: nothing.
     """
 
     job: BenchJob
-    bundle: Bundle
-    threads: int
+    subject: Subject
     machine: dict[str, Any]
     proof: Proof | None = None
     opening: dict[str, Any] = field(default_factory=dict)
     rows: list[RowRun] = field(default_factory=list)
     limits: Limits | None = None
     is_partial: bool = True
+    failure: ServerError | None = None
 
 
 def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
-    """Measure a bundle. Ctrl-C ends it; the result then holds what was measured, and says so.
+    """Measure a bundle or a server. Ctrl-C, or a server that fails, ends it; the result then holds what was measured.
 
     Raises:
-        RubricrmError: The bundle cannot be opened, or an option does not fit it.
+        RubricrmError: The bundle cannot be opened, the server cannot be used, or an option does not fit.
     """
-    bundle = Bundle.open(job.bundle)
     requests = read_requests(job.requests)
-    rows = make_rows(job, bundle, requests)
-    result = BenchResult(job, bundle, job.threads or usable_cores(), machine_facts())
-    with contextlib.suppress(KeyboardInterrupt):
-        on_progress("opening", 0, 1)
-        result.opening = measure_opening(job.bundle, job.device, job.threads)
-        on_progress("proving the answers", 0, 1)
-        result.proof = prove(bundle, job, requests)
-        on_progress("measuring the machine", 0, 1)
-        result.limits = _measure_limits(result)
-        for variant, fixed in ((bundle, False), (without_stops(bundle), True)):
-            chosen = [row for row in rows if (row.new_tokens is not None) is fixed]
-            if chosen:
-                _run_rows(variant, chosen, result, on_progress)
-        on_progress("measuring the machine", 0, 1)
-        result.limits = result.limits.best(_measure_limits(result))
-        result.is_partial = False
+    subject: Subject = BundleSubject(job) if job.server is None else ServerSubject(job)
+    rows = make_rows(job, subject.bundle, requests)
+    result = BenchResult(job, subject, machine_facts())
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            _measure(result, requests, rows, on_progress)
+    except ServerError as error:
+        result.failure = error
     return result
 
 
-def _measure_limits(result: BenchResult) -> Limits:
-    """Measure the memory and the products of where the bundle runs: a GPU's are not the host's."""
-    device = result.job.device or result.bundle.manifest.graph.target
-    if device == "cpu":
-        return measure_limits(weight_bytes(result.bundle), result.threads)
-    return measure_device_limits(device)
+def _measure(result: BenchResult, requests: tuple[str, ...], rows: Sequence[BenchRow], on_progress: OnProgress) -> None:
+    subject = result.subject
+    on_progress("opening", 0, 1)
+    result.opening = subject.measure_opening()
+    on_progress("proving the answers", 0, 1)
+    result.proof = subject.prove(requests)
+    on_progress("measuring the machine", 0, 1)
+    result.limits = subject.measure_limits()
+    for is_fixed in (False, True):
+        chosen = [row for row in rows if (row.new_tokens is not None) is is_fixed]
+        if chosen:
+            _run_rows(chosen, result, on_progress, is_fixed=is_fixed)
+    on_progress("measuring the machine", 0, 1)
+    again = subject.measure_limits()
+    if result.limits is not None and again is not None:
+        result.limits = result.limits.best(again)
+    result.is_partial = False
 
 
-def _run_rows(bundle: Bundle, rows: Sequence[BenchRow], result: BenchResult, on_progress: OnProgress) -> None:
+def _run_rows(rows: Sequence[BenchRow], result: BenchResult, on_progress: OnProgress, *, is_fixed: bool) -> None:
     job = result.job
     runs = [RowRun(row) for row in rows]
     for opening in range(max(job.openings_of(row.concurrency) for row in rows)):
         # A model that is open may be some percent faster or slower than when it is opened again.
-        # Requests come again: a prompt that was kept would be no prompt any more.
-        with RubricModel(
-            bundle,
-            device=job.device,
-            threads=job.threads,
-            max_concurrency=max(job.concurrency),
-            keep_prompts=False,
-            draft=job.draft,
-        ) as model:
+        with result.subject.open(is_fixed=is_fixed) as model:
             for run in runs:
                 if opening >= job.openings_of(run.row.concurrency):
                     continue

@@ -19,7 +19,7 @@ class BenchJob:
     """The options of a benchmark.
 
     Attributes:
-        bundle: The bundle to measure.
+        bundle: The bundle to measure; with a server, the prompt directory of its model.
         requests: A JSONL file of objects with `request`; None: built-in ones. Their rubrics end by themselves.
         prompt_tokens, new_tokens: Fixed shapes besides: each pair is a row whose prompts have exactly so many tokens
             and whose answers are exactly so long, end tokens or not. Both or neither.
@@ -34,7 +34,9 @@ class BenchJob:
         device, threads: As in `RubricModel`.
         slo: Limits in milliseconds by `SLO_KEYS`: the goodput is the rate of requests that keep all of them.
         reference: A trusted bundle of the same checkpoint, whose rubrics must be those of this one; None: the bundle's
-            own, computed without anything that makes it fast.
+            own, computed without anything that makes it fast; of a server nothing is compared then.
+        server: The address of a server whose model is measured; None: the bundle is.
+        server_model, dialect, api_key: As in `RubricModel.connect`.
     """
 
     bundle: Path
@@ -52,6 +54,10 @@ class BenchJob:
     threads: int | None = None
     slo: Mapping[str, float] = field(default_factory=dict)
     reference: Path | None = None
+    server: str | None = None
+    server_model: str | None = None
+    dialect: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check what needs no bundle.
@@ -66,6 +72,7 @@ class BenchJob:
         _require("repeat", self.repeat, least=1)
         _require("openings", self.openings, least=1)
         self._check_shapes()
+        self._check_server()
         if not self.concurrency:
             raise OptionInvalid("concurrency must hold a number. Leave it out for 1.")
         if self.duration_s is not None:
@@ -80,6 +87,23 @@ class BenchJob:
             raise OptionInvalid("--prompt-tokens and --new-tokens make shapes together. Pass both, or neither.")
         if self.no_rubrics and not self.prompt_tokens:
             raise OptionInvalid("--no-rubrics leaves nothing to measure. Pass --prompt-tokens and --new-tokens too.")
+
+    def _check_server(self) -> None:
+        """Refuse what would have no effect: a server's options without one, and those of an engine in this process."""
+        if self.server is None:
+            given: dict[str, object] = {"server-model": self.server_model, "dialect": self.dialect}
+            where = "without --server"
+        else:
+            given = {"device": self.device, "threads": self.threads, "draft": self.draft}
+            where = "with --server"
+            if self.prompt_tokens:
+                raise OptionInvalid(
+                    "--prompt-tokens and --new-tokens do not go with --server: it ends an answer at its model's own "
+                    "end tokens, so that no length can be fixed. Leave them out."
+                )
+        for name, value in given.items():
+            if value:
+                raise OptionInvalid(f"--{name} has no effect {where}. Leave it out.")
 
     def openings_of(self, concurrency: int) -> int:
         """Return the openings that a row's requests are shared among: each keeps two for every one in flight."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rubricrm_bench.plots import report_plots, rivals_plot
+from rubricrm_bench.report import partial_text
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -26,8 +27,8 @@ dt { font-family: ui-monospace, monospace; margin-top: .4rem; } dd { margin-left
 
 def to_html(report: Mapping[str, Any]) -> str:
     """Return the page of a report."""
-    bundle = report["bundle"]
-    title = f"{bundle['model']}, {bundle['weights']} weights"
+    bundle, server = report["bundle"], report["server"]
+    title = f"{bundle['model']}, " + (f"{bundle['weights']} weights" if server is None else f"at {server['server']}")
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         _verdict(report),
@@ -38,7 +39,7 @@ def to_html(report: Mapping[str, Any]) -> str:
         "<h2>Opening</h2>",
         _table(("", "value"), _opening(report)),
         "<h2>Bundle and machine</h2>",
-        _table(("", "value"), _facts({**bundle, **_flat(report["machine"])}), "facts"),
+        _table(("", "value"), _facts({**bundle, **(server or {}), **_flat(report["machine"])}), "facts"),
         "<h2>Formulas</h2>",
         "<dl>" + "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in report["formulas"].items()) + "</dl>",
     ]
@@ -54,7 +55,9 @@ def to_html(report: Mapping[str, Any]) -> str:
 def _verdict(report: Mapping[str, Any]) -> str:
     answers = report["answers"]
     if report["partial"]:
-        return '<p class="bad">Partial: the run was interrupted.</p>'
+        return f'<p class="bad">{html.escape(partial_text(report))}</p>'
+    if answers is not None and answers["right"] is None:
+        return f'<p class="bad">Not ranked: {html.escape(answers["compared"])}.</p>'
     if answers is None or not answers["right"]:
         reason = "they were not compared" if answers is None else answers["compared"]
         return f'<p class="bad">Not ranked, the answers are wrong: {html.escape(reason)}</p>'

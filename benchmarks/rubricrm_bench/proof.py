@@ -33,11 +33,11 @@ class Proof:
     """What was found.
 
     Attributes:
-        is_right: Whether the rows may be ranked.
+        is_right: Whether the rows may be ranked; None: nobody knows.
         reason: What was compared, or what was wrong.
     """
 
-    is_right: bool
+    is_right: bool | None
     reason: str
 
 
@@ -60,12 +60,20 @@ def prove(bundle: Bundle, job: BenchJob, requests: tuple[str, ...]) -> Proof:
         problem = _problem(bundle, job, requests[0], [token.token_id for token in written.logprobs or ()])
         if problem is not None:
             return Proof(False, problem)
-        return _compared(model, requests[:_NUM_REQUESTS], job.reference)
+        if job.reference is None:
+            return Proof(True, "hashes, and the first rubric, computed again; no other bundle was compared")
+        found = "hashes, the first rubric, computed again, and "
+        return _compared(model, requests[:_NUM_REQUESTS], job.reference, found)
 
 
-def _compared(model: RubricModel, requests: tuple[str, ...], reference: Path | None) -> Proof:
-    if reference is None:
-        return Proof(True, "hashes, and the first rubric, computed again; no other bundle was compared")
+def prove_served(model: RubricModel, job: BenchJob, requests: tuple[str, ...]) -> Proof:
+    """Compare a model on a server with a reference, as `prove` does; nothing of it can be computed again here."""
+    if job.reference is None:
+        return Proof(None, "nobody knows whether the answers are right. Pass --reference BUNDLE to compare them")
+    return _compared(model, requests[:_NUM_REQUESTS], job.reference, "")
+
+
+def _compared(model: RubricModel, requests: tuple[str, ...], reference: Path, found: str) -> Proof:
     shared = _shared(model, reference, requests)
     if shared < _LEAST_SHARED:
         return Proof(
@@ -73,7 +81,7 @@ def _compared(model: RubricModel, requests: tuple[str, ...], reference: Path | N
             f"only {shared:.0%} of the tokens of {reference.name} come before the first difference, expected at least "
             f"{_LEAST_SHARED:.0%}.",
         )
-    return Proof(True, f"hashes, the first rubric, computed again, and {shared:.0%} of the tokens of {reference.name}")
+    return Proof(True, f"{found}{shared:.0%} of the tokens of {reference.name}")
 
 
 def _problem(bundle: Bundle, job: BenchJob, request: str, chosen: list[int]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rubricrm.runtime.byte_size import byte_text
@@ -34,22 +34,17 @@ _FIELDS = ("ttft_ms", "tpot_ms", "e2e_ms", "first_criterion_ms")
 
 def to_dict(result: BenchResult) -> dict[str, Any]:
     """Return a result in JSON's types."""
-    facts = result.bundle.manifest
+    bundle = result.subject.bundle
     return {
         "partial": result.is_partial,
+        "failure": None if result.failure is None else str(result.failure),
         "bundle": {
-            "path": result.bundle.path.name,
-            "manifest_sha256": result.bundle.manifest_sha256,
-            "model": facts.model.name,
-            "num_parameters": facts.model.num_parameters,
-            "num_bytes": result.bundle.num_bytes,
-            "weights": facts.quantization.weights,
-            "method": facts.quantization.method,
-            "activations": facts.quantization.activations,
-            "kv_type": facts.graph.kv_type,
-            "target": facts.graph.target,
+            "path": bundle.path.name,
+            "manifest_sha256": bundle.manifest_sha256,
+            **result.subject.weights_facts(),
         },
-        "machine": {**result.machine, "threads": result.threads},
+        "server": result.subject.server_facts(),
+        "machine": {**result.machine, "threads": result.subject.threads},
         "options": {
             "warmup": result.job.warmup,
             "repeat": result.job.repeat,
@@ -74,7 +69,7 @@ def _limits(result: BenchResult) -> dict[str, Any] | None:
         "read_bytes_per_s": limits.read_bytes_per_s,
         "read_bytes": limits.read_bytes,
         "flops_per_s": limits.flops_per_s,
-        "weight_bytes": weight_bytes(result.bundle),
+        "weight_bytes": weight_bytes(result.subject.bundle),
     }
 
 
@@ -93,7 +88,7 @@ def _row(result: BenchResult, run: RowRun) -> dict[str, Any]:
         "goodput_per_min": _goodput(run, result.job.slo),
         "rubrics_per_min_per_gb": _per_gb(samples, run.wall_s, result.opening.get("peak_rss_bytes")),
         "draft_acceptance": _acceptance(samples),
-        "grammar_overrules": sum(sample.overrules for sample in samples),
+        "grammar_overrules": _total(sample.overrules for sample in samples),
         "roofline": _shares(result, run, result.limits),
         "samples": [{k: v for k, v in sample.to_dict().items() if k != "text"} for sample in samples],
     }
@@ -104,15 +99,26 @@ def _per_gb(samples: list[Sample], wall_s: float, peak_rss_bytes: float | None) 
 
 
 def _acceptance(samples: list[Sample]) -> float | None:
-    drafted = sum(sample.drafted_tokens for sample in samples)
-    return sum(sample.accepted_tokens for sample in samples) / drafted if drafted else None
+    drafted = _total(sample.drafted_tokens for sample in samples)
+    accepted = _total(sample.accepted_tokens for sample in samples)
+    return accepted / drafted if drafted and accepted is not None else None
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    """Return a sum; None where nobody tells one of them."""
+    told = list(values)
+    return None if None in told else sum(value for value in told if value is not None)
 
 
 def prefill_rate(samples: list[Sample]) -> float | None:
-    """Return computed prompt tokens per second."""
-    tokens = sum(sample.prompt_tokens - sample.cached_tokens for sample in samples)
-    seconds = sum(sample.prefill_ms for sample in samples) / 1000
-    return tokens / seconds if seconds else None
+    """Return computed prompt tokens per second; None where nobody tells how long they took."""
+    told = [
+        (s.prompt_tokens - s.cached_tokens, s.prefill_ms)
+        for s in samples
+        if s.cached_tokens is not None and s.prefill_ms is not None
+    ]
+    seconds = sum(prefill_ms for _, prefill_ms in told) / 1000
+    return sum(tokens for tokens, _ in told) / seconds if seconds else None
 
 
 def decode_rate(samples: list[Sample]) -> float | None:
@@ -142,8 +148,9 @@ def _shares(result: BenchResult, run: RowRun, limits: Limits | None) -> dict[str
         return None
     # A token in the middle of an answer sees the prompt and half of the answer.
     mean_position = sum(s.prompt_tokens + s.new_tokens / 2 for s in run.samples) / len(run.samples)
-    read = (weight_bytes(result.bundle) + kv_bytes(result.bundle, mean_position)) * decode
-    multiplied = prefill_flops(result.bundle, 1) * prefill
+    bundle = result.subject.bundle
+    read = (weight_bytes(bundle) + kv_bytes(bundle, mean_position)) * decode
+    multiplied = prefill_flops(bundle, 1) * prefill
     return {
         "decode_bytes_per_s": read,
         "decode_share": read / limits.read_bytes_per_s,
@@ -154,10 +161,8 @@ def _shares(result: BenchResult, run: RowRun, limits: Limits | None) -> dict[str
 
 def to_markdown(report: Mapping[str, Any]) -> str:
     """Return a report's table and what it belongs to."""
-    bundle, machine = report["bundle"], report["machine"]
     lines = [
-        f"`{bundle['model']}`, weights {bundle['weights']} ({bundle['method']}), KV cache {bundle['kv_type']}, "
-        f"{byte_text(bundle['num_bytes'])}; {machine['threads']} threads of {machine['cpu']}.",
+        _heading(report),
         "",
         "| requests | in flight | first token ms | ms per token | whole ms | tokens/s | rubrics/min | of bandwidth |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -166,14 +171,35 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     answers = report["answers"]
     if answers is None:
         lines += ["", "**Interrupted before the answers were compared.**"]
+    elif answers["right"] is None:
+        lines += ["", f"**Not ranked:** {answers['compared']}."]
     elif not answers["right"]:
         lines += ["", f"**Not ranked, the answers are wrong:** {answers['compared']}"]
     else:
         lines += ["", f"Answers compared: {answers['compared']}."]
     if report["partial"]:
-        lines += ["", "**Partial: the run was interrupted.**"]
+        lines += ["", f"**{partial_text(report)}**"]
     lines += ["", "Medians, with the 99th percentile in parentheses."]
     return "\n".join(lines) + "\n"
+
+
+def partial_text(report: Mapping[str, Any]) -> str:
+    """Return what ended a run that is not whole."""
+    failure = report["failure"]
+    return "Partial: the run was interrupted." if failure is None else f"Partial: the server failed. {failure}"
+
+
+def _heading(report: Mapping[str, Any]) -> str:
+    bundle, server, machine = report["bundle"], report["server"], report["machine"]
+    if server is not None:
+        return (
+            f"`{bundle['model']}` at {server['server']} ({server['dialect']}), weights and machine unknown; asked by "
+            f"one process on {machine['cpu']}."
+        )
+    return (
+        f"`{bundle['model']}`, weights {bundle['weights']} ({bundle['method']}), KV cache {bundle['kv_type']}, "
+        f"{byte_text(bundle['num_bytes'])}; {machine['threads']} threads of {machine['cpu']}."
+    )
 
 
 def _line(row: Mapping[str, Any]) -> str:
