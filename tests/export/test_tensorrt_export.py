@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from decoder_reference import Decoder, read_directory, read_legacy, read_unified
 from numpy.typing import NDArray
+from rubricrm.engines.engine_directory import DIRECTORY_FILE
 from rubricrm.errors import BundleInvalid, OptionInvalid, OutputExists
 from rubricrm.rubric.form import regex
 from rubricrm.rubric.rubric import parse
@@ -23,7 +24,7 @@ from rubricrm_export.measure.logit_source import CheckpointLogits
 from rubricrm_export.onnx_bundle import memory
 from rubricrm_export.onnx_bundle.export import export_onnx
 from rubricrm_export.onnx_bundle.options import OnnxExport
-from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
+from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.support import FORMATS, Format
 from rubricrm_export.tensorrt_build.export import export_tensorrt

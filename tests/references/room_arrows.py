@@ -31,6 +31,7 @@ ORDER = {
         "runtime",
         "generation",
         "remote",
+        "engines",
         "text_model",
         "model",
         "async_model",

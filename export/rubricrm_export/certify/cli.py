@@ -104,11 +104,11 @@ def _certificate(
 
 
 def _candidate(target: str, template: str, device: str | None) -> Answerer:
+    from rubricrm.engines.engine_directory import DIRECTORY_FILE
     from rubricrm.runtime.bundle import Bundle
 
     from rubricrm_export.certify.answers import BundleAnswerer, ServerAnswerer
     from rubricrm_export.certify.served_directory import DirectoryAnswerer
-    from rubricrm_export.tensorrt.directory import DIRECTORY_FILE
 
     if "://" in target:
         if device is not None:

@@ -8,14 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rubricrm.engines.engine_directory import DIRECTORY_FILE, DIRECTORY_FORMAT, check_file
 from rubricrm.errors import BundleInvalid
-from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.manifest import FileFacts
 
 from rubricrm_export.tensorrt.job import EngineLimits
-
-DIRECTORY_FILE = "rubricrm-tensorrt.json"
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class TensorRTDirectory:
 
     def write(self) -> None:
         """Write the file into the directory."""
-        document = {"format": _FORMAT, **{key: value for key, value in asdict(self).items() if key != "path"}}
+        document = {"format": DIRECTORY_FORMAT, **{key: value for key, value in asdict(self).items() if key != "path"}}
         (self.path / DIRECTORY_FILE).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     @classmethod
@@ -72,8 +69,10 @@ class TensorRTDirectory:
         try:
             document = json.loads(file.read_text("utf-8"))
             version = document.pop("format")
-            if version != _FORMAT:
-                raise BundleInvalid(f"{file}: has format {version!r}, this version reads {_FORMAT}. Export it again.")
+            if version != DIRECTORY_FORMAT:
+                raise BundleInvalid(
+                    f"{file}: has format {version!r}, this version reads {DIRECTORY_FORMAT}. Export it again."
+                )
             files = {name: FileFacts(**facts) for name, facts in document.pop("files").items()}
             limits = EngineLimits(**document.pop("limits"))
             directory = cls(path=path, limits=limits, files=files, **document)
@@ -86,11 +85,7 @@ class TensorRTDirectory:
 
     def _check(self, verify: bool) -> None:
         for name, facts in self.files.items():
-            file = self.path / name
-            size = file.stat().st_size if file.is_file() else None
-            if size != facts.size or (verify and describe_file(file) != facts):
-                found = "is missing" if size is None else f"has {size} bytes, expected {facts.size}, or was changed"
-                raise BundleInvalid(f"{file}: {found}. Export the directory again.")
+            check_file(self.path / name, facts, verify=verify)
 
     @property
     def num_bytes(self) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rubricrm.engines.engine_directory import DIRECTORY_FILE
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.published_directory import check_output
 
@@ -17,7 +18,6 @@ from rubricrm_export.onnx_bundle.memory import check_memory
 from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan
 from rubricrm_export.quantize.combinations import READER
 from rubricrm_export.quantize.scheme import Scheme
-from rubricrm_export.tensorrt.directory import DIRECTORY_FILE
 from rubricrm_export.tensorrt.float_type import BF16, FP16, FloatType
 from rubricrm_export.tensorrt.job import NO_CALIBRATION, EngineLimits, TensorRTExport
 from rubricrm_export.tensorrt.support import Choice, width_refusal

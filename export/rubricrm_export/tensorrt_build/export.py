@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rubricrm.engines.engine_directory import DIRECTORY_FILE
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.machine import usable_cores
 from rubricrm.runtime.manifest import REQUEST_FIELD, FileFacts
@@ -29,7 +30,7 @@ from rubricrm_export.onnx_bundle.bundle_files import write_companions
 from rubricrm_export.system.progress_bar import Progress, no_progress
 from rubricrm_export.tensorrt import commands
 from rubricrm_export.tensorrt.config_files import hf_quant_config, llm_config, unified_config
-from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
+from rubricrm_export.tensorrt.directory import TensorRTDirectory
 from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.layout import (
     LLM_SCALES,

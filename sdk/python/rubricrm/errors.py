@@ -122,7 +122,7 @@ class RuntimeMissing(RubricrmError):
 
 
 class RuntimeFailed(RubricrmError):
-    """ONNX Runtime refused; its message is appended."""
+    """ONNX Runtime, or another engine of this process, refused or failed; its message is appended."""
 
     code = "RUNTIME_FAILED"
     exit_code = 1

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from rubricrm.errors import OptionInvalid
 from rubricrm.generation.backend import Backend
@@ -22,9 +22,14 @@ from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prompt_directory import open_prompt_directory
 
+if TYPE_CHECKING:
+    from rubricrm.engines.engine_directory import EngineDirectory
+
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
 # Of a description, what tells one open model from another.
 _SHOWN = ("weights", "device", "server", "dialect")
+# What engines of others take of an engine's options.
+_ENGINE_OPTIONS = ("max_concurrency", "max_waiting")
 
 
 class TextModel(Closing):
@@ -86,7 +91,10 @@ class TextModel(Closing):
         verify: bool = False,
         **engine: Unpack[EngineKeywords],
     ) -> Self:
-        """Open a bundle.
+        """Open a bundle, or what `rubricrm export tensorrt` wrote for vLLM or TensorRT-LLM.
+
+        The latter's own package then computes in this process (docs/SERVING.md); of the options it takes `verify`,
+        `max_concurrency` and `max_waiting`.
 
         The first opening of a large model on a machine also computes the keys and values of the prompt's fixed part
         (one prefill of it) and keeps them in the cache directory. So it does with the weights, where the bundle holds
@@ -117,9 +125,29 @@ class TextModel(Closing):
             BundleVersionUnsupported: Another format version.
             OptionInvalid: An option out of range, or a device that the bundle was not exported for.
             RuntimeMissing: No ONNX Runtime is installed, or not what the device needs.
-            RuntimeFailed: ONNX Runtime refused the graph.
+            RuntimeFailed: ONNX Runtime refused the graph, or another engine its directory.
+            DependencyMissing: The package of the engine that a directory is for is not installed.
         """
-        return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **engine)
+        from rubricrm.engines.engine_directory import EngineDirectory
+
+        directory = EngineDirectory.find(path, verify=verify)
+        if directory is None:
+            return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **engine)
+        return cls._open_engine(directory, {"device": device, "threads": threads, **engine})
+
+    @classmethod
+    def _open_engine(cls, directory: EngineDirectory, options: Mapping[str, object]) -> Self:
+        """Open what `rubricrm export tensorrt` wrote by the engine that it is for."""
+        from rubricrm.engines.engine_backend import EngineBackend
+
+        for name, value in options.items():
+            if name not in _ENGINE_OPTIONS and value is not None:
+                raise OptionInvalid(
+                    f"{name}: has no effect on {directory.path}, which {directory.reader} runs. Leave it out."
+                )
+        taken: Any = {name: options[name] for name in _ENGINE_OPTIONS if name in options}
+        backend = EngineBackend.open(directory, prompt_name=cls.prompt_name, **taken)
+        return cls(backend.bundle, backend=backend)
 
     @classmethod
     def connect(

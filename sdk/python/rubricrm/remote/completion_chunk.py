@@ -8,6 +8,8 @@ from typing import Any
 
 from rubricrm.generation.sampling import TokenLogprobs
 
+# Why a whole text ends, in the word of a server or an engine, and what it is called here; any other word is an error.
+WHOLE_REASONS = {"stop": "stop", "length": "length", "repetition": "length"}
 _TOKEN_ID = "token_id:"
 
 

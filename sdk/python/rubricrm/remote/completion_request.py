@@ -10,7 +10,7 @@ from rubricrm.generation.options import GenerationOptions
 from rubricrm.remote.dialects import Dialect
 
 # Seeds of this package have 64 bits, those of servers 63, 32 or 31.
-_SEEDS = 1 << 31
+SEEDS = 1 << 31
 
 
 def completion_request(
@@ -55,7 +55,7 @@ def completion_request(
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
         "n": 1,
-        "seed": seed % _SEEDS,
+        "seed": seed % SEEDS,
         "stream": True,
         "stream_options": {"include_usage": True},
         "extra_body": extra,

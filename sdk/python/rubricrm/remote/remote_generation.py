@@ -13,6 +13,7 @@ from rubricrm.generation.repetition import RepetitionDetector
 from rubricrm.generation.result import Usage
 from rubricrm.generation.sampling import TokenLogprobs
 from rubricrm.generation.stop_strings import StopStrings
+from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.runtime.tokenizer import Tokenizer
 
 
@@ -62,6 +63,14 @@ class RemoteGeneration(Generation):
             cached_prompt_tokens=cached if type(cached) is int else 0,
             completion_tokens=completion if type(completion) is int else self._num_tokens,
         )
+
+    def take(self, chunk: CompletionChunk) -> bool:
+        """Take what an event says of text and tokens; return whether more is wanted."""
+        if chunk.usage is not None:
+            self.count(chunk.usage)
+        if chunk.text or chunk.token_ids or chunk.logprobs:
+            self.push(chunk.text, chunk.token_ids, chunk.logprobs)
+        return not self.is_finished
 
     def push(self, text: str, token_ids: Sequence[int] | None, logprobs: Sequence[TokenLogprobs]) -> None:
         """Take a piece; nothing if the generation has ended meanwhile."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import weakref
-from collections.abc import Mapping
-from threading import Event
-from typing import Self
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Self
 
 from rubricrm.errors import (
-    ModelClosed,
     OptionInvalid,
-    PromptTooLong,
-    RequestInvalid,
     ServerError,
     ServerFailed,
     ServerRefused,
@@ -22,14 +17,12 @@ from rubricrm.errors import (
     StreamBroken,
 )
 from rubricrm.generation.capabilities import Capabilities
-from rubricrm.generation.generation import Generation
-from rubricrm.generation.options import GenerationOptions
 from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.remote.completion_request import completion_request
 from rubricrm.remote.connection import Identity, identify, try_out
+from rubricrm.remote.loop_backend import LoopBackend
 from rubricrm.remote.loop_thread import LoopThread
 from rubricrm.remote.remote_generation import RemoteGeneration
-from rubricrm.remote.request_line import RequestLine
 from rubricrm.remote.served_prompt import ServedPrompt
 from rubricrm.remote.server_address import ServerAddress
 from rubricrm.remote.server_client import ServerClient
@@ -43,10 +36,8 @@ _MOST_TOGETHER = 1000  # connections, which is what the openai package's pool ha
 _MOST_WAITING = 1 << 30
 _MOST_RETRIES = 10
 
-_open_backends: weakref.WeakSet[ServerBackend] = weakref.WeakSet()
 
-
-class ServerBackend:
+class ServerBackend(LoopBackend):
     """A model on a server: see `Backend`. Made by `connect`.
 
     Attributes:
@@ -54,6 +45,7 @@ class ServerBackend:
     """
 
     device = "server"
+    capabilities: Capabilities
 
     def __init__(
         self,
@@ -65,21 +57,12 @@ class ServerBackend:
         max_waiting: int,
     ) -> None:
         """Take what `connect` has opened."""
-        self._served = served
-        self.prompt = served.prompt
-        self.max_concurrency = max_concurrency
-        self._loop = loop
+        super().__init__(served, loop, max_concurrency=max_concurrency, max_waiting=max_waiting)
         self._client = client
-        self._line = RequestLine(loop, max_concurrency, max_waiting)
         self._identity: Identity
-        self._form: str | None = None
-        self.capabilities: Capabilities
-        self.context_length = served.bundle.manifest.model.context_length
-        self.description: Mapping[str, str] = {}
         self._answers_as: str | None = None
         self._is_in_doubt = False
         self._looking = asyncio.Lock()
-        _open_backends.add(self)
         weakref.finalize(self, loop.stop, client.close).atexit = False  # who forgets to close leaves no thread
 
     @classmethod
@@ -116,62 +99,23 @@ class ServerBackend:
             raise
         return backend
 
-    def start(
-        self,
-        prompt_ids: list[int],
-        options: GenerationOptions,
-        *,
-        is_rubric: bool,
-        cancel: Event | None,
-        started: float,
-    ) -> Generation:
-        """As `Backend.start`."""
-        self._loop.check_open()
-        if options.grammar is not None:
-            raise OptionInvalid(
-                "grammar: a server takes the form of rubrics alone. Leave it out, or open a bundle in this process."
-            )
-        form = self._form if is_rubric and options.constrain else None
-        tokenizer = self.prompt.tokenizer
-        is_held = is_rubric and options.constrain and self._served.has_form
-        generation = RemoteGeneration(prompt_ids, options, tokenizer, is_held=is_held, cancel=cancel, started=started)
+    def _work(
+        self, generation: RemoteGeneration, max_new_tokens: int, form: str | None
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
         request = completion_request(
             self._identity.dialect,
             self._identity.model,
-            prompt_ids,
-            options,
+            generation.prompt_ids,
+            generation.options,
             seed=generation.seed,
-            max_new_tokens=self._room_after(prompt_ids, options),
+            max_new_tokens=max_new_tokens,
             stop_ids=self._served.facts.stop_ids,
             grammar=form,
         )
-        self._line.add(generation, lambda: self._compute(generation, request))
-        try:
-            self._loop.check_open()  # again: `close` may have ended all generations meanwhile, and not this one
-        except ModelClosed as error:
-            generation.fail(error)
-            raise
-        return generation
+        return lambda: self._compute(generation, request)
 
-    def close(self) -> None:
-        """End every generation with ModelClosed, and close the connections. Closing twice is fine."""
-        if not self._loop.is_of_this_process:  # whoever held the locks may not exist here
-            return
-        closed = ModelClosed("the model was closed. Open it again.")
-        self._line.fail_all(closed)
-        self._loop.stop(self._client.close)
-        self._line.fail_all(closed)
-
-    def _room_after(self, prompt_ids: list[int], options: GenerationOptions) -> int:
-        if not prompt_ids:
-            raise RequestInvalid("the prompt has no tokens, expected at least one.")
-        room = self.context_length - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(prompt_ids)} tokens, the context {self.context_length}: no room for a new token. "
-                f"Shorten the request by at least {1 - room} tokens."
-            )
-        return min(room, options.max_new_tokens or self._served.bundle.manifest.generation.max_new_tokens)
+    async def _disconnect(self) -> None:
+        await self._client.close()
 
     async def _look(self, model: str | None, dialect: str | None, *, constrain: bool) -> None:
         """Find out who answers, and what it can do."""
@@ -191,11 +135,7 @@ class ServerBackend:
 
         def take(chunk: CompletionChunk) -> bool:
             self._check_model(chunk)
-            if chunk.usage is not None:
-                generation.count(chunk.usage)
-            if chunk.text or chunk.token_ids or chunk.logprobs:
-                generation.push(chunk.text, chunk.token_ids, chunk.logprobs)
-            return not generation.is_finished
+            return generation.take(chunk)
 
         try:
             if self._is_in_doubt:
@@ -227,10 +167,3 @@ class ServerBackend:
             before = self._identity
             await identify(self._client, self._served, before.model, before.dialect.name)
             self._is_in_doubt = False
-
-
-@atexit.register
-def _close_all() -> None:
-    """Whoever waits must hear of the end."""
-    for backend in list(_open_backends):
-        backend.close()

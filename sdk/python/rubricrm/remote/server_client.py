@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import OptionInvalid, ServerError, ServerRefused
-from rubricrm.remote.completion_chunk import CompletionChunk, read_chunk
+from rubricrm.remote.completion_chunk import WHOLE_REASONS, CompletionChunk, read_chunk
 from rubricrm.remote.failures import broken, failed, failure
 from rubricrm.remote.server_address import ServerAddress
 from rubricrm.runtime.installation import missing_package
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 # Seconds for an answer that needs no generation, and for a trial, which may compile a grammar first.
 _ANSWER_S = 30.0
-_WHOLE = {"stop": "stop", "length": "length", "repetition": "length"}
 
 
 class ServerClient:
@@ -134,9 +133,10 @@ def _whole(reason: str | None, where: str, text: str) -> str:
     """Return the reason for which a whole text, or one of so many tokens, ends."""
     if reason is None:
         raise broken(where, "it has no finish_reason", text)
-    if reason not in _WHOLE:
-        raise failed(where, f"ended the text for the reason {reason!r:.40}, expected {', '.join(_WHOLE)}", text)
-    return _WHOLE[reason]
+    if reason not in WHOLE_REASONS:
+        expected = ", ".join(WHOLE_REASONS)
+        raise failed(where, f"ended the text for the reason {reason!r:.40}, expected {expected}", text)
+    return WHOLE_REASONS[reason]
 
 
 def _open_client(root: str, api_key: str | None, max_retries: int) -> AsyncOpenAI:
