@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Self
@@ -114,6 +115,8 @@ class EngineBackend(LoopBackend):
             raise RuntimeFailed(
                 f"{self._directory.path}: {self._directory.reader} cannot load it ({error!r:.300})."
             ) from error
+        closing = _closing(engine)
+        weakref.finalize(self, self._loop.stop, closing).atexit = False  # who forgets to close leaves no GPU taken
         self.device = engine.device
         self.description = {
             "name": self._directory.model,
@@ -197,4 +200,11 @@ class EngineBackend(LoopBackend):
 
     async def _disconnect(self) -> None:
         if self._engine is not None:
-            self._engine.close()
+            await _closing(self._engine)()
+
+
+def _closing(engine: AsyncEngine) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def close() -> None:
+        engine.close()
+
+    return close

@@ -1,6 +1,7 @@
 """TensorRT-LLM's `LLM` in this process.
 
-The interface was read at 1.2.0rc2 (llmapi/llm.py 4c05a748, sampling_params.py a98a9061, executor/result.py a678b91a).
+The interface was read at 1.2.0rc2 (llmapi/llm.py 4c05a748, sampling_params.py a98a9061, executor/result.py a678b91a), and
+llmapi/llm_args.py at several versions up to main.
 It was not run: no machine with its package was at hand.
 """
 
@@ -38,7 +39,7 @@ class TensorRTLLMEngine:
             DependencyMissing: The package is not installed, or cannot be imported here.
         """
         package = directory.import_engine("tensorrt_llm")
-        return cls(package, package.LLM(model=str(directory.path), **_config(directory)))
+        return cls(package, package.LLM(model=str(directory.path), **_arguments(directory)))
 
     def parameters(self, request: EngineRequest) -> Any:
         """As `AsyncEngine.parameters`. Stop strings are looked for in the text that comes back."""
@@ -83,13 +84,14 @@ class TensorRTLLMEngine:
         self._llm.shutdown()
 
 
-def _config(directory: EngineDirectory) -> dict[str, Any]:
-    """Read serve.yaml with the reader of YAML that TensorRT-LLM itself needs."""
+def _arguments(directory: EngineDirectory) -> dict[str, Any]:
+    """Read serve.yaml, and make arguments of it by the function with which `trtllm-serve` does."""
     yaml, file = import_module("yaml"), directory.path / _CONFIG
     try:
         config = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BundleInvalid(f"{file}: cannot be read ({error}). Export the directory again.") from error
     if not isinstance(config, dict):
         raise BundleInvalid(f"{file}: holds {config!r:.80}, expected options by name. Export the directory again.")
-    return config
+    update = import_module("tensorrt_llm.llmapi.llm_args").update_llm_args_with_extra_dict
+    return dict(update({}, config, str(file)))
