@@ -1,7 +1,7 @@
 """TensorRT-LLM's `LLM` in this process.
 
-The interface was read at 1.2.0rc2 (llmapi/llm.py 4c05a748, sampling_params.py a98a9061, executor/result.py a678b91a), and
-llmapi/llm_args.py at several versions up to main.
+The interface was read at 1.2.0rc2 (llmapi/llm.py 4c05a748, sampling_params.py a98a9061, executor/result.py a678b91a),
+llm_args.py at several versions up to main.
 It was not run: no machine with its package was at hand.
 """
 
