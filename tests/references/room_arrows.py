@@ -32,6 +32,7 @@ ORDER = {
         "text_model",
         "model",
         "async_model",
+        "judge",
         "doctor",
         "phrases_cli",
         "cli",

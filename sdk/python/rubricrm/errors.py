@@ -11,10 +11,12 @@ class RubricrmError(Exception):
     Attributes:
         code: Stable upper-case name; the text begins with it, so that a log line can be searched.
         exit_code: What the command line exits with: 2 for bad input, 1 for work that failed.
+        retryable: Whether the same call may succeed later.
     """
 
     code: ClassVar[str] = "ERROR"
     exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"{self.code}: {super().__str__()}"
@@ -88,6 +90,7 @@ class EngineBusy(RubricrmError):
 
     code = "ENGINE_BUSY"
     exit_code = 1
+    retryable = True
 
 
 class ResultInvalid(RubricrmError):
