@@ -1,0 +1,129 @@
+"""How to open a jury: a value that can be pickled, where an open jury cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from rubricrm.errors import OptionInvalid
+from rubricrm.judge.verdict import Scored, Unscored
+
+if TYPE_CHECKING:
+    from rubricrm.judge.judge_model import JudgeModel
+    from rubricrm.model import RubricModel
+
+Model = TypeVar("Model", "JudgeModel", "RubricModel")
+
+
+class RewardJury(Protocol):
+    """What rewards need of a jury: the method of this name of `AsyncJury`."""
+
+    async def reward(
+        self, request: str, answer: str, reference: str, *, rubric: str | None = None
+    ) -> Scored | Unscored:
+        """Compare an answer with a reference, in both orders."""
+        ...
+
+
+class OpensJury(Protocol):
+    """Opens a jury for the running event loop."""
+
+    async def open(self) -> RewardJury:
+        """Return a jury.
+
+        Raises:
+            RubricrmError: It cannot be opened.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class JurySource:
+    """A judge, and what makes the rubrics: each a bundle's directory, or a server's address such as `http://host:8000`.
+
+    A process opens each model once, whatever its event loops: a bundle's weights are in memory once.
+
+    Attributes:
+        judge: The judge.
+        judge_prompt: Of a judge on a server: its prompt directory, or a bundle.
+        judge_model: Of a judge on a server: the server's name for it; None: its only model.
+        judge_key_variable: The environment variable with the key of the judge's server. The key itself is in no
+            setting, so that no log and no checkpoint of a trainer shows it.
+        rubrics: What makes the rubrics; None where every sample has its own.
+        rubrics_prompt: As `judge_prompt`.
+        rubrics_model: As `judge_model`.
+        rubrics_key_variable: As `judge_key_variable`.
+        votes: Votes of the judge per order of the two answers.
+    """
+
+    judge: str
+    judge_prompt: str | None = None
+    judge_model: str | None = None
+    judge_key_variable: str | None = None
+    rubrics: str | None = None
+    rubrics_prompt: str | None = None
+    rubrics_model: str | None = None
+    rubrics_key_variable: str | None = None
+    votes: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other, before a training has loaded its policy."""
+        for role in ("judge", "rubrics"):
+            place = getattr(self, role)
+            given = [
+                name for name in (f"{role}_prompt", f"{role}_model", f"{role}_key_variable") if getattr(self, name)
+            ]
+            if place is not None and _is_server(place):
+                if f"{role}_prompt" not in given:
+                    raise OptionInvalid(f"{role} is the server {place}: give its prompt directory as {role}_prompt.")
+            elif given:
+                raise OptionInvalid(f"{', '.join(given)}: only a server takes these, and {role} is {place!r}.")
+
+    async def open(self) -> RewardJury:
+        """Return a jury for the running event loop, on the models of this process.
+
+        Raises:
+            RubricrmError: A bundle or server cannot be opened.
+        """
+        from rubricrm.judge.jury import AsyncJury
+
+        judge, rubrics = await asyncio.to_thread(_open_models, self)
+        return AsyncJury(judge, rubrics, votes=self.votes)
+
+
+_lock = threading.Lock()
+_models: dict[tuple[int, JurySource], tuple[JudgeModel, RubricModel | None]] = {}  # by process: a fork opens its own
+
+
+def _open_models(source: JurySource) -> tuple[JudgeModel, RubricModel | None]:
+    from rubricrm.judge.judge_model import JudgeModel
+    from rubricrm.model import RubricModel
+
+    key = os.getpid(), source
+    with _lock:
+        if key not in _models:
+            judge = _open(JudgeModel, "judge", source)
+            _models[key] = judge, None if source.rubrics is None else _open(RubricModel, "rubrics", source)
+        return _models[key]
+
+
+def _open(kind: type[Model], role: str, source: JurySource) -> Model:
+    place = getattr(source, role)
+    if not _is_server(place):
+        return kind.open(place)
+    variable = getattr(source, f"{role}_key_variable")
+    if variable and variable not in os.environ:
+        raise OptionInvalid(f"{role}_key_variable names {variable!r}, which is not set in the environment.")
+    return kind.connect(
+        place,
+        prompt=getattr(source, f"{role}_prompt"),
+        model=getattr(source, f"{role}_model"),
+        api_key=os.environ[variable] if variable else None,
+    )
+
+
+def _is_server(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
