@@ -16,7 +16,8 @@ from rubricrm_reward.openrlhf import OpenRLHFReward, answer, cut_answer, request
 from scripted_jury import ScriptedJury, ScriptedSource
 
 PROMPT = (
-    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello.<|im_end|>\n<|im_start|>assistant\nHi.<|im_end|>\n"
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello.<|im_end|>\n"
+    "<|im_start|>assistant\nHi.<|im_end|>\n"
     "<|im_start|>user\nName a color.<|im_end|>\n<|im_start|>assistant\n"
 )
 LLAMA = (
@@ -152,7 +153,7 @@ def test_a_file_gives_rewards_or_raises() -> None:
     assert found["rewards"] == [1.0]
     with pytest.raises(RewardUnavailable):
         function(*(body("mute")[name] for name in ("query", "prompts", "labels")))
-    with pytest.raises(RequestInvalid, match=re.escape("expected 'Name a color.'")):
+    with pytest.raises(RequestInvalid, match=re.escape("expected 'Name a color.', got 'Red'.")):
         function(["Red"], ["Name a color."], ["Blue."])
 
 
