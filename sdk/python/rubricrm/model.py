@@ -24,6 +24,7 @@ class RubricModel(TextModel):
 
     Attributes:
         bundle: What it was opened from.
+        description: Name, weights, device, kernels and manifest hash, as results have them in `model`.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
         max_concurrency: Most requests that are computed together.
@@ -185,7 +186,7 @@ class RubricModel(TextModel):
         checked = merge(options, keywords)
         text = self._start(self._prompt.encode_request(request), checked, cancel, started, is_rubric=True)
         in_thought = self.bundle.manifest.chat.starts_in_thought
-        return RubricStream(request, text, self._description, starts_in_thought=in_thought)
+        return RubricStream(request, text, self.description, starts_in_thought=in_thought)
 
     def warmup(self) -> None:
         """Compute one token after the prompt's fixed part: pages and caches are warm for the first request."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from typing import Self, Unpack
+from typing import ClassVar, Self, Unpack
 
 from rubricrm.errors import OptionInvalid, WriteFailed
 from rubricrm.generation.closing import Closing
@@ -25,6 +25,7 @@ from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.graph_choice import running_kernels
 from rubricrm.runtime.kernels import find_kernels
+from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.read_ahead import reading_ahead
@@ -38,11 +39,15 @@ class TextModel(Closing):
     """An open model that answers messages: what `RubricModel` is built on, and holds all that is opened.
 
     Attributes:
+        prompt_name: Which prompt of its bundle it is for.
         bundle: What it was opened from.
+        description: Name, weights, device, kernels and manifest hash, as results have them in `model`.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
         max_concurrency: Most requests that are computed together.
     """
+
+    prompt_name: ClassVar[str] = RUBRIC
 
     def __init__(
         self,
@@ -59,23 +64,30 @@ class TextModel(Closing):
             )
         self._engine_options = EngineOptions(**engine)
         self.bundle = bundle
+        self._facts = bundle.manifest.prompt_of(self.prompt_name)
         session = Session(bundle, device=device, threads=threads)
         with reading_ahead(session.mapped_file), ThreadPoolExecutor(1) as beside:
-            kept = beside.submit(kept_prefix, bundle, session)
+            kept = beside.submit(kept_prefix, bundle, session, self.prompt_name)
             grammar = beside.submit(self._open_grammar)
             self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-            self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
+            self._prompt = Prompt(self._facts, bundle.manifest.chat, self._tokenizer, self.prompt_name)
             token_ids = self._prompt.fixed_prefix()
-            prefix = open_prefix(bundle, session, token_ids, kept.result()) if token_ids else None
+            prefix = open_prefix(bundle, session, token_ids, kept.result(), self.prompt_name) if token_ids else None
         is_drafting = self._engine_options.draft and session.is_exact
         self._drafts = self._open_drafts(session, prefix) if is_drafting else None
         self._engine = Engine(
-            session, bundle.manifest, prefix, self._engine_options, grammar=grammar.result(), drafts=self._drafts
+            session,
+            bundle.manifest,
+            prefix,
+            self._engine_options,
+            prompt=self.prompt_name,
+            grammar=grammar.result(),
+            drafts=self._drafts,
         )
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
         self.max_concurrency = self._engine_options.max_concurrency
-        self._description = {
+        self.description = {
             "name": bundle.manifest.model.name,
             "weights": bundle.manifest.quantization.weights,
             "device": session.device,
@@ -189,7 +201,7 @@ class TextModel(Closing):
             >>> model.generate_text("Is snow white?", grammar=yes_or_no).text in ("Yes", "No")
             True
         """
-        return Grammar.compile(pattern, self._tokenizer, self.bundle.manifest.prompt.stop_ids)
+        return Grammar.compile(pattern, self._tokenizer, self._facts.stop_ids)
 
     def close(self) -> None:
         """Free the model and unmap its files, and save phrases if that was asked for. Closing twice is fine.
@@ -201,17 +213,17 @@ class TextModel(Closing):
         self._save_phrases()
 
     def __repr__(self) -> str:
-        facts = self._description
+        facts = self.description
         return (
             f"{type(self).__name__}({facts['name']!r}, weights {facts['weights']}, device {facts['device']}, "
             f"context {self.context_length} tokens)"
         )
 
     def _open_grammar(self) -> Grammar | None:
-        facts = self.bundle.manifest
-        if facts.prompt.grammar is None:
+        if self._facts.grammar is None:
             return None
-        return Grammar.load(self.bundle.file(facts.prompt.grammar), facts.tokenizer.num_tokens, facts.prompt.stop_ids)
+        num_tokens = self.bundle.manifest.tokenizer.num_tokens
+        return Grammar.load(self.bundle.file(self._facts.grammar), num_tokens, self._facts.stop_ids)
 
     def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
         """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""

@@ -1,9 +1,8 @@
 """A judge's text -> `Judgment`: which answer it names, or why that is no vote. Standard library only.
 
-The judges of the family end their text with a line `Winner: Response A` or `Winner: Response B`. This reader takes that
-line alone: the last one, at the beginning of a line, outside of quotations and code. A judge quotes answers, and answers
-may hold such a line too. So a text that could be read in two ways names no winner: a lost vote is reported and asked
-for again, a bogus one is not noticed.
+The judges of the family end their text with a line `Winner: Response A` or `Winner: Response B`. This reader takes
+that line alone: the last one, outside of quotations and code. A judge quotes answers, and answers may hold such a line
+too. So a text that could be read in two ways names no winner: a lost vote is reported, a bogus one is not noticed.
 """
 
 from __future__ import annotations
@@ -69,12 +68,12 @@ class Judgment:
 
 
 def parse_judgment(text: str, *, truncated: bool, starts_in_thought: bool = False) -> Judgment:
-    """Read a judge's text. It never raises, and is linear in the text's length.
+    r"""Read a judge's text. It never raises, and is linear in the text's length.
 
     The winner is that of the last line that begins with "Winner:", if this line is the last one but for blank lines and
-    ruled ones, names `Response A` or `Response B` and nothing else, and no other such line names the other answer. Case,
-    marks of emphasis (`**Winner:** Response A`), a heading's `#` and a full stop make no difference. A line in a quotation
-    (`>`), indented as code or between code fences is never read.
+    ruled ones, names `Response A` or `Response B` and nothing else, and no other such line names the other answer.
+    Case, marks of emphasis (`**Winner:** Response A`), a heading's `#` and a full stop make no difference. A line in a
+    quotation (`>`), indented as code or between code fences is never read.
 
     Args:
         text: What the judge wrote, and nothing of its prompt.
@@ -83,7 +82,7 @@ def parse_judgment(text: str, *, truncated: bool, starts_in_thought: bool = Fals
         starts_in_thought: Whether the prompt has opened a thought.
 
     Example:
-        >>> parse_judgment("--- Final Judgment ---\\nJustification: A rhymes.\\nWinner: Response A", truncated=False).winner
+        >>> parse_judgment("--- Final Judgment ---\nWinner: Response A", truncated=False).winner
         'A'
         >>> parse_judgment("Winner: <Response A / Response B>", truncated=False).issues
         ('placeholder',)

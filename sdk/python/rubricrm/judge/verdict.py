@@ -231,8 +231,8 @@ def score(verdict: Verdict) -> Scored:
     """Return the reward of the caller's first answer: the mean over the orders of whether it won.
 
     With one vote in each of both orders it is that of Rubric-ARM (arXiv 2602.01511, equations 14 to 16): half of
-    I[the answer wins as A] + I[it wins as B]. With several votes an order's winner is its majority; an order whose votes
-    are equal counts as half, so that both answers' rewards always add up to 1.
+    I[the answer wins as A] + I[it wins as B]. With several votes an order's winner is its majority; an order whose
+    votes are equal counts as half, so that both answers' rewards always add up to 1.
     """
     worth = {"A": Fraction(1), "B": Fraction(0), "tie": Fraction(1, 2)}
     total = sum((worth[verdict.winner_of(order)] for order in verdict.orders), Fraction(0))
