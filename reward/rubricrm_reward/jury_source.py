@@ -12,6 +12,8 @@ from rubricrm.errors import OptionInvalid
 from rubricrm.judge.verdict import Scored, Unscored
 
 if TYPE_CHECKING:
+    from rubricrm.generation.options import OptionKeywords
+    from rubricrm.judge.async_jury import AsyncJury
     from rubricrm.judge.judge_model import JudgeModel
     from rubricrm.model import RubricModel
 
@@ -44,7 +46,7 @@ class OpensJury(Protocol):
 class JurySource:
     """A judge, and what makes the rubrics: each a bundle's directory, or a server's address such as `http://host:8000`.
 
-    A process opens each model once, whatever its event loops: a bundle's weights are in memory once.
+    A process opens it once, whatever its event loops: weights are in memory once, and so are the rubrics of requests.
 
     Attributes:
         judge: The judge.
@@ -57,6 +59,7 @@ class JurySource:
         rubrics_model: As `judge_model`.
         rubrics_key_variable: As `judge_key_variable`.
         votes: Votes of the judge per order of the two answers.
+        temperature: The judge's; None: what its bundle tells. Several votes need one above 0.
     """
 
     judge: str
@@ -68,6 +71,7 @@ class JurySource:
     rubrics_model: str | None = None
     rubrics_key_variable: str | None = None
     votes: int = 1
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other, before a training has loaded its policy."""
@@ -83,31 +87,31 @@ class JurySource:
                 raise OptionInvalid(f"{', '.join(given)}: only a server takes these, and {role} is {place!r}.")
 
     async def open(self) -> RewardJury:
-        """Return a jury for the running event loop, on the models of this process.
+        """Return this process's jury.
 
         Raises:
             RubricrmError: A bundle or server cannot be opened.
         """
-        from rubricrm.judge.jury import AsyncJury
-
-        judge, rubrics = await asyncio.to_thread(_open_models, self)
-        return AsyncJury(judge, rubrics, votes=self.votes)
+        return await asyncio.to_thread(_jury, self)
 
 
 _lock = threading.Lock()
-_models: dict[tuple[int, JurySource], tuple[JudgeModel, RubricModel | None]] = {}  # by process: a fork opens its own
+_juries: dict[tuple[int, JurySource], AsyncJury] = {}  # by process: a fork opens its own
 
 
-def _open_models(source: JurySource) -> tuple[JudgeModel, RubricModel | None]:
+def _jury(source: JurySource) -> AsyncJury:
+    from rubricrm.judge.async_jury import AsyncJury
     from rubricrm.judge.judge_model import JudgeModel
     from rubricrm.model import RubricModel
 
     key = os.getpid(), source
     with _lock:
-        if key not in _models:
+        if key not in _juries:
             judge = _open(JudgeModel, "judge", source)
-            _models[key] = judge, None if source.rubrics is None else _open(RubricModel, "rubrics", source)
-        return _models[key]
+            rubrics = None if source.rubrics is None else _open(RubricModel, "rubrics", source)
+            options: OptionKeywords = {} if source.temperature is None else {"temperature": source.temperature}
+            _juries[key] = AsyncJury(judge, rubrics, votes=source.votes, **options)
+        return _juries[key]
 
 
 def _open(kind: type[Model], role: str, source: JurySource) -> Model:

@@ -166,8 +166,10 @@ class RubricReward:
                     return await jury.reward(sample.request, sample.answer, sample.reference, rubric=sample.rubric)
             except TimeoutError:
                 return Unscored(Reason.JUDGE_FAILED, f"not judged within {self._timeout_s:g} s", retryable=True)
+            except OptionInvalid:
+                raise  # of the jury's settings, and true of every sample
             except RubricrmError as error:
-                return Unscored(Reason.JUDGE_FAILED, str(error), retryable=getattr(error, "retryable", False))
+                return Unscored(Reason.JUDGE_FAILED, str(error), retryable=error.retryable)
 
     def _most_unscored(self, num_samples: int) -> int:
         share = math.floor(self._max_unscored * num_samples)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rubricrm.errors import OptionInvalid, RequestInvalid
+
+# What a judge is shown in place of a blank answer.
+EMPTY_ANSWER = "(The response is empty.)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class Sample:
 
     Attributes:
         request: What the user asked.
-        answer: What the policy wrote. It may be empty.
+        answer: What the policy wrote.
         reference: The answer that it is compared with.
         rubric: The text of the request's rubric; None: the jury makes it, once per request.
     """
@@ -31,7 +34,8 @@ def make_sample(where: str, *, request: object, answer: object, reference: objec
     Args:
         where: What the values belong to, as the beginning of an error: "sample 3".
         request: A text, or messages, of which the last one by the user is the request.
-        answer: A text, or messages, of which the last one by the assistant is the answer.
+        answer: A text, or messages, of which the last one by the assistant is the answer. In place of a blank one
+            the judge is shown that there is none.
         reference: As `answer`.
         rubric: A text, or None.
 
@@ -47,7 +51,7 @@ def make_sample(where: str, *, request: object, answer: object, reference: objec
     for name, text in texts.items():
         if not text.strip():
             raise RequestInvalid(f"{where}: {name} is blank, expected a text. Remove the row from the data set.")
-    return Sample(answer=_text(answer, "assistant", f"{where}: answer"), **texts)
+    return Sample(answer=_shown(_text(answer, "assistant", f"{where}: answer")), **texts)
 
 
 def make_samples(
@@ -84,12 +88,17 @@ def make_samples(
     ]
 
 
+def _shown(answer: str) -> str:
+    """Return an answer as a judge can read it: whatever a policy writes is to be judged, and is no outage."""
+    return answer.replace("\0", "\N{REPLACEMENT CHARACTER}") if answer.strip() else EMPTY_ANSWER
+
+
 def _text(value: object, role: str, where: str) -> str:
     """Return a text, or the content of the last message of a role."""
     if isinstance(value, str):
         return value
-    if role and isinstance(value, Sequence):
-        for message in reversed(value):
+    if role and isinstance(value, Collection) and not isinstance(value, Mapping | bytes):  # an array of Parquet's too
+        for message in reversed(list(value)):
             if isinstance(message, Mapping) and message.get("role") == role:
                 return _content(message.get("content"), where)
         raise RequestInvalid(f"{where}: expected a message of the role {role} among {len(value)}, found none.")

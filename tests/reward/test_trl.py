@@ -59,7 +59,7 @@ def test_messages_and_columns_reach_the_judge(opened: list[ScriptedJury]) -> Non
     )
     assert rewards == [1.0, 0.5]
     assert sorted(opened[0].calls, key=str) == [
-        ("Name a color.", "", "Green.", None),
+        ("Name a color.", "(The response is empty.)", "Green.", None),
         ("Name a color.", "Red is better", "Blue.", "1. The response is short. [Hard Rule]"),
     ]
 
