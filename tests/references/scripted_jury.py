@@ -27,10 +27,12 @@ class ScriptedJury:
     """What it says of an answer follows from its last word.
 
     `better`, `equal`, `worse`: a score. `mute`: no vote. `broken`: a typed error. `slow`: never ends. `bug`: an error
-    that nobody foresaw. Any other word, as a policy may write it: equal.
+    that nobody foresaw. Any other word, as a policy may write it: equal. Where there is a script, its words count, one
+    for each call.
     """
 
     dies_after: int | None = None
+    script: tuple[str, ...] = ()
     calls: list[tuple[str, str, str, str | None]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -47,7 +49,8 @@ class ScriptedJury:
             await asyncio.sleep(0.001 * (number % 3))  # so that they end in another order
             if self.dies_after is not None and number >= self.dies_after:
                 raise JudgeBroken("no connection to the judge")
-            return await self._outcome(answer.split()[-1] if answer.split() else "")
+            written = answer.split()[-1] if answer.split() else ""
+            return await self._outcome(self.script[number % len(self.script)] if self.script else written)
         finally:
             self.running -= 1
 
@@ -69,12 +72,13 @@ class ScriptedSource:
     """Opens scripted juries, and remembers them by process: it can be pickled, they cannot."""
 
     dies_after: int | None = None
+    script: tuple[str, ...] = ()
     opens: bool = True
 
     async def open(self) -> ScriptedJury:
         if not self.opens:
             raise JudgeBroken("the judge cannot be opened")
-        jury = ScriptedJury(self.dies_after)
+        jury = ScriptedJury(self.dies_after, self.script)
         OPENED.append(jury)
         return jury
 
