@@ -1,4 +1,4 @@
-"""OpenRLHF's own rollout, `SingleTurnAgentExecutor`, against a server that answers with our functions, and a file of ours.
+"""OpenRLHF's own rollout, `SingleTurnAgentExecutor`, on a server that answers with our functions, and on a file.
 
 Prints what it saw as JSON.
 """
@@ -12,7 +12,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 from rubricrm_reward import RubricReward
@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
     """POST /get_reward."""
 
     reward = RubricReward(ScriptedSource())
-    statuses: list[int] = []
+    statuses: ClassVar[list[int]] = []
 
     def do_POST(self) -> None:
         """Answer with `rubricrm_reward.openrlhf.answer`."""

@@ -30,7 +30,7 @@ def batch(path: Path) -> DataProto:
     """The answers as verl has them after a rollout."""
     encode = tokenizer()
     encode.save_pretrained(path)
-    ids = [encode(text).input_ids + [encode.eos_token_id] for text in ANSWERS]
+    ids = [[*encode(text).input_ids, encode.eos_token_id] for text in ANSWERS]
     width = max(map(len, ids))
     responses = torch.tensor([row + [encode.pad_token_id] * (width - len(row)) for row in ids])
     mask = torch.tensor([[1] * (1 + len(row)) + [0] * (width - len(row)) for row in ids])
