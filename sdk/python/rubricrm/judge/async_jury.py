@@ -58,11 +58,11 @@ class AsyncJury:
         return score(verdict) if isinstance(verdict, Verdict) else verdict
 
     async def _rubric(self, request: str, a: str, b: str, rubric: str | None) -> str | Unscored:
+        if problem := checked(request, a, b, rubric):
+            return problem
         if rubric is not None:
             return rubric
         rubrics = self._bench.rubrics
-        if problem := checked(request, a, b):
-            return problem
         try:
             return await asyncio.wrap_future(await asyncio.to_thread(rubrics.get, request))
         except RubricrmError as error:

@@ -79,10 +79,11 @@ class Bench:
             return unusable(error)
 
 
-def checked(request: str, a: str, b: str) -> Unscored | None:
-    """Look at the texts before a rubric is made; None: they can be judged."""
+def checked(request: str, a: str, b: str, rubric: str | None) -> Unscored | None:
+    """Look at the texts before anything is computed; None: they can be judged."""
+    texts = {"request": request, "a": a, "b": b} | ({} if rubric is None else {"rubric": rubric})
     try:
-        for name, text in (("request", request), ("a", a), ("b", b)):
+        for name, text in texts.items():
             check_text(text, name)
     except RequestInvalid as error:
         return unusable(error)
@@ -181,11 +182,11 @@ class Jury:
         return score(verdict) if isinstance(verdict, Verdict) else verdict
 
     def _rubric(self, request: str, a: str, b: str, rubric: str | None) -> str | Unscored:
+        if problem := checked(request, a, b, rubric):
+            return problem
         if rubric is not None:
             return rubric
         rubrics = self._bench.rubrics
-        if problem := checked(request, a, b):
-            return problem
         try:
             return rubrics.get(request).result()
         except RubricrmError as error:

@@ -18,6 +18,9 @@ _PROBES = ("\n", "\r\n", " ", "  \n", "a", "A", "1", ".", "?", "'s", "\u00e9", "
 class Prompt:
     """Encodes values and conversations the way that the bundle's model was trained on.
 
+    Attributes:
+        tokenizer: What it encodes with.
+
     Raises:
         BundleInvalid: The prompt has other fields than its name asks for.
     """
@@ -40,7 +43,7 @@ class Prompt:
             )
         self._name = name
         self._chat = chat
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         split = tokenizer.split_control
         places = sorted(facts.fields.items(), key=lambda field: facts.template.index(field[1]))
         head, *texts = _texts_between(facts.template, [placeholder for _, placeholder in places])
@@ -85,7 +88,7 @@ class Prompt:
                 raise OptionInvalid(f"messages[{index}]: got {message!r:.40}, expected an object of role and content.")
         if not messages or messages[-1].get("role") != "user":
             raise OptionInvalid("messages: the last message must have the role user. Add the user's message.")
-        split = self._tokenizer.split_control
+        split = self.tokenizer.split_control
         segments: list[Segment] = []
         if messages[0].get("role") != "system":
             segments += split(self._chat.opening)
@@ -95,7 +98,7 @@ class Prompt:
                 raise OptionInvalid(f"messages[{index}].content: got {content!r:.40}, expected a string.")
             check_text(content, f"messages[{index}].content")
             segments += [*split(role.before), content, *split(role.after)]
-        return self._tokenizer.encode_segments([*segments, *split(self._chat.generation)])
+        return self.tokenizer.encode_segments([*segments, *split(self._chat.generation)])
 
     def fixed_prefix(self) -> list[int]:
         """Return the ids that begin every prompt, whatever the values are."""
@@ -106,7 +109,7 @@ class Prompt:
         segments = list(self._before)
         for field, after in self._places:
             segments += [values[field], *after]
-        return self._tokenizer.encode_segments(segments)
+        return self.tokenizer.encode_segments(segments)
 
     def _role(self, index: int, message: Mapping[str, str]) -> RoleFacts:
         role = message.get("role")
