@@ -36,7 +36,6 @@ def __getattr__(name: str) -> object:
 def _make_scorer() -> Callable[..., Scorer]:
     from inspect_ai.scorer import mean, scorer, stderr
 
-    @scorer(metrics=[mean(), stderr()])
     def rubric_judge(reward: RubricReward | None = None, **settings: Any) -> Scorer:
         """Score 1, 0.5 or 0: the share of orders in which the judge prefers the answer to the sample's target.
 
@@ -53,7 +52,8 @@ def _make_scorer() -> Callable[..., Scorer]:
 
         return score
 
-    return rubric_judge
+    registered: Callable[..., Scorer] = scorer(metrics=[mean(), stderr()])(rubric_judge)
+    return registered
 
 
 def _sample(state: TaskState, target: Target) -> Sample:

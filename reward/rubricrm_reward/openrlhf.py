@@ -91,13 +91,12 @@ def samples_of(body: object) -> list[Sample]:
     """
     if not isinstance(body, Mapping):
         raise RequestInvalid(f"expected an object with query, prompts and labels, got {type(body).__name__}.")
-    lists = [body.get(name) for name in ("query", "prompts", "labels")]
-    if not all(isinstance(value, Sequence) and not isinstance(value, str) for value in lists):
-        raise RequestInvalid(f"query, prompts and labels must be lists, got the keys {sorted(map(str, body))}.")
-    if len({len(value) for value in lists}) != 1:  # type: ignore[arg-type]
-        sizes = ", ".join(str(len(value)) for value in lists)  # type: ignore[arg-type]
-        raise RequestInvalid(f"query, prompts and labels must be of one length, got {sizes}.")
-    return [_sample(index, *values) for index, values in enumerate(zip(*lists, strict=True))]  # type: ignore[arg-type]
+    queries, prompts, labels = (_list(body, name) for name in ("query", "prompts", "labels"))
+    if not len(queries) == len(prompts) == len(labels):
+        raise RequestInvalid(
+            f"expected lists of one length, got query {len(queries)}, prompts {len(prompts)}, labels {len(labels)}."
+        )
+    return [_sample(index, *values) for index, values in enumerate(zip(queries, prompts, labels, strict=True))]
 
 
 async def rewards_of(reward: RubricReward, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -148,6 +147,15 @@ def request_of(prompt: str) -> str:
             "reference."
         )
     return prompt
+
+
+def _list(body: Mapping[Any, object], name: str) -> Sequence[object]:
+    value = body.get(name)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise RequestInvalid(
+            f"{name}: expected a list, got {type(value).__name__} under the keys {sorted(map(str, body))}."
+        )
+    return value
 
 
 def _sample(index: int, query: object, prompt: object, label: object) -> Sample:

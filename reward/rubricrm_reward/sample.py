@@ -110,8 +110,10 @@ def _content(content: object, where: str) -> str:
     """Return the text of a message; one that only calls tools has none."""
     if content is None or isinstance(content, str):
         return content or ""
-    parts = content if isinstance(content, Sequence) else [content]
-    for part in parts:
-        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+    texts = []
+    for part in content if isinstance(content, Sequence) else [content]:
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
+        if not isinstance(text, str):
             raise RequestInvalid(f"{where}: expected parts of the type text, got {part!r:.80}. Only texts are judged.")
-    return "".join(part["text"] for part in parts)
+        texts.append(text)
+    return "".join(texts)

@@ -1,87 +1,76 @@
 """A jury of the SDK under a reward: opened once in a process, its failures told apart."""
 
 import asyncio
-from collections.abc import Mapping
-from concurrent.futures import Future
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rubricrm.errors import OptionInvalid, RuntimeFailed
-from rubricrm.generation.options import GenerationOptions
-from rubricrm.generation.result import RubricResult, Timings, Usage
+from judge_bundle import judge_bundle
+from rubricrm.errors import OptionInvalid, RuntimeFailed, ServerUnreachable
 from rubricrm.judge.judge_model import JudgeModel
-from rubricrm.judge.judgment import parse_judgment
-from rubricrm.judge.judgment_result import JudgmentResult
 from rubricrm.judge.verdict import Scored, Unscored
 from rubricrm.model import RubricModel
-from rubricrm.rubric.rubric import parse
-from rubricrm_reward import JurySource, RubricReward, Sample, jury_source
+from rubricrm.text_model import DEMO_BUNDLE
+from rubricrm_reward import JurySource, RewardUnavailable, RubricReward, Sample, jury_source
+from scripted_judge import RUBRIC, Answer, Asked, ScriptedJudge, ScriptedRubrics, rubric_result
 
-RUBRIC = "1. The response is short. [Hard Rule]\n"
+
+def longest_wins(call: Asked) -> Answer:
+    """What a judge writes that prefers the longer answer."""
+    answers = call.response_a, call.response_b
+    if any("crash" in answer for answer in answers):
+        return RuntimeFailed("out of memory")
+    if any("unsure" in answer for answer in answers):
+        return "I cannot say."
+    return f"Winner: Response {'A' if len(answers[0]) > len(answers[1]) else 'B'}"
 
 
-class LongestWins:
-    """A judge that prefers the longer answer, in the text that the family's judges write."""
-
-    default_options = GenerationOptions(temperature=0.7)
-    description: Mapping[str, Any] = {"manifest_sha256": "0"}
+class Opened:
+    """The models that every place opens, and what they were opened with."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, GenerationOptions | None]] = []
-        self.requests: list[str] = []
+        self.judge = ScriptedJudge(longest_wins)
+        self.rubrics = ScriptedRubrics(rubric_result)
+        self.places: list[tuple[str, dict[str, object]]] = []
 
-    def submit(self, *texts: str, options: GenerationOptions | None = None) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(self._judgment(*texts, options=options) if len(texts) == 4 else self._rubric(*texts))
-        return future
+    def open_judge(self, place: str, **settings: object) -> ScriptedJudge:
+        self.places.append((place, settings))
+        return self.judge
 
-    def _judgment(self, request: str, rubric: str, a: str, b: str, options: GenerationOptions | None) -> JudgmentResult:
-        self.asked.append((request, rubric, options))
-        if "crash" in a + b:
-            raise RuntimeFailed("out of memory")
-        text = "I cannot say." if "unsure" in a + b else f"Winner: Response {'A' if len(a) > len(b) else 'B'}"
-        parts = Usage(*[0] * len(Usage.__dataclass_fields__)), SimpleNamespace(spec=Timings)
-        return JudgmentResult(parse_judgment(text, truncated=False), "stop", *parts, 0, {})  # type: ignore[arg-type]
+    def open_rubrics(self, place: str, **settings: object) -> ScriptedRubrics:
+        self.places.append((place, settings))
+        return self.rubrics
 
-    def _rubric(self, request: str) -> RubricResult:
-        self.requests.append(request)
-        result: Any = SimpleNamespace(request=request, finish_reason="stop", rubric=parse(RUBRIC))
-        return result
+
+@pytest.fixture(autouse=True)
+def no_jury_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jury_source, "_juries", {})
 
 
 @pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch) -> LongestWins:
-    """The judge that each place opens; it makes the rubrics too."""
-    model = LongestWins()
-    model.places = []  # type: ignore[attr-defined]
-
-    def opened(place: str, **settings: object) -> LongestWins:
-        model.places.append((place, settings))  # type: ignore[attr-defined]
-        return model
-
-    monkeypatch.setattr(jury_source, "_juries", {})
-    for kind in (JudgeModel, RubricModel):
-        monkeypatch.setattr(kind, "open", opened)
-        monkeypatch.setattr(kind, "connect", opened, raising=False)
-    return model
+def models(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Scripted models in place of those of bundles and servers."""
+    opened = Opened()
+    for way in ("open", "connect"):
+        monkeypatch.setattr(JudgeModel, way, opened.open_judge)
+        monkeypatch.setattr(RubricModel, way, opened.open_rubrics)
+    return opened
 
 
 def score(source: JurySource, *samples: Sample, **options: Any) -> list[Scored | Unscored]:
     return asyncio.run(RubricReward(source, **options).score(samples))
 
 
-def test_the_reward_is_that_of_the_jury(judge: LongestWins) -> None:
+def test_the_reward_is_that_of_the_jury(models: Opened) -> None:
     texts = ("A long answer.", "Short", "Unsure: unsure")
     samples = [Sample("Name a color.", text, "A reference", RUBRIC) for text in texts]
     outcomes = score(JurySource("bundle", votes=2), *samples, max_unscored=0.5)
     found = [outcome.value if isinstance(outcome, Scored) else str(outcome.reason) for outcome in outcomes]
     assert found == [1.0, 0.0, "no_quorum"]
-    assert len(judge.asked) == 12  # two votes in each of two orders
-    assert {options.temperature for _, _, options in judge.asked if options} == {0.7}
+    assert len(models.judge.asked) == 12  # two votes in each of two orders
 
 
-@pytest.mark.usefixtures("judge")
+@pytest.mark.usefixtures("models")
 def test_a_failing_judge_is_unscored() -> None:
     samples = [Sample("Name a color.", text, "A reference", RUBRIC) for text in ("A long answer.", "crash")]
     first, second = score(JurySource("bundle"), *samples)
@@ -90,23 +79,23 @@ def test_a_failing_judge_is_unscored() -> None:
     assert "RUNTIME_FAILED: out of memory" in second.detail
 
 
-def test_a_rubric_is_made_once_for_all_loops_and_samples(judge: LongestWins) -> None:
+def test_a_rubric_is_made_once_for_all_loops_and_samples(models: Opened) -> None:
     source = JurySource("bundle", rubrics="other")
     samples = [Sample("Name a color.", f"Answer {index}", "Ref") for index in range(8)]
     for _ in range(2):
         assert all(isinstance(outcome, Scored) for outcome in score(source, *samples))
-    assert judge.requests == ["Name a color."]
-    assert judge.places == [("bundle", {}), ("other", {})]  # type: ignore[attr-defined]
-    assert {rubric for _, rubric, _ in judge.asked} == {RUBRIC}
+    assert models.rubrics.asked == ["Name a color."]
+    assert models.places == [("bundle", {}), ("other", {})]
+    assert {call.rubric.strip() for call in models.judge.asked} == {RUBRIC}
 
 
-@pytest.mark.usefixtures("judge")
+@pytest.mark.usefixtures("models")
 def test_a_jury_without_rubrics_says_so_and_is_no_outage() -> None:
     with pytest.raises(OptionInvalid, match="no model that makes one"):
         score(JurySource("bundle"), Sample("Name a color.", "Red", "Blue"), max_unscored=1.0)
 
 
-def test_a_server_gets_its_prompt_its_name_and_its_key(judge: LongestWins, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_gets_its_prompt_its_name_and_its_key(models: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     source = JurySource("http://judge:8000", "prompts", "judge-4b", "JUDGE_KEY")
     sample = Sample("Name a color.", "Red", "Blue", RUBRIC)
     monkeypatch.delenv("JUDGE_KEY", raising=False)
@@ -115,12 +104,27 @@ def test_a_server_gets_its_prompt_its_name_and_its_key(judge: LongestWins, monke
     monkeypatch.setenv("JUDGE_KEY", "secret")
     score(source, sample)
     connected = {"prompt": "prompts", "model": "judge-4b", "api_key": "secret"}
-    assert judge.places == [("http://judge:8000", connected)]  # type: ignore[attr-defined]
+    assert models.places == [("http://judge:8000", connected)]
     assert "secret" not in repr(source)
 
 
-def test_a_temperature_goes_to_the_judge(judge: LongestWins) -> None:
-    score(JurySource("bundle", temperature=0.0), Sample("Name a color.", "Red", "Blue", RUBRIC))
-    assert {options.temperature for _, _, options in judge.asked if options} == {0.0}
+@pytest.mark.usefixtures("models")
+def test_several_votes_need_a_temperature() -> None:
+    sample = Sample("Name a color.", "Red", "Blue", RUBRIC)
+    assert len(score(JurySource("bundle", temperature=0.0), sample)) == 1
     with pytest.raises(OptionInvalid, match="votes is 3 at temperature 0"):
-        score(JurySource("bundle", votes=3, temperature=0.0), Sample("Name a color.", "Red", "Blue", RUBRIC))
+        score(JurySource("bundle", votes=3, temperature=0.0), sample)
+
+
+def test_a_judge_that_names_no_winner_is_an_outage(tmp_path: Path) -> None:
+    # The model of the demo bundle writes a rubric, whatever it is asked.
+    source = JurySource(str(judge_bundle(tmp_path / "judge")))
+    with pytest.raises(RewardUnavailable, match=r"1 of 1 samples could not be judged \(1 no_quorum\)"):
+        score(source, Sample("Name a color.", "Red.", "Blue.", RUBRIC))
+
+
+def test_a_server_that_is_down_is_an_error(tmp_path: Path) -> None:
+    judge = str(judge_bundle(tmp_path / "judge"))
+    source = JurySource(judge, rubrics="http://127.0.0.1:9", rubrics_prompt=str(DEMO_BUNDLE))
+    with pytest.raises(ServerUnreachable):
+        score(source, Sample("Name a color.", "Red.", "Blue."), max_unscored=1.0)
