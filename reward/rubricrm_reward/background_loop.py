@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 
 _lock = threading.Lock()
-_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a fork has no thread that runs its parent's loop
+_loop: asyncio.AbstractEventLoop | None = None
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, Value]) -> Value:
@@ -20,13 +20,22 @@ def run_in_background(coroutine: Coroutine[Any, Any, Value]) -> Value:
     All calls share one loop, so that they share one judge and one limit of concurrency. The loop lives as long as the
     process; its thread keeps no process from ending.
     """
-    return asyncio.run_coroutine_threadsafe(coroutine, _loop()).result()
+    return asyncio.run_coroutine_threadsafe(coroutine, _running_loop()).result()
 
 
-def _loop() -> asyncio.AbstractEventLoop:
+def _running_loop() -> asyncio.AbstractEventLoop:
+    global _loop
     with _lock:
-        loop = _loops.get(os.getpid())
-        if loop is None:
-            loop = _loops[os.getpid()] = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="rubricrm-reward", daemon=True).start()
-        return loop
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="rubricrm-reward", daemon=True).start()
+        return _loop
+
+
+def _forget() -> None:
+    """Begin anew after a fork: there is no thread that runs the parent's loop, and the lock may be held."""
+    global _lock, _loop
+    _lock, _loop = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget)

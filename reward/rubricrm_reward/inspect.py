@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rubricrm.judge.verdict import Scored, Unscored
 
 from rubricrm_reward.rubric_reward import RubricReward
-from rubricrm_reward.sample import Sample, make_sample
+from rubricrm_reward.sample import RewardSample, make_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def _make_scorer() -> Callable[..., Scorer]:
     return registered
 
 
-def _sample(state: TaskState, target: Target) -> Sample:
+def _sample(state: TaskState, target: Target) -> RewardSample:
     return make_sample(
         f"sample {state.sample_id}",
         request=state.input_text,

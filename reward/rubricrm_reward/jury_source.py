@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rubricrm.errors import OptionInvalid
@@ -62,12 +63,12 @@ class JurySource:
         temperature: The judge's; None: what its bundle tells. Several votes need one above 0.
     """
 
-    judge: str
-    judge_prompt: str | None = None
+    judge: str | Path
+    judge_prompt: str | Path | None = None
     judge_model: str | None = None
     judge_key_variable: str | None = None
-    rubrics: str | None = None
-    rubrics_prompt: str | None = None
+    rubrics: str | Path | None = None
+    rubrics_prompt: str | Path | None = None
     rubrics_model: str | None = None
     rubrics_key_variable: str | None = None
     votes: int = 1
@@ -75,6 +76,9 @@ class JurySource:
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other, before a training has loaded its policy."""
+        for field in fields(self):
+            if not isinstance(value := getattr(self, field.name), str | Path | int | float | None):
+                raise OptionInvalid(f"{field.name} must be a text or a number, got {value!r:.80}.")
         for role in ("judge", "rubrics"):
             place = getattr(self, role)
             given = [
@@ -96,7 +100,17 @@ class JurySource:
 
 
 _lock = threading.Lock()
-_juries: dict[tuple[int, JurySource], AsyncJury] = {}  # by process: a fork opens its own
+_juries: dict[JurySource, AsyncJury] = {}
+
+
+def _forget() -> None:
+    """Begin anew after a fork: its parent's models have threads and sockets there, and the lock may be held."""
+    global _lock
+    _lock = threading.Lock()
+    _juries.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _jury(source: JurySource) -> AsyncJury:
@@ -104,14 +118,13 @@ def _jury(source: JurySource) -> AsyncJury:
     from rubricrm.judge.judge_model import JudgeModel
     from rubricrm.model import RubricModel
 
-    key = os.getpid(), source
     with _lock:
-        if key not in _juries:
+        if source not in _juries:
             judge = _open(JudgeModel, "judge", source)
             rubrics = None if source.rubrics is None else _open(RubricModel, "rubrics", source)
             options: OptionKeywords = {} if source.temperature is None else {"temperature": source.temperature}
-            _juries[key] = AsyncJury(judge, rubrics, votes=source.votes, **options)
-        return _juries[key]
+            _juries[source] = AsyncJury(judge, rubrics, votes=source.votes, **options)
+        return _juries[source]
 
 
 def _open(kind: type[Model], role: str, source: JurySource) -> Model:
@@ -129,5 +142,5 @@ def _open(kind: type[Model], role: str, source: JurySource) -> Model:
     )
 
 
-def _is_server(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
+def _is_server(place: str | Path) -> bool:
+    return str(place).startswith(("http://", "https://"))

@@ -28,7 +28,7 @@ from rubricrm.judge.verdict import Scored
 from rubricrm_reward.background_loop import run_in_background
 from rubricrm_reward.errors import RewardUnavailable
 from rubricrm_reward.rubric_reward import RubricReward
-from rubricrm_reward.sample import Sample, make_sample
+from rubricrm_reward.sample import RewardSample, make_sample
 
 # How chat templates mark a message of the user, by the family that introduced them: ChatML, Llama 3, Gemma.
 _USER_MESSAGES = tuple(
@@ -83,7 +83,7 @@ async def answer(reward: RubricReward, body: object) -> tuple[HTTPStatus, dict[s
         return HTTPStatus.SERVICE_UNAVAILABLE, _error_body(error, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def samples_of(body: object) -> list[Sample]:
+def samples_of(body: object) -> list[RewardSample]:
     """Return the samples that OpenRLHF's client posts: `query`, `prompts` and `labels`, lists of one length.
 
     Raises:
@@ -99,7 +99,7 @@ def samples_of(body: object) -> list[Sample]:
     return [_sample(index, *values) for index, values in enumerate(zip(queries, prompts, labels, strict=True))]
 
 
-async def rewards_of(reward: RubricReward, samples: Sequence[Sample]) -> dict[str, Any]:
+async def rewards_of(reward: RubricReward, samples: Sequence[RewardSample]) -> dict[str, Any]:
     """Return the JSON that OpenRLHF's client expects.
 
     Raises:
@@ -158,7 +158,7 @@ def _list(body: Mapping[Any, object], name: str) -> Sequence[object]:
     return value
 
 
-def _sample(index: int, query: object, prompt: object, label: object) -> Sample:
+def _sample(index: int, query: object, prompt: object, label: object) -> RewardSample:
     where = f"sample {index}"
     if not isinstance(query, str) or not isinstance(prompt, str):
         raise RequestInvalid(

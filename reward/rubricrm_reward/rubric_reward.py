@@ -16,7 +16,7 @@ from rubricrm.judge.verdict import Reason, Scored, Unscored
 
 from rubricrm_reward.errors import RewardUnavailable
 from rubricrm_reward.jury_source import JurySource, OpensJury, RewardJury
-from rubricrm_reward.sample import Sample
+from rubricrm_reward.sample import RewardSample
 
 OnFailure = Literal["unscored", "raise"]
 
@@ -44,9 +44,9 @@ class RubricReward:
     first use. At most `max_concurrency` samples of a loop are judged at a time, whatever calls they belong to.
 
     Example:
-        >>> from rubricrm_reward import JurySource, RubricReward, Sample
+        >>> from rubricrm_reward import JurySource, RewardSample, RubricReward
         >>> reward = RubricReward(JurySource("http://judge:8000", judge_prompt="judge-prompt"), timeout_s=60)
-        >>> outcomes = await reward.score([Sample("Name a color.", "Red.", "Blue, for example.")])  # doctest: +SKIP
+        >>> outcomes = await reward.score([RewardSample("Name a color.", "Red.", "Blue.")])
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class RubricReward:
         options: Any = {name: value for name, value in settings.items() if name in own}
         return cls(JurySource(**source), **options)
 
-    async def score(self, samples: Sequence[Sample]) -> list[Scored | Unscored]:
+    async def score(self, samples: Sequence[RewardSample]) -> list[Scored | Unscored]:
         """Return the outcome of each sample of a batch, in their order.
 
         The cost is that of the jury's votes. As soon as more samples are unscored than may be, what still runs is
@@ -134,7 +134,7 @@ class RubricReward:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def score_one(self, sample: Sample) -> Scored | Unscored:
+    async def score_one(self, sample: RewardSample) -> Scored | Unscored:
         """Return the outcome of one sample, for callers that have no batch.
 
         Raises:
@@ -147,7 +147,7 @@ class RubricReward:
             raise _unavailable([outcome], 1, 0)
         return outcome
 
-    async def value(self, sample: Sample) -> Scored:
+    async def value(self, sample: RewardSample) -> Scored:
         """Return the reward of one sample, for trainers that know no sample without one.
 
         Raises:
@@ -159,7 +159,7 @@ class RubricReward:
             raise _unavailable([outcome], 1, 0)
         return outcome
 
-    async def _outcome(self, state: _LoopState, jury: RewardJury, sample: Sample) -> Scored | Unscored:
+    async def _outcome(self, state: _LoopState, jury: RewardJury, sample: RewardSample) -> Scored | Unscored:
         async with state.room:
             try:
                 async with asyncio.timeout(self._timeout_s):

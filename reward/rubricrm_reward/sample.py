@@ -12,7 +12,7 @@ EMPTY_ANSWER = "(The response is empty.)"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RewardSample:
     """An answer of the policy, and what it is compared with.
 
     Attributes:
@@ -28,7 +28,9 @@ class Sample:
     rubric: str | None = None
 
 
-def make_sample(where: str, *, request: object, answer: object, reference: object, rubric: object = None) -> Sample:
+def make_sample(
+    where: str, *, request: object, answer: object, reference: object, rubric: object = None
+) -> RewardSample:
     """Return a sample of the values that a trainer hands over: texts or lists of chat messages.
 
     Args:
@@ -51,12 +53,12 @@ def make_sample(where: str, *, request: object, answer: object, reference: objec
     for name, text in texts.items():
         if not text.strip():
             raise RequestInvalid(f"{where}: {name} is blank, expected a text. Remove the row from the data set.")
-    return Sample(answer=_shown(_text(answer, "assistant", f"{where}: answer")), **texts)
+    return RewardSample(answer=_shown(_text(answer, "assistant", f"{where}: answer")), **texts)
 
 
 def make_samples(
     requests: Sequence[object], answers: Sequence[object], columns: Mapping[str, object], *, reference: str, rubric: str
-) -> list[Sample]:
+) -> list[RewardSample]:
     """Return the samples of a batch whose references and rubrics are columns of the trainer's data set.
 
     Args:

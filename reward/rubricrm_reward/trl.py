@@ -25,8 +25,8 @@ class TRLReward:
     won, or why there is no verdict.
 
     Example:
-        >>> from trl import GRPOTrainer  # doctest: +SKIP
-        >>> trainer = GRPOTrainer(model, reward_funcs=TRLReward(reward), train_dataset=dataset)  # doctest: +SKIP
+        >>> from trl import GRPOTrainer
+        >>> trainer = GRPOTrainer(model, reward_funcs=TRLReward(reward), train_dataset=dataset)
     """
 
     def __init__(self, reward: RubricReward, *, reference: str = "reference", rubric: str = "rubric") -> None:

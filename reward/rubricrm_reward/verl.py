@@ -17,7 +17,6 @@ from __future__ import annotations
 import sys
 from asyncio import CancelledError
 from collections.abc import Mapping
-from functools import lru_cache
 from types import FrameType
 
 from rubricrm_reward.errors import RewardManagerRefused, RewardUnavailable
@@ -66,7 +65,7 @@ async def compute_score(
         reference=info.get("reference", ground_truth),
         rubric=info.get("rubric"),
     )
-    reward = _reward(tuple(sorted(reward_kwargs.items())))
+    reward = _reward(reward_kwargs)
     try:
         verdict = (scored := await reward.value(sample)).verdict
     except CancelledError as error:
@@ -80,9 +79,15 @@ async def compute_score(
     }
 
 
-@lru_cache(maxsize=8)
-def _reward(settings: tuple[tuple[str, object], ...]) -> RubricReward:
-    return RubricReward.from_settings(dict(settings))
+_rewards: dict[str, RubricReward] = {}
+
+
+def _reward(settings: Mapping[str, object]) -> RubricReward:
+    """Return the reward of these settings: the same for all samples, so that they share its limits."""
+    key = repr(sorted(settings.items()))
+    if key not in _rewards:
+        _rewards[key] = RubricReward.from_settings(settings)
+    return _rewards[key]
 
 
 def _refuse_manager(frame: FrameType | None) -> None:

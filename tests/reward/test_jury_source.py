@@ -11,7 +11,7 @@ from rubricrm.judge.judge_model import JudgeModel
 from rubricrm.judge.verdict import Scored, Unscored
 from rubricrm.model import RubricModel
 from rubricrm.text_model import DEMO_BUNDLE
-from rubricrm_reward import JurySource, RewardUnavailable, RubricReward, Sample, jury_source
+from rubricrm_reward import JurySource, RewardSample, RewardUnavailable, RubricReward, jury_source
 from scripted_judge import RUBRIC, Answer, Asked, ScriptedJudge, ScriptedRubrics, rubric_result
 
 
@@ -57,13 +57,13 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Opened:
     return opened
 
 
-def score(source: JurySource, *samples: Sample, **options: Any) -> list[Scored | Unscored]:
+def score(source: JurySource, *samples: RewardSample, **options: Any) -> list[Scored | Unscored]:
     return asyncio.run(RubricReward(source, **options).score(samples))
 
 
 def test_the_reward_is_that_of_the_jury(models: Opened) -> None:
     texts = ("A long answer.", "Short", "Unsure: unsure")
-    samples = [Sample("Name a color.", text, "A reference", RUBRIC) for text in texts]
+    samples = [RewardSample("Name a color.", text, "A reference", RUBRIC) for text in texts]
     outcomes = score(JurySource("bundle", votes=2), *samples, max_unscored=0.5)
     found = [outcome.value if isinstance(outcome, Scored) else str(outcome.reason) for outcome in outcomes]
     assert found == [1.0, 0.0, "no_quorum"]
@@ -72,7 +72,7 @@ def test_the_reward_is_that_of_the_jury(models: Opened) -> None:
 
 @pytest.mark.usefixtures("models")
 def test_a_failing_judge_is_unscored() -> None:
-    samples = [Sample("Name a color.", text, "A reference", RUBRIC) for text in ("A long answer.", "crash")]
+    samples = [RewardSample("Name a color.", text, "A reference", RUBRIC) for text in ("A long answer.", "crash")]
     first, second = score(JurySource("bundle"), *samples)
     assert isinstance(first, Scored)
     assert isinstance(second, Unscored)
@@ -81,7 +81,7 @@ def test_a_failing_judge_is_unscored() -> None:
 
 def test_a_rubric_is_made_once_for_all_loops_and_samples(models: Opened) -> None:
     source = JurySource("bundle", rubrics="other")
-    samples = [Sample("Name a color.", f"Answer {index}", "Ref") for index in range(8)]
+    samples = [RewardSample("Name a color.", f"Answer {index}", "Ref") for index in range(8)]
     for _ in range(2):
         assert all(isinstance(outcome, Scored) for outcome in score(source, *samples))
     assert models.rubrics.asked == ["Name a color."]
@@ -92,12 +92,12 @@ def test_a_rubric_is_made_once_for_all_loops_and_samples(models: Opened) -> None
 @pytest.mark.usefixtures("models")
 def test_a_jury_without_rubrics_says_so_and_is_no_outage() -> None:
     with pytest.raises(OptionInvalid, match="no model that makes one"):
-        score(JurySource("bundle"), Sample("Name a color.", "Red", "Blue"), max_unscored=1.0)
+        score(JurySource("bundle"), RewardSample("Name a color.", "Red", "Blue"), max_unscored=1.0)
 
 
 def test_a_server_gets_its_prompt_its_name_and_its_key(models: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     source = JurySource("http://judge:8000", "prompts", "judge-4b", "JUDGE_KEY")
-    sample = Sample("Name a color.", "Red", "Blue", RUBRIC)
+    sample = RewardSample("Name a color.", "Red", "Blue", RUBRIC)
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(OptionInvalid, match="judge_key_variable names 'JUDGE_KEY', which is not set"):
         score(source, sample)
@@ -110,7 +110,7 @@ def test_a_server_gets_its_prompt_its_name_and_its_key(models: Opened, monkeypat
 
 @pytest.mark.usefixtures("models")
 def test_several_votes_need_a_temperature() -> None:
-    sample = Sample("Name a color.", "Red", "Blue", RUBRIC)
+    sample = RewardSample("Name a color.", "Red", "Blue", RUBRIC)
     assert len(score(JurySource("bundle", temperature=0.0), sample)) == 1
     with pytest.raises(OptionInvalid, match="votes is 3 at temperature 0"):
         score(JurySource("bundle", votes=3, temperature=0.0), sample)
@@ -120,11 +120,11 @@ def test_a_judge_that_names_no_winner_is_an_outage(tmp_path: Path) -> None:
     # The model of the demo bundle writes a rubric, whatever it is asked.
     source = JurySource(str(judge_bundle(tmp_path / "judge")))
     with pytest.raises(RewardUnavailable, match=r"1 of 1 samples could not be judged \(1 no_quorum\)"):
-        score(source, Sample("Name a color.", "Red.", "Blue.", RUBRIC))
+        score(source, RewardSample("Name a color.", "Red.", "Blue.", RUBRIC))
 
 
 def test_a_server_that_is_down_is_an_error(tmp_path: Path) -> None:
     judge = str(judge_bundle(tmp_path / "judge"))
     source = JurySource(judge, rubrics="http://127.0.0.1:9", rubrics_prompt=str(DEMO_BUNDLE))
     with pytest.raises(ServerUnreachable):
-        score(source, Sample("Name a color.", "Red.", "Blue."), max_unscored=1.0)
+        score(source, RewardSample("Name a color.", "Red.", "Blue."), max_unscored=1.0)

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import multiprocessing
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
@@ -165,3 +166,17 @@ def test_threads_share_one_jury(opened: list[ScriptedJury]) -> None:
         assert [call.result(30)["rewards"] for call in calls] == [[1.0]] * 60
     (jury,) = opened
     assert jury.most_running == 3
+
+
+def reward_in_this_process() -> list[float]:
+    document = body("better")
+    function = OpenRLHFReward(RubricReward(ScriptedSource()))
+    found: list[float] = function(document["query"], document["prompts"], document["labels"])["rewards"]
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_has_a_loop_of_its_own() -> None:
+    assert reward_in_this_process() == [1.0]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(reward_in_this_process).result(30) == [1.0]

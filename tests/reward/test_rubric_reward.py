@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rubricrm.errors import OptionInvalid, OptionUnknown
 from rubricrm.judge.verdict import Scored, Unscored
-from rubricrm_reward import JurySource, RewardUnavailable, RubricReward, Sample
+from rubricrm_reward import JurySource, RewardSample, RewardUnavailable, RubricReward
 from scripted_jury import FAILURES, VALUES, JudgeBroken, ScriptedJury, ScriptedSource
 
 Value = TypeVar("Value")
@@ -23,8 +24,8 @@ def run(work: Coroutine[Any, Any, Value]) -> Value:
     return asyncio.run(asyncio.wait_for(work, 30))
 
 
-def samples(*words: str) -> list[Sample]:
-    return [Sample("Name a color.", f"answer {index} {word}", "Blue.") for index, word in enumerate(words)]
+def samples(*words: str) -> list[RewardSample]:
+    return [RewardSample("Name a color.", f"answer {index} {word}", "Blue.") for index, word in enumerate(words)]
 
 
 def values(outcomes: list[Scored | Unscored]) -> list[float | str]:
@@ -174,6 +175,7 @@ def score_in_this_process(pickled: bytes) -> list[float | str]:
     return values(run(pickle.loads(pickled).score(samples("better", "equal"))))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_a_reward_goes_to_other_processes(method: str, opened: list[ScriptedJury]) -> None:
     reward = RubricReward(ScriptedSource(), timeout_s=7)
@@ -221,3 +223,5 @@ def test_a_source_that_contradicts_itself_is_refused() -> None:
         JurySource("bundle", judge_prompt="directory")
     with pytest.raises(OptionInvalid, match="rubrics_model: only a server takes these, and rubrics is None"):
         JurySource("bundle", rubrics_model="name")
+    with pytest.raises(OptionInvalid, match=r"votes must be a text or a number, got \[1\]"):
+        JurySource(Path("bundle"), votes=[1])  # type: ignore[arg-type]

@@ -2,11 +2,10 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rubricrm.errors import OptionUnknown, RequestInvalid
+from rubricrm.errors import OptionInvalid, OptionUnknown, RequestInvalid
 from rubricrm_reward import RewardUnavailable, RubricReward, jury_source, verl
 from rubricrm_reward.errors import RewardManagerRefused
 from scripted_jury import ScriptedJury, ScriptedSource
@@ -15,16 +14,14 @@ INFO = {"request": "Name a color.", "reference": "Blue."}
 
 
 @pytest.fixture(autouse=True)
-def scripted_judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def scripted_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every source open a scripted jury."""
 
     async def open_scripted(_: jury_source.JurySource) -> ScriptedJury:
         return await ScriptedSource().open()
 
     monkeypatch.setattr(jury_source.JurySource, "open", open_scripted)
-    verl._reward.cache_clear()
-    yield
-    verl._reward.cache_clear()
+    monkeypatch.setattr(verl, "_rewards", {})
 
 
 def compute(word: str, ground_truth: object = "unused", extra_info: Any = INFO, **settings: Any) -> dict[str, float]:
@@ -77,7 +74,12 @@ def test_an_unknown_setting_is_an_error() -> None:
 
 
 def test_one_reward_serves_all_samples_of_the_same_settings() -> None:
-    assert verl._reward((("judge", "bundle"),)) is verl._reward((("judge", "bundle"),))
+    first = verl._reward({"judge": "bundle", "timeout_s": 3})
+    assert first is verl._reward({"timeout_s": 3, "judge": "bundle"})
+    assert first is not verl._reward({"judge": "bundle"})
+    assert isinstance(first, RubricReward)
+    with pytest.raises(OptionInvalid, match="judge_prompt must be a text or a number"):
+        compute("better", judge_prompt=["list"])
 
 
 class RateLimitedRewardManager:
@@ -116,7 +118,3 @@ def test_a_timeout_of_verl_is_no_score() -> None:
     assert asyncio.run(NaiveRewardManager().run_single("better", 20)) == 1.0
     with pytest.raises(RewardUnavailable, match="stopped waiting"):
         asyncio.run(NaiveRewardManager().run_single("slow", 0.05))
-
-
-def test_settings_are_kept_as_they_are() -> None:
-    assert isinstance(verl._reward((("judge", "bundle"), ("timeout_s", 3))), RubricReward)
