@@ -11,7 +11,7 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-kernels \
+.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees test-trainers soak equality form native native-kernels \
 	native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
@@ -86,6 +86,10 @@ test-reference: .venv/installed-reference
 test-referees: .venv/installed-test .venv-referees/installed
 	RUBRICRM_REFEREES=$(CURDIR)/.venv-referees/bin/python $(BIN)/python -m pytest -q -m referee
 
+# Rewards in the trainers' own code: a step of TRL on a tiny model, verl's reward loop, OpenRLHF's client, ms-swift, inspect-ai.
+test-trainers: .venv/installed-test .venv-trainers/installed
+	RUBRICRM_TRAINERS=$(CURDIR)/.venv-trainers/bin/python $(BIN)/python -m pytest -q -m trainers tests/trainers
+
 # The bundle that ships inside the package: run after the demo checkpoint or the graph changed, and commit it.
 demo-bundle: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o sdk/python/rubricrm/demo_bundle --force
@@ -100,7 +104,7 @@ gpu-pack: .venv/installed-test
 	$(BIN)/python benchmarks/gpu/pack.py build/gpu-pack
 
 clean:
-	rm -rf .venv .venv-referees .venv-without-kernels build dist
+	rm -rf .venv .venv-referees .venv-trainers .venv-without-kernels build dist
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed")'
@@ -139,4 +143,16 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0
 	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install \
 		'tensorrt-edgellm[export]==0.11.0' nvidia-modelopt==0.45.0 requests
+	touch $@
+
+# They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,
+# and the rest is what the modules import that the tests run.
+TRAINERS_PIP := .venv-trainers/bin/python -m pip --disable-pip-version-check --quiet install
+.venv-trainers/installed: Makefile pyproject.toml
+	$(PYTHON) -m venv .venv-trainers
+	$(TRAINERS_PIP) torch==2.13.0
+	$(TRAINERS_PIP) trl==1.16.0 inspect-ai==0.3.285 ray==2.60.0 tensordict==0.10.0 aiohttp codetiming dacite dill einops \
+		hydra-core modelscope omegaconf orjson pandas peft pillow pyarrow pylatexenc torchdata addict json-repair openai
+	$(TRAINERS_PIP) --no-deps verl==0.9.1 openrlhf==0.11.2 ms-swift==4.6.0
+	CC=false CXX=false $(TRAINERS_PIP) -e .
 	touch $@
