@@ -15,6 +15,7 @@ class RubricrmError(Exception):
 
     code: ClassVar[str] = "ERROR"
     exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"{self.code}: {super().__str__()}"
