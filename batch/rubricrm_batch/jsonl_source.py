@@ -54,13 +54,21 @@ class JsonlSource:
         values = [row.get(name) for row in rows]
         if _common_kind(self._kinds[name]) != _JSON:
             return values
-        keeps_texts = name in self._texts
+        keeps_texts = name == self._request
         return [
             value
             if value is None or (keeps_texts and isinstance(value, str))
             else json.dumps(value, ensure_ascii=False)
             for value in values
         ]
+
+    def _fault(self, record: Record) -> Fault | None:
+        if isinstance(record, Fault):
+            return record
+        value = record.get(self._request)
+        if value is None or isinstance(value, str):
+            return None
+        return Fault(INVALID, f"the column {self._request!r} holds a {type(value).__name__}, expected text.")
 
 
 def _record_batch(columns: list[pa.Array], schema: pa.Schema, num_rows: int) -> pa.RecordBatch:

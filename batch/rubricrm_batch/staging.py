@@ -102,8 +102,9 @@ def _staged(
     ids = names
     if id_column is not None:
         given = _texts(batch.columns.column(id_column).cast(pa.string()))
+        unread = {place for place, fault in batch.faults.items() if fault.line}
         for place, text in enumerate(given):
-            if not isinstance(text, str) and place not in batch.faults:
+            if not isinstance(text, str) and place not in unread:
                 lacking.add(names[place])
         ids = [text if isinstance(text, str) else name for text, name in zip(given, names, strict=True)]
     by_place = [faults.get(place) for place in range(len(names))]
