@@ -47,7 +47,7 @@ class JsonlSource:
             faults = {place: fault for place, (_, record) in enumerate(part) if (fault := self._fault(record))}
             rows = [{} if isinstance(record, Fault) else record for _, record in part]
             columns = [pa.array(self._column(entry.name, rows), entry.type) for entry in self.schema]
-            batch = _record_batch(columns, self.schema, len(part))
+            batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
             yield SourceBatch(self.files[0].name, [number for number, _ in part], batch, faults)
 
     def _column(self, name: str, rows: list[dict[str, Any]]) -> list[Any]:
@@ -69,12 +69,6 @@ class JsonlSource:
         if value is None or isinstance(value, str):
             return None
         return Fault(INVALID, f"the column {self._request!r} holds a {type(value).__name__}, expected text.")
-
-
-def _record_batch(columns: list[pa.Array], schema: pa.Schema, num_rows: int) -> pa.RecordBatch:
-    if columns:
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
-    return pa.RecordBatch.from_struct_array(pa.array([{}] * num_rows, pa.struct([])))
 
 
 def _records(path: Path) -> Iterator[tuple[int, Record, int]]:

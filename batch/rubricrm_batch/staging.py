@@ -57,7 +57,9 @@ def request_column(columns: pa.Schema, request: str) -> str:
 
 
 def _check_columns(source: Source, request: str, id_column: str | None) -> None:
-    columns = ", ".join(source.schema.names) or "none"
+    if not source.schema.names:
+        raise InputInvalid(f"{source.files[0]}: holds no row that can be read. Nothing was begun.")
+    columns = ", ".join(source.schema.names)
     for name, option in ((request, "--column"), (id_column, "--id")):
         if name is not None and name not in source.schema.names:
             raise InputInvalid(f"{source.files[0]}: no column {name!r}; there are {columns}. Name one with {option}.")
