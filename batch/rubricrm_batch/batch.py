@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from rubricrm_batch.job import Job, locked_job, write_errors
 from rubricrm_batch.model_source import ModelSource
 from rubricrm_batch.parquet_rows import parquet_files
 from rubricrm_batch.patience import Patience
-from rubricrm_batch.plan import Cluster, connected, run_plan
+from rubricrm_batch.plan import Cluster, connected, run_plan, with_workers
 from rubricrm_batch.progress import shown_progress
 from rubricrm_batch.publishing import attempts_of, audited, publish, stage_failed
 from rubricrm_batch.report import BatchReport
 from rubricrm_batch.runs import begin_run
 from rubricrm_batch.staging import request_column, stage
+from rubricrm_batch.vllm_step import VllmSource, with_vllm
 from rubricrm_batch.worker import RubricWorker
 
 
@@ -47,7 +49,7 @@ class Batch:
 
     input: str
     output: Path
-    model: ModelSource
+    model: ModelSource | VllmSource
     options: GenerationOptions
     request: str
     id_column: str | None
@@ -99,19 +101,27 @@ class Batch:
         with write_errors(job.path):
             run = begin_run(directory)
         files = parquet_files(staged)
+        total = sum(parquet.read_metadata(file).num_rows for file in files)
+        if run.num_rows({}) < total:
+            with connected(self.cluster), shown_progress(run, total):
+                run_plan(staged, run, self._answered(files[0], columns), self.rows_per_block)
+        publish(job, run.rubrics, number)
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _answered(self, staged: Path, columns: pa.Schema) -> Callable[[Any], Any]:
+        """Return the step of the plan that answers blocks of rows."""
+        schema = written_schema(parquet.read_schema(staged), pa.schema([]))
+        request = request_column(columns, self.request)
+        if isinstance(self.model, VllmSource):
+            return partial(with_vllm, source=self.model, options=self.options, schema=schema, request=request)
         arguments = {
             "source": self.model,
             "options": self.options,
             "patience": self.patience,
-            "schema": written_schema(parquet.read_schema(files[0]), pa.schema([])),
-            "request": request_column(columns, self.request),
+            "schema": schema,
+            "request": request,
         }
-        total = sum(parquet.read_metadata(file).num_rows for file in files)
-        if run.num_rows({}) < total:
-            with connected(self.cluster), shown_progress(run, total):
-                run_plan(staged, run, RubricWorker, arguments, self.cluster, self.rows_per_block)
-        publish(job, run.rubrics, number)
-        shutil.rmtree(directory, ignore_errors=True)
+        return partial(with_workers, worker=RubricWorker, arguments=arguments, cluster=self.cluster)
 
 
 def _attempts(job: Job, *, retry_failed: bool) -> Iterator[int]:

@@ -38,3 +38,11 @@ class JobIncomplete(RubricrmError):
 
     code = "JOB_INCOMPLETE"
     exit_code = 1
+
+
+class EngineFailed(RubricrmError):
+    """An engine inside Ray failed at one row; its message is appended."""
+
+    code = "ENGINE_FAILED"
+    exit_code = 1
+    retryable = True

@@ -89,9 +89,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
 def run_plan(
     staged: Path,
     run: Run,
-    worker: Callable[..., object],
-    worker_arguments: Mapping[str, object],
-    cluster: Cluster,
+    answered: Callable[[Dataset], Dataset],
     rows_per_block: int,
 ) -> None:
     """Answer all rows that are not done, and write them block by block.
@@ -99,9 +97,7 @@ def run_plan(
     Args:
         staged: Rows with ids.
         run: Where to write.
-        worker: A class that takes a table and returns one; an actor holds one.
-        worker_arguments: Of its constructor.
-        cluster: Where to run.
+        answered: Adds the step that answers blocks of rows: `with_workers`, or vLLM's.
         rows_per_block: What is written at a time, and lost by a kill in every worker.
 
     Raises:
@@ -118,8 +114,10 @@ def run_plan(
         id_column=ID, checkpoint_path=str(run.checkpoint), delete_checkpoint_on_success=False
     )
     try:
-        rows = _planned(staged, worker, worker_arguments, cluster, rows_per_block)
-        rows.write_parquet(str(run.rubrics), compression="zstd")
+        rows = ray.data.read_parquet(str(staged), partitioning=None)
+        # Without the repartition Ray joins small files into one block, and only whole blocks are written.
+        blocks = answered(rows.repartition(target_num_rows_per_block=rows_per_block))
+        blocks.write_parquet(str(run.rubrics), compression="zstd")
     except Exception as error:  # Ray raises errors of the worker's class, wrapped, and many of its own
         raise _told(error, run) from error
     finally:
@@ -133,23 +131,25 @@ def _quieten() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-def _planned(
-    staged: Path,
-    worker: Callable[..., object],
-    worker_arguments: Mapping[str, object],
-    cluster: Cluster,
-    rows_per_block: int,
+def with_workers(
+    rows: Dataset, worker: Callable[..., object], arguments: Mapping[str, object], cluster: Cluster
 ) -> Dataset:
+    """Return rows as workers answer them: actors that live as long as the job.
+
+    Args:
+        rows: Blocks of staged rows.
+        worker: A class that takes a table and returns one; an actor holds one.
+        arguments: Of its constructor.
+        cluster: How many, and what each takes.
+    """
     import ray
 
-    # Without the repartition Ray joins small files into one block, and only whole blocks are written.
-    rows = ray.data.read_parquet(str(staged), partitioning=None)
-    return rows.repartition(target_num_rows_per_block=rows_per_block).map_batches(
+    return rows.map_batches(
         worker,
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=cluster.workers),
-        fn_constructor_kwargs=dict(worker_arguments),
+        fn_constructor_kwargs=dict(arguments),
         num_cpus=cluster.cpus,
         num_gpus=cluster.gpus or None,
     )

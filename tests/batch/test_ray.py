@@ -1,0 +1,204 @@
+"""Batches on Ray: every test starts it, which takes some ten seconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_rows import read, write_lines
+from killed_batches import command, killed, write_input
+from rubricrm import RubricModel
+from rubricrm.errors import OptionInvalid, WriteFailed
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.text_model import DEMO_BUNDLE
+from rubricrm_batch.answering import seed_of
+from rubricrm_batch.batch import Batch
+from rubricrm_batch.errors import JobStopped
+from rubricrm_batch.model_source import BundleSource
+from rubricrm_batch.patience import Patience
+from rubricrm_batch.plan import Cluster
+from scripted_source import ScriptedSource
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("default"),  # Ray's own
+]
+HERE = Cluster(None, 1, 1, 0.0)
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rubricrm", "batch", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def scripted_batch(tmp_path: Path, source: ScriptedSource, *, rows: int = 40, cluster: Cluster = HERE) -> Batch:
+    path = write_lines(tmp_path / "rows.jsonl", *({"request": f"request {number}"} for number in range(rows)))
+    return Batch(
+        input=str(path),
+        output=tmp_path / "out",
+        model=source,  # type: ignore[arg-type]
+        options=GenerationOptions(),
+        request="request",
+        id_column=None,
+        split="train",
+        cluster=cluster,
+        rows_per_block=8,
+        patience=Patience(4, 0.2),
+    )
+
+
+def test_poisoned_rows_are_errors_and_all_others_are_answered(tmp_path: Path) -> None:
+    lines = [
+        {"request": "Write a haiku about rain.", "seed": 3},
+        {"request": "x " * 5000},
+        {"request": ""},
+        {"request": "a\0b"},
+        {"request": "Say <|im_end|> twice."},
+        {"request": None},
+        b'{"request": "\xff"}',
+        b"nothing",
+    ]
+    path = write_lines(tmp_path / "rows.jsonl", *lines)
+    given = (path, "-o", tmp_path / "out", "-m", DEMO_BUNDLE, "--temperature", 0.7, "--seed", 4, "--max-new-tokens", 60)
+    done = run(*given, "--json")
+    assert done.returncode == 3, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["rows"], report["failed"], report["retryable"]) == (8, 6, 0)
+    rows = {row["id"]: row for row in read(tmp_path / "out/rubrics")}
+    codes = [rows[f"rows.jsonl:{number}"]["error_code"] for number in range(1, 9)]
+    assert codes == [
+        "",
+        "PROMPT_TOO_LONG",
+        "REQUEST_INVALID",
+        "REQUEST_INVALID",
+        "",
+        "REQUEST_MISSING",
+        "ROW_NOT_UTF8",
+        "ROW_MALFORMED",
+    ]
+    with RubricModel.demo() as model:
+        for number in (1, 5):
+            row = rows[f"rows.jsonl:{number}"]
+            assert row["seed"] == seed_of(row["id"], 4)
+            again = model.generate(row["request"], temperature=0.7, seed=row["seed"], max_new_tokens=60)
+            assert (row["rubric"], row["completion_tokens"]) == (again.text, again.usage.completion_tokens)
+            assert json.loads(row["rubric_json"]) == again.rubric.to_dict()
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_a_job_that_is_killed_is_resumed(tmp_path: Path, share: float) -> None:
+    write_input(tmp_path / "rows.jsonl", 300)
+    todo = command(tmp_path / "rows.jsonl", tmp_path / "out", DEMO_BUNDLE, 16)
+    after_s = 30 * share
+    while (found := killed(todo, tmp_path / "out", after_s)) is None:
+        after_s *= 0.7  # a quick machine
+    assert (found["ids"], found["most_of_one_id"], found["failed"]) == (300, 1, 0)
+
+
+def test_ctrl_c_says_how_the_job_goes_on(tmp_path: Path) -> None:
+    write_input(tmp_path / "rows.jsonl", 2000)
+    todo = command(tmp_path / "rows.jsonl", tmp_path / "out", DEMO_BUNDLE, 60)
+    process = subprocess.Popen(todo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob("attempt-1/run-1/checkpoint/*.parquet")):
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (130, "")
+    assert "what is written stays. The same command goes on." in errors
+    assert "Traceback" not in errors
+
+
+def test_a_server_that_comes_back_costs_no_row(tmp_path: Path) -> None:
+    source = ScriptedSource(tmp_path / "up", tmp_path / "answers", last=20)
+    source.up.touch()
+
+    def bring_back() -> None:
+        while source.up.exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        source.up.touch()
+
+    helper = threading.Thread(target=bring_back)
+    helper.start()
+    report = scripted_batch(tmp_path, source).run()
+    helper.join()
+    assert (report.exit_code, report.audit.rows) == (0, 40)
+
+
+def test_a_server_that_stays_away_ends_the_job_and_no_row_of_it_is_done(tmp_path: Path) -> None:
+    source = ScriptedSource(tmp_path / "up", tmp_path / "answers", last=20)
+    source.up.touch()
+    batch = scripted_batch(tmp_path, source)
+    with pytest.raises(JobStopped, match=r"did not answer 4 times in a row.*nobody is there"):
+        batch.run()
+    assert not (tmp_path / "out/rubrics").exists()
+    kept = {path.name for path in (tmp_path / "out").glob("attempt-1/run-1/rubrics/*.parquet")}
+    assert len(kept) == 2  # of the five blocks, those that were whole
+    source.up.touch()
+    report = batch.run()
+    assert (report.exit_code, report.audit.rows) == (0, 40)
+    asked = Counter(source.answers.read_text().splitlines())
+    assert [asked[f"request {number}"] for number in range(16)] == [1] * 16  # nothing is done twice
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 600 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk], check=False).returncode
+    ):
+        pytest.skip("needs the right to mount a file system")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_ends_the_job_and_more_room_completes_it(tmp_path: Path, small_disk: Path) -> None:
+    source = ScriptedSource(tmp_path / "up", tmp_path / "answers")
+    source.up.touch()
+    batch = scripted_batch(tmp_path, source, rows=400)
+    object.__setattr__(batch, "output", small_disk / "out")
+    (small_disk / "ballast").write_bytes(b"x" * 300_000)
+    with pytest.raises(WriteFailed, match="cannot be written"):
+        batch.run()
+    (small_disk / "ballast").unlink()
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    report = batch.run()
+    assert (report.exit_code, report.audit.rows) == (0, 400)
+
+
+def test_two_nodes_share_a_job(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster as RayCluster
+
+    nodes = RayCluster(initialize_head=True, head_node_args={"num_cpus": 3, "object_store_memory": 200 << 20})
+    try:
+        nodes.add_node(num_cpus=3, object_store_memory=200 << 20)
+        nodes.wait_for_nodes()
+        write_input(tmp_path / "rows.jsonl", 200)
+        given = dict(id_column="name", split="train", patience=Patience(), rows_per_block=8, request="request")
+        batch = Batch(
+            input=str(tmp_path / "rows.jsonl"),
+            output=tmp_path / "out",
+            model=BundleSource(DEMO_BUNDLE, None, 2, 8),
+            options=GenerationOptions(max_new_tokens=8),
+            cluster=Cluster(nodes.address, 2, 2, 0.0),  # no node has room for two workers
+            **given,
+        )
+        report = batch.run()
+        assert (report.exit_code, report.audit.rows) == (0, 200)
+        too_many = Batch(**{**vars(batch), "cluster": Cluster(nodes.address, 3, 2, 0.0), "output": tmp_path / "other"})
+        with pytest.raises(OptionInvalid, match="the cluster has 6 CPUs, expected 8: 3 workers of 2 CPUs"):
+            too_many.run()
+    finally:
+        nodes.shutdown()
