@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 
-from rubricrm.errors import ModelClosed, RubricrmError
+from rubricrm.errors import ModelClosed, RubricrmError, ServerRefused
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.result import RubricResult
 from rubricrm.model import RubricModel
@@ -126,7 +126,8 @@ def _checked(error: RubricrmError) -> RubricrmError:
     Raises:
         JobStopped: It is that of all rows.
     """
-    if isinstance(error, ModelClosed) or getattr(error, "status", None) in _REFUSALS_OF_ALL:
+    is_of_all = isinstance(error, ServerRefused) and error.status in _REFUSALS_OF_ALL
+    if is_of_all or isinstance(error, ModelClosed):
         raise JobStopped(f"no request can be answered any more: {error} Mend it; then the same command goes on.")
     return error
 

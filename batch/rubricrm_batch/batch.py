@@ -14,13 +14,14 @@ import pyarrow as pa
 from pyarrow import parquet
 from rubricrm.generation.options import GenerationOptions
 
+from rubricrm_batch.cluster import Cluster, connected
 from rubricrm_batch.columns import written_schema
 from rubricrm_batch.inputs import fingerprint, open_source
 from rubricrm_batch.job import Job, locked_job, write_errors
 from rubricrm_batch.model_source import ModelSource
 from rubricrm_batch.parquet_rows import parquet_files
 from rubricrm_batch.patience import Patience
-from rubricrm_batch.plan import Cluster, connected, run_plan, with_workers
+from rubricrm_batch.plan import run_plan, with_workers
 from rubricrm_batch.progress import shown_progress
 from rubricrm_batch.publishing import attempts_of, audited, publish, stage_failed
 from rubricrm_batch.report import BatchReport

@@ -74,8 +74,8 @@ def _batch(input_name: str, output: Path, **given: Any) -> Batch:
     options = GenerationOptions(**{name: given[name] for name in _GENERATION})
     try:
         from rubricrm_batch.batch import Batch
+        from rubricrm_batch.cluster import Cluster
         from rubricrm_batch.patience import Patience
-        from rubricrm_batch.plan import Cluster
     except ImportError as error:
         raise missing_package("a batch", error, "batch") from error
     is_local = given["server"] is None
@@ -109,7 +109,9 @@ def _model_source(
         return BundleSource(bundle.resolve(), given["device"], threads, max_concurrency)
     if prompt is None:
         raise OptionInvalid("--server needs --prompt: a prompt directory, or a bundle of the model that is served.")
-    return ServerSource(server, prompt.resolve(), given["server_model"], given["api_key"], max_concurrency)
+    return ServerSource(
+        server, prompt.resolve(), given["server_model"], given["api_key"], given["constrain"], max_concurrency
+    )
 
 
 def _threads(workers: int, *, is_local: bool) -> int:

@@ -49,6 +49,7 @@ class ServerSource:
         prompt: A prompt directory or a bundle, which every node must see.
         model: The model's name on the server; None: its only one.
         api_key: What the server asks for.
+        constrain: Whether the server is to hold rubrics to their form.
         max_concurrency: Most requests that a worker has under way.
     """
 
@@ -56,6 +57,7 @@ class ServerSource:
     prompt: Path
     model: str | None
     api_key: str | None
+    constrain: bool
     max_concurrency: int
 
     def identity(self) -> Mapping[str, Any]:
@@ -71,7 +73,12 @@ class ServerSource:
     def open(self) -> RubricModel:
         """Connect. Raises as `RubricModel.connect`."""
         return RubricModel.connect(
-            self.url, prompt=self.prompt, model=self.model, api_key=self.api_key, max_concurrency=self.max_concurrency
+            self.url,
+            prompt=self.prompt,
+            model=self.model,
+            api_key=self.api_key,
+            constrain=self.constrain,
+            max_concurrency=self.max_concurrency,
         )
 
 

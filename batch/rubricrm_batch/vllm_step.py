@@ -72,15 +72,7 @@ class Encoder:
         """Return a packed row with ids and sampling values."""
         prompt, facts = _opened(self.source.prompt)
         stop_ids = facts.prompt.stop_ids
-        ids: list[int] | None = None
-        error: RubricrmError | None = None
-        if not row[ERROR_CODE]:
-            try:
-                ids = prompt.encode_request(row[self.request])
-                if len(ids) >= facts.model.context_length:
-                    raise PromptTooLong(f"the prompt has {len(ids)} tokens, the context {facts.model.context_length}.")
-            except (PromptTooLong, RequestInvalid) as caught:
-                ids, error = None, caught
+        ids, error = (None, None) if row[ERROR_CODE] else _ids(prompt, row[self.request], facts.model.context_length)
         most_tokens = 1 if ids is None else self.options.max_new_tokens or facts.generation.max_new_tokens
         return {
             ID: row[ID],
@@ -182,6 +174,18 @@ def _answer(line: Mapping[str, Any], stop_ids: tuple[int, ...], seed: int) -> An
     rubric = parse(text, truncated=not is_ended)
     reason = "stop" if is_ended else "length"
     return RubricResult("", text, rubric, reason, usage, _NO_TIMES, seed, None, None, {})
+
+
+def _ids(prompt: Prompt, request: str, context_length: int) -> tuple[list[int] | None, RubricrmError | None]:
+    """Return a request's ids, or why there are none."""
+    try:
+        ids = prompt.encode_request(request)
+    except RequestInvalid as error:
+        return None, error
+    if len(ids) < context_length:
+        return ids, None
+    what = f"the prompt has {len(ids)} tokens, and the model's context {context_length}. Shorten the request."
+    return None, PromptTooLong(what)
 
 
 @lru_cache(maxsize=1)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rubricrm.errors import ModelClosed, OutputInvalid, RubricrmError
+from rubricrm.errors import ModelClosed, OutputInvalid, RubricrmError, ServerRefused, ServerUnreachable
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.result import RubricResult
 from rubricrm_batch.answering import Answerer, seed_of
 from rubricrm_batch.errors import JobStopped
 from rubricrm_batch.patience import Patience
-from scripted_model import Refused, ScriptedModel, Unreachable
+from scripted_model import ScriptedModel
 
 ROWS = {f"r{number}": f"request {number}" for number in range(10)}
 
@@ -50,7 +50,7 @@ def test_an_error_of_a_row_is_its_own() -> None:
 def away(times: int) -> Callable[[str], RubricrmError | None]:
     """A server that cannot be reached for so many requests."""
     left: Iterator[int] = iter(range(times))
-    return lambda _: Unreachable("nobody is there") if next(left, None) is not None else None
+    return lambda _: ServerUnreachable("nobody is there") if next(left, None) is not None else None
 
 
 def test_an_outage_that_ends_costs_no_row() -> None:
@@ -62,21 +62,23 @@ def test_an_outage_that_ends_costs_no_row() -> None:
 
 
 def test_an_outage_that_does_not_end_stops_the_job() -> None:
-    todo, _, pauses = answerer(lambda _: Unreachable("nobody is there"))
+    todo, _, pauses = answerer(lambda _: ServerUnreachable("nobody is there"))
     with pytest.raises(JobStopped, match=r"4 times in a row.*nobody is there.*the same command goes on"):
         todo.answer(ROWS)
     assert pauses == [1, 2, 4, 8]
 
 
 def test_a_row_that_takes_the_server_down_gets_the_error() -> None:
-    todo, model, _ = answerer(lambda request: Unreachable("it died") if request == "request 3" else None)
+    todo, model, _ = answerer(lambda request: ServerUnreachable("it died") if request == "request 3" else None)
     answers = todo.answer(ROWS)
-    assert [row for row, answer in answers.items() if isinstance(answer, Unreachable)] == ["r3"]
+    assert [row for row, answer in answers.items() if isinstance(answer, ServerUnreachable)] == ["r3"]
     assert model.asked.count("request 3") == 3
 
 
 @pytest.mark.parametrize(
-    "error", [Refused("wrong key", 401), Refused("no such model", 404), ModelClosed("closed")], ids=str
+    "error",
+    [ServerRefused("wrong key", status=401), ServerRefused("no such model", status=404), ModelClosed("closed")],
+    ids=str,
 )
 def test_what_every_request_will_meet_stops_the_job_at_once(error: RubricrmError) -> None:
     todo, _, pauses = answerer(lambda request: error if request == "request 3" else None)
@@ -86,8 +88,8 @@ def test_what_every_request_will_meet_stops_the_job_at_once(error: RubricrmError
 
 
 def test_a_refusal_of_one_request_is_its_own() -> None:
-    todo = answerer(lambda request: Refused("too long", 400) if request == "request 3" else None)[0]
-    assert isinstance(todo.answer(ROWS)["r3"], Refused)
+    todo = answerer(lambda request: ServerRefused("too long", status=400) if request == "request 3" else None)[0]
+    assert isinstance(todo.answer(ROWS)["r3"], ServerRefused)
 
 
 def test_pauses_double_up_to_half_a_minute() -> None:

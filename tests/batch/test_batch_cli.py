@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from rubricrm.cli import cli
 from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_batch import batch as batch_module
+from rubricrm_batch.cluster import Cluster
 from rubricrm_batch.errors import JobStopped
-from rubricrm_batch.plan import Cluster
 from rubricrm_batch.runs import Run
 
 

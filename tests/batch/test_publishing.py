@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from batch_rows import read, write_lines
 from pyarrow import parquet
-from rubricrm.errors import RubricrmError
+from rubricrm.errors import RubricrmError, ServerUnreachable
 from rubricrm_batch.answering import Answer
 from rubricrm_batch.columns import written_schema
 from rubricrm_batch.errors import JobIncomplete
@@ -16,7 +16,7 @@ from rubricrm_batch.job import Job, locked_job
 from rubricrm_batch.publishing import MARKER, attempts_of, publish, stage_failed
 from rubricrm_batch.staging import stage
 from rubricrm_batch.worker import answered_table
-from scripted_model import Unreachable, result
+from scripted_model import result
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_an_attempt_that_lacks_a_row_or_has_one_twice_is_not_published(job: Job)
 
 
 def test_rows_that_failed_and_may_succeed_are_replaced(job: Job) -> None:
-    failing = {"request 1": Unreachable("away"), "request 4": Unreachable("away")}
+    failing = {"request 1": ServerUnreachable("away"), "request 4": ServerUnreachable("away")}
     found = publish(job, write_attempt(job, job.staged, 1, failing), 1)
     assert (found.failed, found.retryable) == (3, 2)
     again = job.attempt(2) / "staged"
@@ -69,7 +69,7 @@ def test_rows_that_failed_and_may_succeed_are_replaced(job: Job) -> None:
     assert stage_failed(job, again) == 2
     assert parquet.read_schema(next(again.glob("*.parquet"))) == parquet.read_schema(next(job.staged.glob("*.parquet")))
     untouched = (job.rubrics / "attempt-1-block-2.parquet").stat().st_ino
-    found = publish(job, write_attempt(job, again, 2, {"request 4": Unreachable("still away")}), 2)
+    found = publish(job, write_attempt(job, again, 2, {"request 4": ServerUnreachable("still away")}), 2)
     assert (found.is_whole, found.failed, found.retryable) == (True, 2, 1)
     rows = {row["id"]: row for row in read(job.rubrics)}
     assert [rows[f"rows.jsonl:{number}"]["n"] for number in range(1, 6)] == [0, 1, 2, 3, 4]
@@ -88,7 +88,7 @@ def test_other_readers_of_parquet_pass_the_marker_over(job: Job) -> None:
 
 
 def test_a_failed_attempt_leaves_the_output_as_it_was(job: Job) -> None:
-    publish(job, write_attempt(job, job.staged, 1, {"request 1": Unreachable("away")}), 1)
+    publish(job, write_attempt(job, job.staged, 1, {"request 1": ServerUnreachable("away")}), 1)
     before = {path.name: path.read_bytes() for path in job.rubrics.iterdir()}
     empty = job.attempt(2) / "written"
     empty.mkdir(parents=True)

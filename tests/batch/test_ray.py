@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,10 @@ from rubricrm.generation.options import GenerationOptions
 from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_batch.answering import seed_of
 from rubricrm_batch.batch import Batch
+from rubricrm_batch.cluster import Cluster
 from rubricrm_batch.errors import JobStopped
 from rubricrm_batch.model_source import BundleSource
 from rubricrm_batch.patience import Patience
-from rubricrm_batch.plan import Cluster
 from scripted_source import ScriptedSource
 
 pytestmark = [
@@ -167,8 +168,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_job_and_more_room_completes_it(tmp_path: Path, small_disk: Path) -> None:
     source = ScriptedSource(tmp_path / "up", tmp_path / "answers")
     source.up.touch()
-    batch = scripted_batch(tmp_path, source, rows=400)
-    object.__setattr__(batch, "output", small_disk / "out")
+    batch = replace(scripted_batch(tmp_path, source, rows=400), output=small_disk / "out")
     (small_disk / "ballast").write_bytes(b"x" * 300_000)
     with pytest.raises(WriteFailed, match="cannot be written"):
         batch.run()
@@ -186,18 +186,21 @@ def test_two_nodes_share_a_job(tmp_path: Path) -> None:
         nodes.add_node(num_cpus=3, object_store_memory=200 << 20)
         nodes.wait_for_nodes()
         write_input(tmp_path / "rows.jsonl", 200)
-        given = dict(id_column="name", split="train", patience=Patience(), rows_per_block=8, request="request")
         batch = Batch(
             input=str(tmp_path / "rows.jsonl"),
             output=tmp_path / "out",
             model=BundleSource(DEMO_BUNDLE, None, 2, 8),
             options=GenerationOptions(max_new_tokens=8),
             cluster=Cluster(nodes.address, 2, 2, 0.0),  # no node has room for two workers
-            **given,
+            request="request",
+            id_column="name",
+            split="train",
+            rows_per_block=8,
+            patience=Patience(),
         )
         report = batch.run()
         assert (report.exit_code, report.audit.rows) == (0, 200)
-        too_many = Batch(**{**vars(batch), "cluster": Cluster(nodes.address, 3, 2, 0.0), "output": tmp_path / "other"})
+        too_many = replace(batch, cluster=Cluster(nodes.address, 3, 2, 0.0), output=tmp_path / "other")
         with pytest.raises(OptionInvalid, match="the cluster has 6 CPUs, expected 8: 3 workers of 2 CPUs"):
             too_many.run()
     finally:

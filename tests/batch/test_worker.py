@@ -9,14 +9,14 @@ import pytest
 from batch_rows import StageRows, write_lines
 from pyarrow import parquet
 from rubricrm import RubricModel
-from rubricrm.errors import RubricrmError
+from rubricrm.errors import RubricrmError, ServerUnreachable
 from rubricrm.generation.options import GenerationOptions
 from rubricrm_batch.columns import written_schema
 from rubricrm_batch.errors import JobStopped
 from rubricrm_batch.model_source import BundleSource
 from rubricrm_batch.patience import Patience
 from rubricrm_batch.worker import RubricWorker, answered_table
-from scripted_model import Unreachable, result
+from scripted_model import result
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def staged_table(directory: Path) -> tuple[pa.Table, pa.Schema]:
 def test_rows_answers_and_errors_share_one_schema(tmp_path: Path, stage_rows: StageRows) -> None:
     lines = ({"request": "one", "n": 1}, {"request": "two", "n": 2}, {"request": " ", "n": 3})
     table, schema = staged_table(stage_rows(write_lines(tmp_path / "rows.jsonl", *lines)))
-    answers = {"rows.jsonl:1": result("one", 9), "rows.jsonl:2": Unreachable("away")}
+    answers = {"rows.jsonl:1": result("one", 9), "rows.jsonl:2": ServerUnreachable("away")}
     written = answered_table(table, answers, schema)
     assert written.schema == schema
     one, two, three = written.to_pylist()

@@ -51,7 +51,7 @@ def whole(todo: list[str]) -> dict[str, Any]:
     done = subprocess.run(todo, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr}")
-    report: dict[str, Any] = json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(done.stdout)  # and nothing else is there, whatever Ray prints
     return report
 
 

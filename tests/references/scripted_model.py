@@ -12,23 +12,6 @@ from rubricrm.generation.result import RubricResult, Timings, Usage
 TEXT = "1. The response is about {}. [Hard Rule]"
 
 
-class Unreachable(RubricrmError):  # noqa: N818 (as its kind in the SDK)
-    """As the SDK's error of a server that is away."""
-
-    code = "SERVER_UNREACHABLE"
-    retryable = True
-
-
-class Refused(RubricrmError):  # noqa: N818 (as its kind in the SDK)
-    """As the SDK's error of a server that refuses, with its status."""
-
-    code = "SERVER_REFUSED"
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def result(request: str, seed: int = 0) -> RubricResult:
     text = TEXT.format(request)
     times = Timings(tokenize=0, prefill=0, first_token=0, decode=0, total=0)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rubricrm.errors import RubricrmError
-from scripted_model import ScriptedModel, Unreachable
+from rubricrm.errors import RubricrmError, ServerUnreachable
+from scripted_model import ScriptedModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ScriptedSource:
 
     def _fault(self, request: str) -> RubricrmError | None:
         if not self.up.exists():
-            return Unreachable("nobody is there.")
+            return ServerUnreachable("nobody is there.")
         with self.answers.open("a") as file:
             file.write(request.replace("\n", " ") + "\n")
             if self.last is not None and file.tell() > 0 and self._num_answers() == self.last:
