@@ -17,6 +17,7 @@ from rubricrm.runtime.installation import missing_package
 if TYPE_CHECKING:
     from rubricrm_batch.batch import Batch
     from rubricrm_batch.model_source import ModelSource
+    from rubricrm_batch.vllm_step import VllmSource
 
 # What a worker takes on at once, and how many times that it writes at a time: the last rows of a block run alone.
 _LOCAL_CONCURRENCY = 8
@@ -31,7 +32,8 @@ _MOST_WORKERS = 10_000
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Directory of the job.")
 @click.option("-m", "--model", "bundle", type=click.Path(path_type=Path), help="Bundle to use.")
 @click.option("--server", metavar="URL", help="Server to use.")
-@click.option("--prompt", type=click.Path(path_type=Path), help="Prompt directory or bundle, with --server.")
+@click.option("--vllm", metavar="CHECKPOINT", help="Checkpoint that vLLM runs inside Ray, with --workers engines.")
+@click.option("--prompt", type=click.Path(path_type=Path), help="Prompt directory or bundle of --server or --vllm.")
 @click.option("--server-model", metavar="NAME", help="The model's name on the server.  [default: its only one]")
 @click.option("--api-key", metavar="KEY", envvar="RUBRICRM_API_KEY", help="What the server asks for.")
 @click.option("--column", "request", default="request", show_default=True, metavar="NAME", help="Of the requests.")
@@ -78,9 +80,10 @@ def _batch(input_name: str, output: Path, **given: Any) -> Batch:
         from rubricrm_batch.patience import Patience
     except ImportError as error:
         raise missing_package("a batch", error, "batch") from error
-    is_local = given["server"] is None
+    is_local = given["bundle"] is not None
     concurrency = given["max_concurrency"] or (_LOCAL_CONCURRENCY if is_local else _SERVER_CONCURRENCY)
     threads = given["threads"] or _threads(given["workers"], is_local=is_local)
+    gpus = given["gpus"] or (1.0 if given["vllm"] else 0.0)
     return Batch(
         input=input_name,
         output=output,
@@ -89,29 +92,31 @@ def _batch(input_name: str, output: Path, **given: Any) -> Batch:
         request=given["request"],
         id_column=given["id_column"],
         split=given["split"],
-        cluster=Cluster(given["address"], given["workers"], threads, given["gpus"]),
+        cluster=Cluster(given["address"], given["workers"], threads, gpus),
         rows_per_block=given["rows_per_block"] or _BLOCK_TURNS * concurrency,
         patience=Patience(given["give_up_after"]),
     )
 
 
 def _model_source(
-    *, bundle: Path | None, server: str | None, prompt: Path | None, threads: int, max_concurrency: int, **given: Any
-) -> ModelSource:
+    *, bundle: Path | None, server: str | None, vllm: str | None, prompt: Path | None, **given: Any
+) -> ModelSource | VllmSource:
     from rubricrm_batch.model_source import BundleSource, ServerSource
+    from rubricrm_batch.vllm_step import VllmSource
 
-    if (bundle is None) == (server is None):
-        raise OptionInvalid("a batch needs one of --model BUNDLE and --server URL. Give one.")
-    if server is None:
-        assert bundle is not None
+    if sum(name is not None for name in (bundle, server, vllm)) != 1:
+        raise OptionInvalid("a batch needs one of --model BUNDLE, --server URL and --vllm CHECKPOINT. Give one.")
+    if bundle is not None:
         if prompt is not None:
             raise OptionInvalid("--prompt has no meaning for a bundle, which holds its own. Leave it out.")
-        return BundleSource(bundle.resolve(), given["device"], threads, max_concurrency)
+        return BundleSource(bundle.resolve(), given["device"], given["threads"], given["max_concurrency"])
     if prompt is None:
-        raise OptionInvalid("--server needs --prompt: a prompt directory, or a bundle of the model that is served.")
-    return ServerSource(
-        server, prompt.resolve(), given["server_model"], given["api_key"], given["constrain"], max_concurrency
-    )
+        raise OptionInvalid("--server and --vllm need --prompt: a prompt directory, or a bundle of the same model.")
+    if vllm is not None:
+        return VllmSource(vllm, prompt.resolve(), given["workers"], {})
+    assert server is not None
+    key, constrain = given["api_key"], given["constrain"]
+    return ServerSource(server, prompt.resolve(), given["server_model"], key, constrain, given["max_concurrency"])
 
 
 def _threads(workers: int, *, is_local: bool) -> int:

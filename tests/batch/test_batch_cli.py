@@ -109,10 +109,13 @@ def test_how_a_job_is_computed_is_not_its_identity(rows: Path, tmp_path: Path, n
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((), "needs one of --model BUNDLE and --server URL"),
-        (("-m", DEMO_BUNDLE, "--server", "http://x"), "needs one of --model BUNDLE and --server URL"),
+        ((), "needs one of --model BUNDLE, --server URL and --vllm CHECKPOINT"),
+        (
+            ("-m", DEMO_BUNDLE, "--server", "http://x"),
+            "needs one of --model BUNDLE, --server URL and --vllm CHECKPOINT",
+        ),
         (("-m", DEMO_BUNDLE, "--prompt", "x"), "--prompt has no meaning for a bundle"),
-        (("--server", "http://x"), "--server needs --prompt"),
+        (("--server", "http://x"), "--server and --vllm need --prompt"),
         (("-m", "none"), "BUNDLE_NOT_FOUND"),
         (("-m", DEMO_BUNDLE, "--temperature", "-1"), "OPTION_INVALID: temperature"),
         (("-m", DEMO_BUNDLE, "--column", "prompt"), "no column 'prompt'"),

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +33,12 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own
 ]
 HERE = Cluster(None, 1, 1, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _modules_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the scripted source."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "references"))
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -149,6 +156,82 @@ def test_a_server_that_stays_away_ends_the_job_and_no_row_of_it_is_done(tmp_path
     assert (report.exit_code, report.audit.rows) == (0, 40)
     asked = Counter(source.answers.read_text().splitlines())
     assert [asked[f"request {number}"] for number in range(16)] == [1] * 16  # nothing is done twice
+
+
+class LlamaServer:
+    """llama.cpp's server with the demo model, in a process that a test may kill."""
+
+    def __init__(self, model: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._model = model
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        script = Path(__file__).parents[1] / "references/llama_server.py"
+        self._process = subprocess.Popen(
+            [sys.executable, script, self._model, str(self._port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        self._process.stdout.close()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Iterator[LlamaServer]:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    from demo_gguf import write_gguf
+
+    checkpoint = Path(__file__).parents[2] / "models/demo/checkpoint"
+    server = LlamaServer(write_gguf(checkpoint, tmp_path / "demo.gguf"))
+    server.start()
+    yield server
+    server.kill()
+
+
+def wait_for_a_block(output: Path, process: subprocess.Popen[str]) -> None:
+    while not list(output.glob("attempt-1/run-1/checkpoint/*.parquet")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def test_llama_cpp_is_killed_and_comes_back_and_no_row_of_it_is_lost_or_scored(
+    tmp_path: Path, llama: LlamaServer
+) -> None:
+    write_input(tmp_path / "rows.jsonl", 150)
+    output = tmp_path / "out"
+    server = ("--server", llama.url, "--prompt", str(DEMO_BUNDLE), "--max-concurrency", "4", "--rows-per-block", "10")
+    todo = [sys.executable, "-m", "rubricrm", "batch", str(tmp_path / "rows.jsonl"), "-o", str(output), *server]
+    todo += ["--max-new-tokens", "20", "--json"]
+    process = subprocess.Popen(
+        [*todo, "--give-up-after", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_a_block(output, process)
+    llama.kill()  # and it stays away for longer than the job waits
+    errors = process.communicate()[1]
+    assert process.returncode == 1
+    assert "JOB_STOPPED: the model did not answer 2 times in a row" in errors
+    assert "Traceback" not in errors
+    assert run(*todo[4:]).returncode == 1  # it is said before Ray starts
+    assert not (output / "rubrics").exists()
+    llama.start()
+    process = subprocess.Popen(todo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_a_block(output, process)
+    llama.kill()  # this time it comes back while the job waits
+    time.sleep(2)
+    llama.start()
+    report = json.loads(process.communicate()[0])
+    assert process.returncode == 0
+    assert (report["rows"], report["complete"], report["failed"]) == (150, True, 0)
+    assert all(row["rubric"] for row in read(output / "rubrics"))
 
 
 @pytest.fixture
