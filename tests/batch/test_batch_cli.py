@@ -41,12 +41,12 @@ class NoCluster:
 
         return nullcontext()
 
-    def run_plan(self, staged: Path, run: Run, worker: Any, arguments: Any, _: Cluster, size: int) -> None:
+    def run_plan(self, staged: Path, run: Run, answered: Any, size: int) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
         self.num_starts += 1
-        answer = worker(**arguments)
+        answer = answered.keywords["worker"](**answered.keywords["arguments"])
         done = {row["id"] for path in run.checkpoint.iterdir() for row in parquet.read_table(path).to_pylist()}
         table = pa.concat_tables(parquet.read_table(path) for path in sorted(staged.glob("*.parquet")))
         left = table.filter(pa.array([row not in done for row in table["id"].to_pylist()]))
