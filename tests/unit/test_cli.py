@@ -640,6 +640,7 @@ def test_all_commands_are_listed() -> None:
         "export",
         "generate",
         "inspect",
+        "judge",
         "parse",
         "phrases",
         "plan",
