@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from rubricrm.generation.options import GenerationOptions
 
 from rubricrm_batch.cluster import Cluster, connected
 from rubricrm_batch.columns import written_schema
+from rubricrm_batch.errors import InputInvalid
 from rubricrm_batch.inputs import fingerprint, open_source
 from rubricrm_batch.job import Job, locked_job, write_errors
+from rubricrm_batch.judging import JudgeSource
 from rubricrm_batch.model_source import ModelSource
 from rubricrm_batch.parquet_rows import parquet_files
 from rubricrm_batch.patience import Patience
@@ -26,7 +28,7 @@ from rubricrm_batch.progress import shown_progress
 from rubricrm_batch.publishing import attempts_of, audited, publish, stage_failed
 from rubricrm_batch.report import BatchReport
 from rubricrm_batch.runs import begin_run
-from rubricrm_batch.staging import request_column, stage
+from rubricrm_batch.staging import is_text, stage, staged_name
 from rubricrm_batch.vllm_step import VllmSource, with_vllm
 from rubricrm_batch.worker import RubricWorker
 
@@ -46,6 +48,7 @@ class Batch:
         cluster: Where it runs.
         rows_per_block: What is written at a time.
         patience: With an outage.
+        judge: Who judges the answers that rows hold; None: nobody.
     """
 
     input: str
@@ -58,6 +61,7 @@ class Batch:
     cluster: Cluster
     rows_per_block: int
     patience: Patience
+    judge: JudgeSource | None = None
 
     def run(self, *, retry_failed: bool = False) -> BatchReport:
         """Do what is not done yet, and compare what came out with what went in.
@@ -79,6 +83,8 @@ class Batch:
         identity = self._identity(fingerprint(source))
         with locked_job(self.output) as job:
             job.check_identity(identity)
+            if self.judge is not None:
+                self._answer_columns(schema)
             if not job.is_begun:
                 stage(source, job.staged, request=self.request, id_column=self.id_column)
                 job.begin(identity)
@@ -93,6 +99,7 @@ class Batch:
         return {
             "input": {"sha256": input_sha256, "request": self.request, "id": self.id_column},
             "model": dict(self.model.identity()),
+            "judge": self.judge and self.judge.identity(),
             "options": options | {"stop": list(self.options.stop)},
         }
 
@@ -109,10 +116,24 @@ class Batch:
         publish(job, run.rubrics, number)
         shutil.rmtree(directory, ignore_errors=True)
 
+    def _answer_columns(self, columns: pa.Schema) -> tuple[str, str]:
+        """Return the columns of both answers as staged.
+
+        Raises:
+            InputInvalid: There is no such column, or it holds no text.
+        """
+        assert self.judge is not None
+        for name in self.judge.answers:
+            if name not in columns.names or not is_text(columns.field(name).type):
+                there = ", ".join(columns.names)
+                raise InputInvalid(f"{self.input}: no column {name!r} of texts, for the judge; there are {there}.")
+        a, b = (staged_name(columns, name) for name in self.judge.answers)
+        return a, b
+
     def _answered(self, staged: Path, columns: pa.Schema) -> Callable[[Any], Any]:
         """Return the step of the plan that answers blocks of rows."""
-        schema = written_schema(parquet.read_schema(staged), pa.schema([]))
-        request = request_column(columns, self.request)
+        schema = written_schema(parquet.read_schema(staged), is_judged=self.judge is not None)
+        request = staged_name(columns, self.request)
         if isinstance(self.model, VllmSource):
             return partial(with_vllm, source=self.model, options=self.options, schema=schema, request=request)
         arguments = {
@@ -121,6 +142,7 @@ class Batch:
             "patience": self.patience,
             "schema": schema,
             "request": request,
+            "judge": self.judge and replace(self.judge, answers=self._answer_columns(columns)),
         }
         return partial(with_workers, worker=RubricWorker, arguments=arguments, cluster=self.cluster)
 

@@ -16,6 +16,7 @@ from rubricrm.runtime.installation import missing_package
 
 if TYPE_CHECKING:
     from rubricrm_batch.batch import Batch
+    from rubricrm_batch.judging import JudgeSource
     from rubricrm_batch.model_source import ModelSource
     from rubricrm_batch.vllm_step import VllmSource
 
@@ -47,6 +48,12 @@ _MOST_WORKERS = 10_000
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seeds of rows follow from it.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Most time per rubric.")
 @click.option("--constrain/--no-constrain", default=True, help="Hold rubrics to their form, where the bundle has it.")
+@click.option("--judge", metavar="BUNDLE|URL", help="Judge of the answers that rows hold.")
+@click.option("--judge-prompt", type=click.Path(path_type=Path), help="Prompt directory or bundle of a judge's URL.")
+@click.option("--answers", nargs=2, metavar="A B", help="Columns of two answers: the judge says which is better.")
+@click.option("--reward", nargs=2, metavar="ANSWER REFERENCE", help="Columns: the answer gets a number too.")
+@click.option("--votes", type=click.IntRange(1), default=1, show_default=True, help="Of the judge in each order.")
+@click.option("--judge-temperature", type=float, metavar="T", help="[default: as the judge's bundle tells]")
 @click.option("--workers", type=click.IntRange(1, _MOST_WORKERS), default=1, show_default=True, help="Open models.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Of a worker.  [default: usable cores / workers]")
 @click.option("--gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Of a worker.")
@@ -95,6 +102,35 @@ def _batch(input_name: str, output: Path, **given: Any) -> Batch:
         cluster=Cluster(given["address"], given["workers"], threads, gpus),
         rows_per_block=given["rows_per_block"] or _BLOCK_TURNS * concurrency,
         patience=Patience(given["give_up_after"]),
+        judge=_judge_source(**{**given, "threads": threads}),
+    )
+
+
+def _judge_source(
+    *, judge: str | None, answers: tuple[str, str] | None, reward: tuple[str, str] | None, **given: Any
+) -> JudgeSource | None:
+    from rubricrm_batch.judging import JudgeSource
+
+    columns = reward or answers
+    if judge is None:
+        if columns:
+            raise OptionInvalid("--answers and --reward need --judge. Name one, or leave them out.")
+        return None
+    if columns is None or (answers and reward):
+        raise OptionInvalid("--judge needs one of --answers A B and --reward ANSWER REFERENCE. Give one.")
+    if given["vllm"] is not None:
+        raise OptionInvalid("--judge works with --model and --server. Judge the output of --vllm in a second batch.")
+    if ("://" in judge) != (given["judge_prompt"] is not None):
+        raise OptionInvalid("--judge-prompt is for a judge's URL, which needs it: a directory with judge-pairwise.")
+    return JudgeSource(
+        place=judge if "://" in judge else str(Path(judge).resolve()),
+        prompt=given["judge_prompt"] and given["judge_prompt"].resolve(),
+        api_key=given["api_key"],
+        answers=columns,
+        is_reward=reward is not None,
+        votes=given["votes"],
+        temperature=given["judge_temperature"],
+        threads=given["threads"],
     )
 
 

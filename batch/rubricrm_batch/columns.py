@@ -28,7 +28,19 @@ ANSWER = pa.schema(
         ("seed", pa.int64()),
     ]
 )
-_OWN = {ID, RETRYABLE, *ANSWER.names, *(name for name, _ in _FAULTS)}
+# Null where there is no verdict; the row then has the error UNSCORED beside its rubric.
+VERDICT = pa.schema(
+    [
+        ("winner", pa.string()),
+        ("votes_for_a", pa.int64()),
+        ("votes_for_b", pa.int64()),
+        ("no_vote", pa.int64()),
+        ("consistent", pa.bool_()),
+        ("reward", pa.float64()),
+    ]
+)
+UNSCORED = "UNSCORED"
+_OWN = {ID, RETRYABLE, *ANSWER.names, *VERDICT.names, *(name for name, _ in _FAULTS)}
 
 
 def staged_schema(columns: pa.Schema) -> tuple[pa.Schema, dict[str, str]]:
@@ -38,8 +50,9 @@ def staged_schema(columns: pa.Schema) -> tuple[pa.Schema, dict[str, str]]:
     return pa.schema([(ID, pa.string()), *kept, *_FAULTS]), renamed
 
 
-def written_schema(staged: pa.Schema, verdicts: pa.Schema) -> pa.Schema:
+def written_schema(staged: pa.Schema, *, is_judged: bool = False) -> pa.Schema:
     """Return the columns of the output for those of staged rows, and of verdicts where they are asked for."""
+    verdicts = VERDICT if is_judged else pa.schema([])
     faults = [name for name, _ in _FAULTS]
     kept = [entry for entry in staged if entry.name not in faults]
     return pa.schema([*kept, *ANSWER, *verdicts, *(staged.field(name) for name in faults), (RETRYABLE, pa.bool_())])

@@ -51,9 +51,9 @@ def stage(source: Source, directory: Path, *, request: str, id_column: str | Non
         (writing / MARKER).touch()
 
 
-def request_column(columns: pa.Schema, request: str) -> str:
-    """Return the name of the requests' column in staged rows."""
-    return staged_schema(columns)[1].get(request, request)
+def staged_name(columns: pa.Schema, name: str) -> str:
+    """Return the name that a column of the input has in staged rows."""
+    return staged_schema(columns)[1].get(name, name)
 
 
 def _check_columns(source: Source, request: str, id_column: str | None) -> None:
@@ -63,19 +63,20 @@ def _check_columns(source: Source, request: str, id_column: str | None) -> None:
     for name, option in ((request, "--column"), (id_column, "--id")):
         if name is not None and name not in source.schema.names:
             raise InputInvalid(f"{source.files[0]}: no column {name!r}; there are {columns}. Name one with {option}.")
-    if not _is_text(source.schema.field(request).type):
+    if not is_text(source.schema.field(request).type):
         kind = source.schema.field(request).type
         raise InputInvalid(f"{source.files[0]}: the column {request!r} holds {kind}, expected text. Name another.")
     if id_column is not None:
         kind = source.schema.field(id_column).type
-        if not _is_text(kind) and not pa.types.is_integer(kind):
+        if not is_text(kind) and not pa.types.is_integer(kind):
             raise InputInvalid(f"{source.files[0]}: ids of {id_column!r} are {kind}, expected text or integers.")
     new = staged_schema(source.schema)[0].names
     if clash := sorted({name for name in new if new.count(name) > 1}):
         raise InputInvalid(f"{source.files[0]}: {clash[0]!r} would be the name of two columns. Rename one.")
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of a type holds texts."""
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     return any(is_kind(value) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 

@@ -10,10 +10,12 @@ import pyarrow as pa
 from rubricrm.errors import RubricrmError
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.result import RubricResult
+from rubricrm.judge.verdict import Unscored
 
-from rubricrm_batch.answering import Answer, Answerer
-from rubricrm_batch.columns import ANSWER, ERROR_CODE, ERROR_MESSAGE, ID, RETRYABLE
+from rubricrm_batch.answering import Answer, RowAnswerer
+from rubricrm_batch.columns import ANSWER, ERROR_CODE, ERROR_MESSAGE, ID, RETRYABLE, UNSCORED, VERDICT
 from rubricrm_batch.errors import JobStopped
+from rubricrm_batch.judging import JudgeSource, Judging, Outcome, verdict_columns
 from rubricrm_batch.model_source import ModelSource
 from rubricrm_batch.patience import Patience
 
@@ -30,6 +32,7 @@ class RubricWorker:
         patience: With an outage.
         schema: Of what is returned.
         request: The column of the requests.
+        judge: Who judges the answers that rows hold; None: nobody.
     """
 
     def __init__(
@@ -39,12 +42,16 @@ class RubricWorker:
         patience: Patience,
         schema: pa.Schema,
         request: str,
+        judge: JudgeSource | None = None,
     ) -> None:
         self._schema = schema
         self._request = request
         self._unopened: RubricrmError | None = None
+        self._judging: Judging | None = None
         try:
-            self._answerer = Answerer(source.open(), options, patience)
+            self._answerer = RowAnswerer(source.open(), options, patience)
+            if judge is not None:
+                self._judging = Judging(judge, options, patience)
         except RubricrmError as error:
             self._unopened = error
 
@@ -58,17 +65,24 @@ class RubricWorker:
             raise JobStopped(f"the model cannot be opened: {self._unopened} Mend it; then the same command goes on.")
         whole = rows.filter(pa.compute.equal(rows[ERROR_CODE], ""))
         requests = zip(whole[ID].to_pylist(), whole[self._request].to_pylist(), strict=True)
-        return answered_table(rows, self._answerer.answer(dict(requests)), self._schema)
+        answers = self._answerer.answer(dict(requests))
+        verdicts: Mapping[str, Outcome] = {}
+        if self._judging is not None:
+            verdicts = self._judging.judge({row[ID]: row for row in whole.to_pylist()}, answers)
+        return answered_table(rows, answers, self._schema, verdicts)
 
 
-def answered_table(rows: pa.Table, answers: Mapping[str, Answer], schema: pa.Schema) -> pa.Table:
+def answered_table(
+    rows: pa.Table, answers: Mapping[str, Answer], schema: pa.Schema, verdicts: Mapping[str, Outcome] | None = None
+) -> pa.Table:
     """Return staged rows with what became of them."""
-    written = [_written(answers.get(row)) for row in rows[ID].to_pylist()]
+    said = verdicts or {}
+    written = [_written(answers.get(row)) | _judged(said.get(row)) for row in rows[ID].to_pylist()]
     faults = zip(rows[ERROR_CODE].to_pylist(), rows[ERROR_MESSAGE].to_pylist(), strict=True)
     for answer, (code, message) in zip(written, faults, strict=True):
         if code:
             answer |= {ERROR_CODE: code, ERROR_MESSAGE: message}
-    names = {*ANSWER.names, ERROR_CODE, ERROR_MESSAGE, RETRYABLE}
+    names = {*ANSWER.names, *VERDICT.names, ERROR_CODE, ERROR_MESSAGE, RETRYABLE}
     columns = [
         pa.array([answer.get(entry.name) for answer in written], entry.type)
         if entry.name in names
@@ -87,6 +101,18 @@ def _written(answer: Answer | None) -> dict[str, Any]:
         message = str(answer).removeprefix(f"{answer.code}: ")
         return own | {ERROR_CODE: answer.code, ERROR_MESSAGE: message, RETRYABLE: answer.retryable}
     return own
+
+
+def _judged(outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None:
+        return {}
+    if isinstance(outcome, Unscored):
+        return {
+            ERROR_CODE: UNSCORED,
+            ERROR_MESSAGE: f"{outcome.reason}: {outcome.detail}",
+            RETRYABLE: outcome.retryable,
+        }
+    return verdict_columns(outcome)
 
 
 def _answer_columns(result: RubricResult) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rubricrm.errors import ModelClosed, OutputInvalid, RubricrmError, ServerRefused, ServerUnreachable
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.result import RubricResult
-from rubricrm_batch.answering import Answerer, seed_of
+from rubricrm_batch.answering import RowAnswerer, seed_of
 from rubricrm_batch.errors import JobStopped
 from rubricrm_batch.patience import Patience
 from scripted_model import ScriptedModel
@@ -16,10 +16,10 @@ from scripted_model import ScriptedModel
 ROWS = {f"r{number}": f"request {number}" for number in range(10)}
 
 
-def answerer(fault: Callable[[str], RubricrmError | None] = lambda _: None) -> tuple[Answerer, ScriptedModel, list]:
+def answerer(fault: Callable[[str], RubricrmError | None] = lambda _: None) -> tuple[RowAnswerer, ScriptedModel, list]:
     model, pauses = ScriptedModel(fault), []
     options = GenerationOptions(seed=5)
-    return Answerer(model, options, Patience(4, 1.0), pauses.append), model, pauses  # type: ignore[arg-type]
+    return RowAnswerer(model, options, Patience(4, 1.0), pauses.append), model, pauses  # type: ignore[arg-type]
 
 
 def test_every_row_is_answered_with_the_seed_of_its_id() -> None:

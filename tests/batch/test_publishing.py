@@ -42,7 +42,7 @@ def write_attempt(job: Job, staged: Path, number: int, failing: dict[str, Rubric
         for row in rows.to_pylist():
             if not row["error_code"]:
                 answers[row["id"]] = failing.get(row["request"]) or result(f"attempt {number}")
-        schema = written_schema(table.schema, pa.schema([]))
+        schema = written_schema(table.schema)
         parquet.write_table(answered_table(rows, answers, schema), written / f"block-{start}.parquet")
     return written
 

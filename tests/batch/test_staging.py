@@ -125,5 +125,5 @@ def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:
 
 
 def test_the_names_of_renamed_columns_are_known() -> None:
-    assert staging.request_column(pa.schema([("rubric", pa.string())]), "rubric") == "input_rubric"
-    assert staging.request_column(pa.schema([("prompt", pa.string())]), "prompt") == "prompt"
+    assert staging.staged_name(pa.schema([("rubric", pa.string())]), "rubric") == "input_rubric"
+    assert staging.staged_name(pa.schema([("prompt", pa.string())]), "prompt") == "prompt"

@@ -93,7 +93,7 @@ def test_answers_are_read_into_the_schema_of_all_batches() -> None:
         r1={"generated_tokens": [5, 6], "generated_text": "1. The response is"},
         r2={"__inference_error__": "ValueError: out of blocks", "generated_text": "", "generated_tokens": []},
     )
-    schema = written_schema(STAGED, pa.schema([]))
+    schema = written_schema(STAGED)
     written = read_answers(lines, STOP_IDS, 0, schema)
     assert written.schema == schema
     whole, cut, failed, missing, long = written.to_pylist()

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow as pa
 from pyarrow import parquet
 
 REQUEST = "Write a haiku about row {}. " + "It has to be about something that nobody has written about before. " * 4
@@ -45,7 +44,7 @@ def write_answers(directory: Path) -> None:
     (directory / "written").mkdir()
     for number, path in enumerate(sorted((directory / "staged").glob("*.parquet"))):
         table = parquet.read_table(path)
-        schema = written_schema(table.schema, pa.schema([]))
+        schema = written_schema(table.schema)
         for start in range(0, len(table), 256):
             rows = table.slice(start, 256)
             answers = {row: result("x" * 1000) for row in rows["id"].to_pylist()}
