@@ -12,8 +12,7 @@ CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
 .PHONY: demo test lint test-fast test-without-kernels test-batch test-reference test-referees soak equality form native \
-	native-kernels \
-	native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
+	native-kernels native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force

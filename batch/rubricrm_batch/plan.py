@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from rubricrm.errors import RubricrmError, WriteFailed
 
 from rubricrm_batch.columns import ID
 from rubricrm_batch.errors import JobStopped
+
+# A full disk, a quota, a file system that became read-only: as Python and Arrow print them.
+_WRITE_ERROR = re.compile(r"\[Errno (?:28|30|122)\] ([^\n.]+)")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,19 +87,20 @@ def with_workers(
 
 
 def _told(error: Exception, run: Run) -> RubricrmError:
-    """Return the error of this package that an error of Ray holds, or one that says what Ray says."""
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, RubricrmError):
-            return type(cause)(str(cause).removeprefix(f"{cause.code}: "))
-    for cause in causes:
-        if isinstance(cause, OSError):
-            return WriteFailed(
-                f"{run.rubrics}: cannot be written ({cause.strerror or cause}). What is written stays: free some "
-                "space, then the same command goes on."
-            )
-    first = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
-    return JobStopped(f"Ray ended the job: {first[-1]} What is written stays; the same command goes on.")
+    """Return the error of this package that an error of Ray tells of, or one that says what Ray says.
+
+    Ray hands on the text of a worker's error, with its traceback, and not always the error itself.
+    """
+    text = "\n".join(map(str, _causes(error)))
+    if stopped := re.search(rf"\b{JobStopped.code}: (.+)", text):
+        return JobStopped(stopped[1])
+    if failed := _WRITE_ERROR.search(text):
+        return WriteFailed(
+            f"{run.rubrics}: cannot be written ({failed[1]}). What is written stays: free some space, then the same "
+            "command goes on."
+        )
+    lines = [line for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return JobStopped(f"Ray ended the job: {lines[-1].strip()} What is written stays; the same command goes on.")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
