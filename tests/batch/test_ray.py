@@ -236,7 +236,7 @@ def test_llama_cpp_is_killed_and_comes_back_and_no_row_of_it_is_lost_or_scored(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for the staging of 1,200 rows (256 files of ids, a page each), and not for their rubrics."""
+    """A file system with room to stage 1,200 rows (256 files of ids, a page each), and not for their rubrics."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if (
