@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from batch_rows import read, write_lines
 from click.testing import CliRunner, Result
+from judge_bundle import judge_bundle
 from rubricrm.cli import cli
 from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_batch import batch as batch_module
@@ -152,3 +153,38 @@ def test_without_the_extra_the_remedy_is_named(rows: Path, tmp_path: Path, monke
     assert failed.exit_code == 1
     assert "DEPENDENCY_MISSING: a batch needs pyarrow, which is not installed" in failed.output
     assert "[batch]" in failed.output
+
+
+def test_a_judge_that_names_no_winner_leaves_rubrics_without_a_number(tmp_path: Path, no_cluster: NoCluster) -> None:
+    judge = judge_bundle(tmp_path / "judge")
+    pair = {"request": "Write a haiku about rain.", "answer": "Rain falls.", "seed": 1}
+    rows = write_lines(tmp_path / "pairs.jsonl", {**pair, "reward": "Drops."}, {**pair, "reward": None})
+    given = (rows, "-o", tmp_path / "out", "-m", DEMO_BUNDLE, "--judge", judge)
+    done = run(*given, "--reward", "answer", "reward", "--threads", 1)
+    assert done.exit_code == 3
+    assert no_cluster.num_starts == 1
+    judged, lacking = sorted(read(tmp_path / "out/rubrics"), key=lambda row: row["id"])
+    assert (judged["error_code"], judged["reward"], judged["winner"]) == ("UNSCORED", None, None)
+    assert (lacking["error_code"], lacking["reward"]) == ("UNSCORED", None)
+    assert lacking["error_message"].startswith("input_invalid: the column 'input_reward' holds no text")
+    assert judged["rubric"]
+    assert (judged["input_reward"], judged["input_seed"]) == ("Drops.", 1)
+    differs = run(*given, "--answers", "answer", "reward")
+    assert "judge.is_reward: true there, false now" in differs.output
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--answers", "a", "b"), "--answers and --reward need --judge"),
+        (("--judge", "x"), "--judge needs one of --answers A B and --reward"),
+        (("--judge", "http://x", "--answers", "a", "b"), "--judge-prompt is for a judge's URL"),
+        (("--judge", DEMO_BUNDLE, "--answers", "request", "b"), "no column 'b' of texts, for the judge"),
+    ],
+    ids=["judge", "columns", "prompt", "column"],
+)
+def test_wrong_usage_of_a_judge_is_said(rows: Path, tmp_path: Path, given: tuple[object, ...], said: str) -> None:
+    failed = run(rows, "-o", tmp_path / "out", "-m", DEMO_BUNDLE, *given)
+    assert failed.exit_code == 2
+    assert said in failed.output
+    assert not (tmp_path / "out").exists()
