@@ -197,8 +197,10 @@ def llama(tmp_path: Path) -> Iterator[LlamaServer]:
     server.kill()
 
 
-def wait_for_a_block(output: Path, process: subprocess.Popen[str]) -> None:
-    while not list(output.glob("attempt-1/run-1/checkpoint/*.parquet")):
+def wait_for_a_block(output: Path, process: subprocess.Popen[str], run: int) -> None:
+    """Wait until a run has written a block of its own."""
+    before = set(output.glob(f"attempt-1/run-{run - 1}/checkpoint/*.parquet"))
+    while len(list(output.glob(f"attempt-1/run-{run}/checkpoint/*.parquet"))) <= len(before):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
 
@@ -206,15 +208,15 @@ def wait_for_a_block(output: Path, process: subprocess.Popen[str]) -> None:
 def test_llama_cpp_is_killed_and_comes_back_and_no_row_of_it_is_lost_or_scored(
     tmp_path: Path, llama: LlamaServer
 ) -> None:
-    write_input(tmp_path / "rows.jsonl", 150)
+    write_input(tmp_path / "rows.jsonl", 60)
     output = tmp_path / "out"
-    server = ("--server", llama.url, "--prompt", str(DEMO_BUNDLE), "--max-concurrency", "4", "--rows-per-block", "10")
+    server = ("--server", llama.url, "--prompt", str(DEMO_BUNDLE), "--max-concurrency", "4", "--rows-per-block", "6")
     todo = [sys.executable, "-m", "rubricrm", "batch", str(tmp_path / "rows.jsonl"), "-o", str(output), *server]
     todo += ["--max-new-tokens", "20", "--json"]
     process = subprocess.Popen(
         [*todo, "--give-up-after", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_for_a_block(output, process)
+    wait_for_a_block(output, process, run=1)
     llama.kill()  # and it stays away for longer than the job waits
     errors = process.communicate()[1]
     assert process.returncode == 1
@@ -224,13 +226,13 @@ def test_llama_cpp_is_killed_and_comes_back_and_no_row_of_it_is_lost_or_scored(
     assert not (output / "rubrics").exists()
     llama.start()
     process = subprocess.Popen(todo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for_a_block(output, process)
+    wait_for_a_block(output, process, run=2)
     llama.kill()  # this time it comes back while the job waits
     time.sleep(2)
     llama.start()
     report = json.loads(process.communicate()[0])
     assert process.returncode == 0
-    assert (report["rows"], report["complete"], report["failed"]) == (150, True, 0)
+    assert (report["rows"], report["complete"], report["failed"]) == (60, True, 0)
     assert all(row["rubric"] for row in read(output / "rubrics"))
 
 
