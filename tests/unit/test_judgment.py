@@ -128,7 +128,7 @@ def test_an_answer_that_is_quoted_as_it_is_costs_a_vote_at_most(answer: str) -> 
     assert read(f"**Response A:**\n```\n{answer}\n```\nWinner: Response B").winner in (None, "B")
 
 
-@pytest.mark.parametrize("piece", ["Winner: ", "`", "> ", "*", "_", "<think", "-" * 9, " ", "\n", "#"])
+@pytest.mark.parametrize("piece", ["Winner: ", "`", "> ", "*", "_", "<think", "response a ", "-" * 9, " ", "\n", "#"])
 def test_long_texts_take_linear_time(piece: str) -> None:
     # A quadratic reader would not come back from this within the tests' time.
     read(piece * 200_000)

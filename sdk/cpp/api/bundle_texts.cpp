@@ -57,7 +57,7 @@ void BundleTexts::add_model(std::string device, std::string kernels, int threads
 }
 
 const BundleTexts::Named* BundleTexts::find(const char* name) const {
-  const auto found = named_.find(name == nullptr ? kRubricPrompt : name);
+  const auto found = named_.find(name == nullptr ? manifest().prompt_name() : name);
   return found == named_.end() ? nullptr : &found->second;
 }
 
@@ -66,7 +66,7 @@ const BundleTexts::Named& BundleTexts::get(const char* name) const {
   std::string names;
   for (const char* known : names_) names += (names.empty() ? "" : ", ") + std::string(known);
   throw Error(Code::OPTION_INVALID, bundle_.path().string() + ": there is no prompt " +
-                                        (name == nullptr ? kRubricPrompt : name) + ". It has " + names + ".");
+                                        (name == nullptr ? manifest().prompt_name() : name) + ". It has " + names + ".");
 }
 
 }  // namespace rubricrm

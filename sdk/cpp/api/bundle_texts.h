@@ -52,7 +52,7 @@ class BundleTexts {
   // What the model of this bundle adds, once it is open.
   void add_model(std::string device, std::string kernels, int threads, int64_t max_concurrency);
 
-  // The prompt of a name; null: "rubric". find: null where there is none; get: OPTION_INVALID.
+  // The prompt of a name; null: the manifest's `prompt_name`. find: null where there is none; get: OPTION_INVALID.
   const Named* find(const char* name) const;
   const Named& get(const char* name) const;
   static bool is_rubric(const Named& named) { return named.name == kRubricPrompt; }

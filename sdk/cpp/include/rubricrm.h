@@ -486,7 +486,7 @@ RUBRICRM_API rubricrm_code rubricrm_encode_request(const rubricrm_prompt* prompt
 /*
  * Turns values into the ids of one of the bundle's prompts, a judge's for example.
  *
- *   name                Of the prompt; NULL: "rubric".
+ *   name                Of the prompt; NULL: "rubric", or "judge-pairwise" in a bundle without that one.
  *   fields, num_fields  The value of each field of the prompt, in any order, each once.
  *   ids                 Receives the ids, to be freed with rubricrm_ids_free.
  *
@@ -545,14 +545,15 @@ RUBRICRM_API rubricrm_code rubricrm_detokenize(const rubricrm_prompt* prompt, co
 
 /*
  * Returns the ids that end an answer to a prompt. They belong to the prompt. NULL where there is no prompt of that name
- * (NULL: "rubric").
+ * (NULL: as in rubricrm_encode_fields).
  */
 RUBRICRM_API const rubricrm_ids* rubricrm_stop_ids(const rubricrm_prompt* prompt, const char* name);
 
 RUBRICRM_API void rubricrm_ids_free(const rubricrm_ids* ids); /* not those of rubricrm_stop_ids: it ignores them */
 
 /*
- * Returns the grammar of a prompt (NULL: "rubric"), which belongs to the prompt. NULL where the bundle holds none.
+ * Returns the grammar of a prompt (NULL: as in rubricrm_encode_fields), which belongs to the prompt. NULL where the
+ * bundle holds none.
  *
  * A grammar is an automaton. Its states are numbers: 1 before the first token of an answer, 0 after the end. A program
  * asks for the mask of a state, lets its sampler choose among what is allowed, and goes on with rubricrm_grammar_next.
@@ -846,8 +847,8 @@ RUBRICRM_API rubricrm_code rubricrm_stream(rubricrm_model* model, const char* re
                                            void* user, const rubricrm_result** result, rubricrm_error* error);
 
 /*
- * As rubricrm_generate, for one of the bundle's prompts by name (NULL: "rubric") and its fields: see
- * rubricrm_encode_fields. The result of any other prompt than "rubric" has text and no rubric.
+ * As rubricrm_generate, for one of the bundle's prompts by name and its fields: see rubricrm_encode_fields. The result
+ * of any other prompt than "rubric" has text and no rubric.
  */
 RUBRICRM_API rubricrm_code rubricrm_generate_fields(rubricrm_model* model, const char* name,
                                                     const rubricrm_field* fields, size_t num_fields,

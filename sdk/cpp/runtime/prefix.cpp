@@ -17,7 +17,7 @@ std::optional<fs::path> own_file(const Bundle& bundle, const OnnxSession& sessio
 
 fs::path cached_file(const Bundle& bundle, const OnnxSession& session) {
   return session.cache().own(fs::path(bundle.manifest_sha256()) / session.cache_key()) /
-         prefix_file_name(kRubricPrompt, session.facts().kv_type);
+         prefix_file_name(bundle.manifest().prompt_name(), session.facts().kv_type);
 }
 
 std::optional<Prefix> load_cached(const fs::path& path, const Bundle& bundle, const KvType& type, const Warn& warn) {

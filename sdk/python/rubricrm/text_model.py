@@ -175,6 +175,7 @@ class TextModel(Closing):
         backend = ServerBackend.connect(
             url,
             bundle,
+            prompt_name=cls.prompt_name,
             model=model,
             api_key=api_key,
             dialect=dialect,

@@ -7,7 +7,7 @@ from typing import Literal, Unpack
 
 from rubricrm.errors import RubricrmError
 from rubricrm.generation.options import GenerationOptions, OptionKeywords
-from rubricrm.judge.jury import Bench, checked, sampling, without_rubric
+from rubricrm.judge.jury import Panel, checked, sampling, without_rubric
 from rubricrm.judge.poll import Case, Judge, Poll
 from rubricrm.judge.rubric_cache import RubricMaker
 from rubricrm.judge.verdict import Scored, Unscored, Verdict, score, tally
@@ -15,6 +15,9 @@ from rubricrm.judge.verdict import Scored, Unscored, Verdict, score, tally
 
 class AsyncJury:
     """As `Jury`, for any number of tasks and event loops. A task that is canceled ends its samples.
+
+    It takes the models that `Jury` takes: of an `AsyncRubricModel` its `model`. All comparisons that are started run at
+    once: whoever starts thousands limits them, before the judge's line is full and votes are lost to EngineBusy.
 
     Example:
         >>> jury = AsyncJury(judge, rubrics, votes=3)
@@ -33,7 +36,7 @@ class AsyncJury:
         **keywords: Unpack[OptionKeywords],
     ) -> None:
         """As `Jury`."""
-        self._bench = Bench(judge, rubrics, votes, orders, cache_size, sampling(judge, options, keywords))
+        self._panel = Panel(judge, rubrics, votes, orders, cache_size, sampling(judge, options, keywords))
 
     async def compare(self, request: str, a: str, b: str, *, rubric: str | None = None) -> Verdict | Unscored:
         """As `Jury.compare`."""
@@ -53,7 +56,7 @@ class AsyncJury:
         self, request: str, answer: str, reference: str, *, rubric: str | None = None
     ) -> Scored | Unscored:
         """As `Jury.reward`."""
-        self._bench.check_reward()
+        self._panel.check_reward()
         verdict = await self.compare(request, answer, reference, rubric=rubric)
         return score(verdict) if isinstance(verdict, Verdict) else verdict
 
@@ -62,7 +65,7 @@ class AsyncJury:
             return problem
         if rubric is not None:
             return rubric
-        rubrics = self._bench.rubrics
+        rubrics = self._panel.rubrics
         try:
             return await asyncio.wrap_future(await asyncio.to_thread(rubrics.get, request))
         except RubricrmError as error:
@@ -70,7 +73,7 @@ class AsyncJury:
 
     async def _start(self, case: Case) -> Poll | Unscored:
         """Ask for the votes in another thread: texts are tokenized there."""
-        starting = asyncio.ensure_future(asyncio.to_thread(self._bench.start, case))
+        starting = asyncio.ensure_future(asyncio.to_thread(self._panel.start, case))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:

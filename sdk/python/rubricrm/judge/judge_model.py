@@ -23,7 +23,9 @@ class JudgmentFuture(ResultFuture[JudgmentResult]):
 
 
 class JudgeModel(TextModel):
-    """An open judge: made by `JudgeModel.open(path)`, of a bundle with the prompt judge-pairwise.
+    """An open judge: made by `JudgeModel.open(path)` or `JudgeModel.connect(url, prompt=path)`, not by its constructor.
+
+    Its bundle, or prompt directory, has the prompt judge-pairwise.
 
     One call is one sample, with the answers in one order. A judge may prefer what it sees first, and its samples
     differ: `Jury` asks for several, in both orders.

@@ -32,7 +32,8 @@ ISSUES = {
 # emphasis may stand around the word.
 _WINNER = lazy_pattern(r" {0,3}(?:#{1,6}[ \t]+)?[*_]*winner[*_]*[ \t]*:(?P<name>.*)", re.IGNORECASE)
 _NAMED = lazy_pattern(r"response\s+([ab])\.?", re.IGNORECASE)
-_PLACEHOLDER = lazy_pattern(r"[<\[{(]|response\s+a\b.*\bb\b", re.IGNORECASE)
+# In brackets, or both names.
+_PLACEHOLDER = lazy_pattern(r"\s*(?:[<\[{(]|response\s+(?:[<\[{(]|a\s*(?:/|\||\bor\b)))", re.IGNORECASE)
 _GATEKEEPER = lazy_pattern(r" {0,3}[*_]*identified gatekeeper criterion[*_]*[ \t]*:(?P<name>.*)", re.IGNORECASE)
 _QUOTED = lazy_pattern(r" {4}| {0,3}\t|[ \t]*>")
 _FENCE = lazy_pattern(r"[ \t]*(?P<fence>`{3,}|~{3,})(?P<rest>.*)")
@@ -137,7 +138,7 @@ def _winner(lines: list[str | None]) -> tuple[Choice | None, str | None]:
     last, name = names[-1]
     winner = _named(name)
     if winner is None:
-        return None, "placeholder" if _PLACEHOLDER.search(name) else "unknown_winner"
+        return None, "placeholder" if _PLACEHOLDER.match(name) else "unknown_winner"
     if last != len(lines) - 1:
         return None, "text_after_winner"
     if any(_named(other) not in (None, winner) for _, other in names):

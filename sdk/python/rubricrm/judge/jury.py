@@ -15,7 +15,7 @@ from rubricrm.runtime.prompt import check_text
 _ORDERS: dict[str, tuple[Order, ...]] = {"both": (GIVEN, SWAPPED), "given": (GIVEN,)}
 
 
-class Bench:
+class Panel:
     """What a jury is made of: a judge, rubrics, and how often the judge is asked. `Jury` and `AsyncJury` have one each.
 
     Attributes:
@@ -140,7 +140,7 @@ class Jury:
         Raises:
             OptionInvalid: An argument or option is out of range, or several votes are asked for at temperature 0.
         """
-        self._bench = Bench(judge, rubrics, votes, orders, cache_size, sampling(judge, options, keywords))
+        self._panel = Panel(judge, rubrics, votes, orders, cache_size, sampling(judge, options, keywords))
 
     def compare(self, request: str, a: str, b: str, *, rubric: str | None = None) -> Verdict | Unscored:
         """Return which of two answers is better.
@@ -155,7 +155,7 @@ class Jury:
             OptionInvalid: There is neither a rubric nor a model that makes it.
         """
         text = self._rubric(request, a, b, rubric)
-        poll = self._bench.start(Case(request, text, a, b)) if isinstance(text, str) else text
+        poll = self._panel.start(Case(request, text, a, b)) if isinstance(text, str) else text
         if isinstance(poll, Unscored):
             return poll
         try:
@@ -177,7 +177,7 @@ class Jury:
         Raises:
             OptionInvalid: As `compare`; or the jury asks one order alone.
         """
-        self._bench.check_reward()
+        self._panel.check_reward()
         verdict = self.compare(request, answer, reference, rubric=rubric)
         return score(verdict) if isinstance(verdict, Verdict) else verdict
 
@@ -186,7 +186,7 @@ class Jury:
             return problem
         if rubric is not None:
             return rubric
-        rubrics = self._bench.rubrics
+        rubrics = self._panel.rubrics
         try:
             return rubrics.get(request).result()
         except RubricrmError as error:

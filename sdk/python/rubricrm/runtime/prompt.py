@@ -19,6 +19,8 @@ class Prompt:
     """Encodes values and conversations the way that the bundle's model was trained on.
 
     Attributes:
+        name: Which prompt it is, a key of `PROMPT_FIELDS`.
+        facts: Its template, stop ids and grammar.
         tokenizer: What it encodes with.
 
     Raises:
@@ -41,7 +43,8 @@ class Prompt:
                 f'"fields" of the prompt from {facts.template_source} are {", ".join(facts.fields)}, expected '
                 f"{', '.join(expected)}{alone}. Export the bundle again."
             )
-        self._name = name
+        self.name = name
+        self.facts = facts
         self._chat = chat
         self.tokenizer = tokenizer
         split = tokenizer.split_control
@@ -62,7 +65,7 @@ class Prompt:
         """
         if values.keys() != {field for field, _ in self._places}:
             raise OptionInvalid(
-                f"the fields of the prompt {self._name}: got {', '.join(sorted(values)) or 'none'}, expected "
+                f"the fields of the prompt {self.name}: got {', '.join(sorted(values)) or 'none'}, expected "
                 f"{', '.join(sorted(field for field, _ in self._places))}, each once."
             )
         for field, _ in self._places:
@@ -72,6 +75,10 @@ class Prompt:
     def encode_request(self, request: str) -> list[int]:
         """Return the whole prompt's ids for a request; errors as `encode`."""
         return self.encode({REQUEST: request})
+
+    def encode_alike(self, text: str) -> list[int]:
+        """Return the whole prompt's ids with one text in every field, for trials; errors as `encode`."""
+        return self.encode({field: text for field, _ in self._places})
 
     def encode_messages(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation, ready for the model's turn.
