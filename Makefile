@@ -11,8 +11,9 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees test-trainers soak equality form native native-kernels \
-	native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
+.PHONY: demo test lint test-fast test-without-kernels test-batch test-reference test-referees test-trainers soak equality \
+	form native native-kernels native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi \
+	demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -77,6 +78,13 @@ equality: .venv/installed-test
 form: .venv/installed-test
 	$(BIN)/python tests/references/kept_form.py sdk/python/rubricrm/demo_bundle 500 \
 		benchmarks/rubricrm_bench/requests.jsonl $(wildcard ../shared/data/requests.jsonl)
+
+# Batches on Ray: killed and resumed, outages, a full disk, two nodes; then RUNS batches of 2,000 rows, each killed once.
+RUNS ?= 20
+test-batch: .venv/installed-test
+	$(BIN)/python -m pytest -q -rs -m ray tests/batch
+	rm -rf build/killed-batches
+	$(BIN)/python tests/references/killed_batches.py sdk/python/rubricrm/demo_bundle build/killed-batches --runs $(RUNS)
 
 # Against torch, transformers, optimum-onnx and onnxruntime-genai.
 test-reference: .venv/installed-reference
