@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Self, Unpack
 
-from rubricrm.errors import OptionInvalid, WriteFailed
+from rubricrm.errors import OptionInvalid, RequestInvalid, WriteFailed
 from rubricrm.generation.closing import Closing
 from rubricrm.generation.completion import Completion
 from rubricrm.generation.draft_desk import DraftDesk
@@ -115,6 +115,8 @@ class TextModel(Closing):
                   given. No result depends on it, but times do.
                 - draft (bool): verify drafted tokens where that is quicker; True if not given. No result depends on it,
                   but times do: from the text, and from phrases of earlier rubrics of this open model.
+                - keep_phrases (bool): draft from phrases of earlier rubrics of this open model too; True if not given.
+                  No result depends on it, but times do.
                 - phrases (path or bool): read these phrases from a file, and save them there at `close`; True: the
                   bundle's own in the cache directory. False, the default, saves nothing.
 
@@ -170,6 +172,30 @@ class TextModel(Closing):
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         return self._start(self._prompt.encode_messages(messages), checked, cancel, started)
 
+    def stream_ids(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        options: GenerationOptions | None = None,
+        cancel: Event | None = None,
+        **keywords: Unpack[OptionKeywords],
+    ) -> TextStream:
+        """Return what follows a prompt of token ids, without any template, while it is written.
+
+        Args:
+            prompt_ids: The whole prompt, control tokens included.
+            options: As in `generate`.
+            cancel: As in `generate`.
+            **keywords: As in `generate`.
+
+        Raises:
+            RequestInvalid: There is no id, or one is no token of the model.
+            RubricrmError: As `generate`.
+        """
+        started = time.perf_counter()
+        checked = merge(options, keywords)
+        return self._start(self._checked_ids(prompt_ids), checked, cancel, started)
+
     def compile_grammar(self, pattern: str) -> Grammar:
         """Compile a regular expression that a whole answer must match, for the option `grammar` of any call.
 
@@ -207,6 +233,32 @@ class TextModel(Closing):
             f"context {self.context_length} tokens)"
         )
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back."""
+        return self._tokenizer
+
+    @property
+    def prompt(self) -> Prompt:
+        """Requests and conversations to the ids of whole prompts."""
+        return self._prompt
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """Name, weights, device, kernels and manifest hash, as in every `RubricResult`."""
+        return self._description
+
+    def _checked_ids(self, prompt_ids: Sequence[int]) -> list[int]:
+        if not prompt_ids:
+            raise RequestInvalid("prompt: holds no token ids, expected at least one.")
+        most = self._tokenizer.num_tokens
+        for index, token_id in enumerate(prompt_ids):
+            if type(token_id) is not int or not 0 <= token_id < most:
+                raise RequestInvalid(
+                    f"prompt[{index}]: got {token_id!r:.40}, expected a token id from 0 to {most - 1}."
+                )
+        return list(prompt_ids)
+
     def _open_grammar(self) -> Grammar | None:
         facts = self.bundle.manifest
         if facts.prompt.grammar is None:
@@ -219,6 +271,8 @@ class TextModel(Closing):
         cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, step_runner(session, prefix))
         numbers = ItemNumbers(self._tokenizer)
         path = self._phrases_file()
+        if not self._engine_options.keep_phrases:
+            return DraftDesk(cost, numbers, None)
         phrases = PhraseTable(numbers) if path is None else PhraseTable.load(path, numbers, self._tokenizer_sha256)
         return DraftDesk(cost, numbers, phrases)
 
@@ -234,7 +288,7 @@ class TextModel(Closing):
 
     def _save_phrases(self) -> None:
         path = self._phrases_file()
-        if path is None or self._drafts is None:
+        if path is None or self._drafts is None or self._drafts.phrases is None:
             return
         try:
             self._drafts.phrases.save(path, self._tokenizer_sha256)
