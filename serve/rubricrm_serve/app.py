@@ -103,7 +103,9 @@ async def _answer_error(_: Request, error: Exception) -> Response:
 async def _answer_invalid(_: Request, error: Exception) -> Response:
     """Say which field is wrong; of several, the first."""
     assert isinstance(error, RequestValidationError)
-    found = error.errors()[0]
+    first, *others = error.errors()
+    # Where a field may be one of several types, what fits one of them best lies deepest.
+    found = max((first, *(each for each in others if each["loc"][:2] == first["loc"][:2])), key=lambda each: len(each["loc"]))
     context = found.get("ctx", {})
     if found["type"] == "json_invalid":
         message = f"The body is no JSON: {context.get('error', 'it cannot be read')} at character {found['loc'][-1]}."
