@@ -105,7 +105,9 @@ async def _answer_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first, *others = error.errors()
     # Where a field may be one of several types, what fits one of them best lies deepest.
-    found = max((first, *(each for each in others if each["loc"][:2] == first["loc"][:2])), key=lambda each: len(each["loc"]))
+    found = max(
+        (first, *(each for each in others if each["loc"][:2] == first["loc"][:2])), key=lambda each: len(each["loc"])
+    )
     context = found.get("ctx", {})
     if found["type"] == "json_invalid":
         message = f"The body is no JSON: {context.get('error', 'it cannot be read')} at character {found['loc'][-1]}."

@@ -91,9 +91,7 @@ def test_a_conversation_is_answered_as_it_is(sdk: openai.OpenAI, demo: RubricMod
 
 def test_text_and_ids_are_continued_alike(sdk: openai.OpenAI, demo: RubricModel) -> None:
     ids = demo.tokenizer.encode(HOSTILE)
-    by_text, by_ids = (
-        sdk.completions.create(model=NAME, prompt=prompt, max_tokens=8) for prompt in (HOSTILE, ids)
-    )
+    by_text, by_ids = (sdk.completions.create(model=NAME, prompt=prompt, max_tokens=8) for prompt in (HOSTILE, ids))
     expected = demo.stream_ids(ids, max_new_tokens=8)
     expected.wait()
     assert by_text.choices[0].text == by_ids.choices[0].text == expected.result().text
@@ -146,13 +144,14 @@ def test_event_loops(served: Served, demo: RubricModel) -> None:
                     model=RUBRIC,
                     messages=user(f"Write {number} words."),  # type: ignore[arg-type]
                     stream=True,
+                    max_tokens=24,
                 )
                 return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-            whole = await sdk.completions.create(model=RUBRIC, prompt="Write 0 words.")
-            return [whole.choices[0].text, *await asyncio.gather(*map(one, range(8)))]
+            whole = await sdk.completions.create(model=RUBRIC, prompt="Write 0 words.", max_tokens=24)
+            return [whole.choices[0].text, *await asyncio.gather(*map(one, range(6)))]
 
-    expected = [demo.generate(f"Write {number} words.").text for number in (0, *range(8))]
+    expected = [demo.generate(f"Write {n} words.", max_new_tokens=24).text for n in (0, *range(6))]
     assert asyncio.run(main()) == expected
 
 
