@@ -16,8 +16,16 @@ from rubricrm_serve.server import Server, bind
 from rubricrm_serve.server_options import ServerOptions
 from rubricrm_serve.service import Service
 
-# A rubric that takes thousands of steps.
-LONG = {"request": "Write.", "constrain": False, "stop_on_repetition": False, "max_new_tokens": 1900, "stream": True}
+# What takes the demo model a thousand steps and more: a text in circles, and one that is drawn nearly at random.
+LONG = {"request": "a " * 12, "constrain": False, "stop_on_repetition": False, "max_new_tokens": 1900, "stream": True}
+LONG_CHAT = {
+    "model": "rubricrm-demo",
+    "messages": [{"role": "user", "content": "Write."}],
+    "temperature": 3,
+    "seed": 1,
+    "max_tokens": 1900,
+    "stream": True,
+}
 
 
 @dataclass(frozen=True)

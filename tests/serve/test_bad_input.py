@@ -156,7 +156,7 @@ json_values = st.recursive(
 fields = st.sampled_from(["request", "model", "prompt", "messages", "n", "stop", "seed", "stream", "logprobs", "tools"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(POSTS), body=st.dictionaries(fields | st.text(max_size=4), json_values, max_size=4))
 def test_no_body_fails_the_server(client: httpx2.Client, served: Served, path: str, body: dict[str, Any]) -> None:
     answer = client.post(path, content=json.dumps({**body, "max_new_tokens": 1}).encode(), headers=JSON)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 from rubricrm import RubricModel
-from served import LONG, Served, serving, wait_until
+from served import LONG, LONG_CHAT, Served, serving, wait_until
 
 FILES = 3000
 
@@ -47,9 +47,7 @@ def is_closed(connection: socket.socket) -> bool:
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", ["/v1/rubrics", "/v1/chat/completions"])
 def test_a_client_that_leaves_frees_its_place(served: Served, path: str, stream: bool) -> None:
-    body = {**LONG, "stream": stream}
-    if path != "/v1/rubrics":
-        body = {"model": "rubricrm-demo", "messages": [{"role": "user", "content": "Write."}], "stream": stream}
+    body = {**(LONG if path == "/v1/rubrics" else LONG_CHAT), "stream": stream}
     senders = [post(served.port, body, path) for _ in range(3)]
     wait_until(lambda: served.service.admission.running == 3)
     for sender in senders:
@@ -62,11 +60,10 @@ def test_one_that_waits_and_leaves_frees_its_place_in_line(small: Served) -> Non
         for _ in range(2):
             open_.enter_context(post(small.port, LONG))
         wait_until(lambda: small.service.admission.running == 2)
-        post(small.port, LONG).close()
-        waiting = post(small.port, {**LONG, "stream": False})
-        wait_until(lambda: small.service.admission.waiting == 1)
-        waiting.close()
-        wait_until(lambda: small.service.admission.waiting == 0)
+        for stream in (True, False):
+            with post(small.port, {**LONG, "stream": stream}):
+                wait_until(lambda: small.service.admission.waiting == 1)
+            wait_until(lambda: small.service.admission.waiting == 0)
     wait_until(small.is_idle)
 
 
@@ -92,10 +89,9 @@ def test_more_than_run_and_wait_are_refused_at_once(small: Served) -> None:
 
 def test_a_request_that_takes_too_long(demo: RubricModel) -> None:
     with serving(demo, max_concurrency=4, timeout_s=0.05) as served, httpx2.Client(base_url=served.url) as client:
-        asked = {"model": "rubricrm-demo", "prompt": "Write.", "max_tokens": 1500, "temperature": 1.5}
-        answer = client.post("/v1/completions", json=asked, timeout=30)
+        answer = client.post("/v1/chat/completions", json={**LONG_CHAT, "stream": False}, timeout=30)
         assert (answer.status_code, answer.headers["x-should-retry"]) == (504, "false")
-        stream = client.post("/v1/completions", json={**asked, "stream": True}, timeout=30)
+        stream = client.post("/v1/chat/completions", json=LONG_CHAT, timeout=30)
         assert stream.status_code == 200
         last = json.loads(stream.text.strip().rpartition("data: ")[2])
         assert last["error"]["code"] == "deadline_exceeded"
@@ -152,7 +148,7 @@ def test_one_that_takes_nothing_is_cut_off(small: Served, monkeypatch: pytest.Mo
 
 
 def test_a_slow_reader_gives_its_place_back_and_gets_everything(small: Served) -> None:
-    with post(small.port, {**LONG, "max_new_tokens": 60, "logprobs": 20}) as slow:
+    with post(small.port, {**LONG, "max_new_tokens": 100, "logprobs": 20}) as slow:
         wait_until(lambda: small.service.admission.running == 1)
         wait_until(small.is_idle)
         answer = b""
