@@ -69,12 +69,12 @@ def create_app(model: AsyncRubricModel, options: ServerOptions | None = None) ->
         page_routes(),
     ):
         app.include_router(router)
-    _describe(app, has_keys=bool(options.api_keys))
+    _describe(app, service)
     return app
 
 
-def _describe(app: FastAPI, *, has_keys: bool) -> None:
-    """Leave out of the OpenAPI document the answer 422, which never comes; tell of keys where there are any."""
+def _describe(app: FastAPI, service: Service) -> None:
+    """Mend the OpenAPI document: 422 never comes, models have names, and there may be keys."""
     document = app.openapi()
     for path in document["paths"].values():
         for operation in path.values():
@@ -82,7 +82,10 @@ def _describe(app: FastAPI, *, has_keys: bool) -> None:
     schemas = document.get("components", {}).get("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    if has_keys:
+    for schema in schemas.values():
+        if (model := schema.get("properties", {}).get("model")) and schema.get("additionalProperties") is False:
+            (model["anyOf"][0] if "anyOf" in model else model)["enum"] = [service.name, service.rubric_name]
+    if service.options.api_keys:
         document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, methods in document["paths"].items():
             if path.startswith(("/v1/", "/tokenize")):
@@ -100,9 +103,13 @@ async def _answer_error(_: Request, error: Exception) -> Response:
     return refusal_reply(refusal_of(error))
 
 
-async def _answer_invalid(_: Request, error: Exception) -> Response:
+async def _answer_invalid(request: Request, error: Exception) -> Response:
     """Say which field is wrong; of several, the first."""
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # FastAPI reads JSON only from what says that it is JSON
+        kind = request.headers.get("content-type", "")
+        message = f"Content-Type: got {kind!r:.80}, expected application/json."
+        return refusal_reply(Refusal(415, message, code="unsupported_media_type"))
     first, *others = error.errors()
     # Where a field may be one of several types, what fits one of them best lies deepest.
     found = max(

@@ -31,6 +31,6 @@ def answers(model: Any, *, stream: bool = False, codes: tuple[int, ...] = tuple(
     """
     whole: dict[str, Any] = {"model": model}
     if stream:
-        whole["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        whole["content"] = {"text/event-stream": {}}
     refusals: dict[int | str, Any] = {code: {"model": ErrorAnswer, "description": _REFUSALS[code]} for code in codes}
     return {200: whole} | refusals
