@@ -17,6 +17,7 @@ from starlette.responses import Response
 from rubricrm_serve.api_keys import ApiKeys
 from rubricrm_serve.chat_route import chat_routes
 from rubricrm_serve.models_route import models_routes
+from rubricrm_serve.openapi_document import describe
 from rubricrm_serve.page_route import page_routes
 from rubricrm_serve.refusal import Refusal, refusal_of
 from rubricrm_serve.reply import refusal_reply
@@ -69,28 +70,8 @@ def create_app(model: AsyncRubricModel, options: ServerOptions | None = None) ->
         page_routes(),
     ):
         app.include_router(router)
-    _describe(app, service)
+    describe(app.openapi(), service)
     return app
-
-
-def _describe(app: FastAPI, service: Service) -> None:
-    """Mend the OpenAPI document: 422 never comes, models have names, and there may be keys."""
-    document = app.openapi()
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-    schemas = document.get("components", {}).get("schemas", {})
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    for schema in schemas.values():
-        if (model := schema.get("properties", {}).get("model")) and schema.get("additionalProperties") is False:
-            (model["anyOf"][0] if "anyOf" in model else model)["enum"] = [service.name, service.rubric_name]
-    if service.options.api_keys:
-        document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        for path, methods in document["paths"].items():
-            if path.startswith(("/v1/", "/tokenize")):
-                for operation in methods.values():
-                    operation["security"] = [{"key": []}]
 
 
 async def _answer_refusal(_: Request, error: Exception) -> Response:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -64,6 +63,7 @@ class Generation:
         self._metrics = metrics
         self._is_rubric = is_rubric
         self._is_cut = False
+        self._closing: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[Result | None]] = []
         self._queue: asyncio.Queue[Part | Refusal] = asyncio.Queue()
         self._places = list(admission.admit(len(streams), self._cut))
@@ -193,9 +193,7 @@ class Generation:
     def _cut(self) -> None:
         """End at once, with an error: what there is must not look like an end."""
         self._is_cut = True
-        for stream in self._streams:
-            with suppress(RuntimeError):  # it is another loop's
-                asyncio.get_running_loop().create_task(stream.close())
+        self._closing = [asyncio.create_task(stream.close()) for stream in self._streams]
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
