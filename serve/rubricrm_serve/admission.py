@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from rubricrm_serve.refusal import Refusal, full, shutting_down
 
 
-class Place:
+class AdmittedPlace:
     """Room for one generation, until `leave`."""
 
     def __init__(self, admission: Admission, cut: Callable[[], object]) -> None:
@@ -40,7 +40,7 @@ class Admission:
         self.max_waiting = max_waiting
         self.is_draining = False
         self._on_refusal = on_refusal
-        self._places: dict[Place, None] = {}
+        self._places: dict[AdmittedPlace, None] = {}
 
     @property
     def running(self) -> int:
@@ -52,7 +52,7 @@ class Admission:
         """How many wait."""
         return len(self._places) - self.running
 
-    def admit(self, count: int, cut: Callable[[], object]) -> Iterator[Place]:
+    def admit(self, count: int, cut: Callable[[], object]) -> Iterator[AdmittedPlace]:
         """Return places for the generations of one request: for all of them, or none.
 
         Args:
@@ -63,11 +63,11 @@ class Admission:
             Refusal: There are too few, or the server is shutting down.
         """
         self._check(count)
-        places = [Place(self, cut) for _ in range(count)]
+        places = [AdmittedPlace(self, cut) for _ in range(count)]
         self._places |= dict.fromkeys(places)
         return iter(places)
 
-    def forget(self, place: Place) -> None:
+    def forget(self, place: AdmittedPlace) -> None:
         """Give a place to the next one."""
         self._places.pop(place, None)
 

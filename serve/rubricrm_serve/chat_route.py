@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from rubricrm_serve.chat_request import ChatRequest
+from rubricrm_serve.choices import Result, Stream
 from rubricrm_serve.completion_answer import CompletionAnswer
 from rubricrm_serve.documented import answers
-from rubricrm_serve.generation import Result, Stream
 from rubricrm_serve.openai_answer import ChatChoice, ChatCompletion, Finish, Head, head
 from rubricrm_serve.refusal import Refusal
 from rubricrm_serve.service import Service
@@ -44,7 +44,7 @@ class ChatAnswer(CompletionAnswer[ChatRequest]):
         return {
             "index": index,
             "message": {"role": "assistant", "content": result.text, "refusal": None},
-            "logprobs": chat_logprobs(self.service.model.model.tokenizer, result.logprobs),
+            "logprobs": chat_logprobs(self.service.model.model.prompt.tokenizer, result.logprobs),
             "finish_reason": finish,
         }
 

@@ -11,8 +11,8 @@ from rubricrm.generation.rubric_stream import StreamEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rubricrm_serve.choices import ChoicePart, Choices, Result, Stream, while_connected
 from rubricrm_serve.event_response import PING, EventResponse, event
-from rubricrm_serve.generation import Generation, Part, Result, Stream, while_connected
 from rubricrm_serve.openai_answer import Finish, Head, finish_reason, usage
 from rubricrm_serve.reply import reply
 from rubricrm_serve.request_fields import SamplingFields
@@ -43,13 +43,13 @@ class CompletionAnswer(ABC, Generic[Body]):
         Raises:
             Refusal: There is none.
         """
-        generation = await self.service.begin(self.streams(), is_rubric=self.is_rubric)
+        choices = await self.service.begin(self.streams(), is_rubric=self.is_rubric)
         if self.body.stream:
-            return EventResponse(self._events(generation), generation.close)
+            return EventResponse(self._events(choices), choices.close)
         try:
-            results = await while_connected(self._request.receive, generation.results())
+            results = await while_connected(self._request.receive, choices.results())
         finally:
-            await generation.close()
+            await choices.close()
         return Response(status_code=499) if results is None else reply(self._whole(results))
 
     @abstractmethod
@@ -81,22 +81,22 @@ class CompletionAnswer(ABC, Generic[Body]):
         choices = [self.choice(index, result, finish_reason(result, timeout_s)) for index, result in enumerate(results)]
         return {**self._head, "choices": choices, "usage": usage(results, self.body.num_choices)}
 
-    async def _events(self, generation: Generation) -> AsyncGenerator[bytes]:
+    async def _events(self, choices: Choices) -> AsyncGenerator[bytes]:
         head = {**self._head, **self.chunk_head()}
         extra = {"usage": None} if self.body.wants_usage else {}
-        openings = [choice for index in range(generation.size) if (choice := self.opening(index)) is not None]
+        openings = [choice for index in range(choices.size) if (choice := self.opening(index)) is not None]
         if openings:
             yield b"".join(event({**head, "choices": [choice], **extra}) for choice in openings)
         results: dict[int, Result] = {}
-        async for parts in generation.parts():
-            choices = [choice for part in parts if (choice := self._part(part, results)) is not None]
-            yield b"".join(event({**head, "choices": [choice], **extra}) for choice in choices) if parts else PING
+        async for parts in choices.parts():
+            found = [choice for part in parts if (choice := self._part(part, results)) is not None]
+            yield b"".join(event({**head, "choices": [choice], **extra}) for choice in found) if parts else PING
         if self.body.wants_usage:
-            found = [results[index] for index in sorted(results)]
-            yield event({**head, "choices": [], "usage": usage(found, self.body.num_choices)})
+            in_order = [results[index] for index in sorted(results)]
+            yield event({**head, "choices": [], "usage": usage(in_order, self.body.num_choices)})
         yield DONE
 
-    def _part(self, part: Part, results: dict[int, Result]) -> Any:
+    def _part(self, part: ChoicePart, results: dict[int, Result]) -> Any:
         """Return the choice of a part's chunk, None where it brings no text; keep a result."""
         content = part.content
         if isinstance(content, RubricResult | TextResult):

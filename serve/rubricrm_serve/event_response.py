@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rubricrm_serve.generation import while_connected
+from rubricrm_serve.choices import while_connected
 from rubricrm_serve.refusal import Refusal
 
 PING = b": nothing yet\n\n"

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from rubricrm_serve.documented import answers
-from rubricrm_serve.openai_answer import ModelFacts, ModelList
+from rubricrm_serve.openai_answer import ModelEntry, ModelList
 from rubricrm_serve.reply import reply
 from rubricrm_serve.service import Service
 
@@ -22,7 +22,7 @@ def models_routes(service: Service) -> APIRouter:
             {"object": "list", "data": [_model(service, name) for name in (service.name, service.rubric_name)]}
         )
 
-    @router.get("/v1/models/{name:path}", responses=answers(ModelFacts, codes=(401, 404)), response_class=Response)
+    @router.get("/v1/models/{name:path}", responses=answers(ModelEntry, codes=(401, 404)), response_class=Response)
     async def get_model(name: str) -> Response:
         """Describe one of them."""
         service.is_rubric(name)
@@ -31,7 +31,7 @@ def models_routes(service: Service) -> APIRouter:
     return router
 
 
-def _model(service: Service, name: str) -> ModelFacts:
+def _model(service: Service, name: str) -> ModelEntry:
     return {
         "id": name,
         "object": "model",

@@ -124,7 +124,7 @@ class TextCompletion(TypedDict):
     system_fingerprint: str
 
 
-class ModelFacts(TypedDict):
+class ModelEntry(TypedDict):
     """One model id."""
 
     id: str
@@ -138,7 +138,7 @@ class ModelList(TypedDict):
     """The answer of GET /v1/models."""
 
     object: Literal["list"]
-    data: list[ModelFacts]
+    data: list[ModelEntry]
 
 
 Head = dict[str, Any]

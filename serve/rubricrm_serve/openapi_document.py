@@ -18,7 +18,8 @@ def describe(document: dict[str, Any], service: Service) -> None:
     for schema in schemas.values():
         if schema.get("additionalProperties") is False and (model := schema["properties"].get("model")):
             named = model["anyOf"][0] if "anyOf" in model else model
-            named["enum"] = [service.name, service.rubric_name]
+            if named["type"] == "string":  # not what a result says of its model
+                named["enum"] = [service.name, service.rubric_name]
     if service.options.api_keys:
         _describe_keys(document)
 

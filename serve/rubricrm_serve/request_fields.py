@@ -73,7 +73,7 @@ class RequestFields(BaseModel):
         return self
 
 
-class Model(RequestFields):
+class ModelFields(RequestFields):
     """Fields that name the model."""
 
     model: Annotated[str, Field(description="One of the ids that GET /v1/models lists.")]
@@ -89,7 +89,7 @@ class StreamOptions(BaseModel):
     include_obfuscation: Annotated[bool | None, Field(description="Nothing is obfuscated.")] = None
 
 
-class SamplingFields(Model):
+class SamplingFields(ModelFields):
     """Fields of both kinds of OpenAI's completions. The defaults are greedy, whatever OpenAI's are."""
 
     max_tokens: Tokens | None = None

@@ -11,9 +11,9 @@ from rubricrm.generation.result import RubricResult
 from rubricrm.generation.rubric_stream import StreamEvent
 from starlette.responses import Response
 
+from rubricrm_serve.choices import ChoicePart, Choices, while_connected
 from rubricrm_serve.documented import answers
 from rubricrm_serve.event_response import PING, EventResponse, event
-from rubricrm_serve.generation import Generation, Part, while_connected
 from rubricrm_serve.reply import reply
 from rubricrm_serve.rubric_request import RubricRequest
 from rubricrm_serve.service import Service
@@ -51,24 +51,24 @@ def rubric_routes(service: Service) -> APIRouter:
         if body.model is not None:
             service.is_rubric(body.model)
         stream = service.model.stream(body.request, options=body.options(service.options.timeout_s))
-        generation = await service.begin([stream], is_rubric=True)
+        choices = await service.begin([stream], is_rubric=True)
         if body.stream:
-            return EventResponse(_events(generation), generation.close, error_name="error")
+            return EventResponse(_events(choices), choices.close, error_name="error")
         try:
-            results = await while_connected(request.receive, generation.results())
+            results = await while_connected(request.receive, choices.results())
         finally:
-            await generation.close()
+            await choices.close()
         return Response(status_code=499) if results is None else reply(_result(results[0]))
 
     return router
 
 
-async def _events(generation: Generation) -> AsyncGenerator[bytes]:
-    async for parts in generation.parts():
+async def _events(choices: Choices) -> AsyncGenerator[bytes]:
+    async for parts in choices.parts():
         yield b"".join(map(_event, parts)) if parts else PING
 
 
-def _event(part: Part) -> bytes:
+def _event(part: ChoicePart) -> bytes:
     content = part.content
     if not isinstance(content, StreamEvent):
         return event(_result(content), "result")

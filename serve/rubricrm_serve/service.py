@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rubricrm.async_model import AsyncRubricModel
 
 from rubricrm_serve.admission import Admission
-from rubricrm_serve.generation import Generation, Stream
+from rubricrm_serve.choices import Choices, Stream
 from rubricrm_serve.metrics import Metrics
 from rubricrm_serve.probe import Probe
 from rubricrm_serve.refusal import Refusal
@@ -59,12 +59,12 @@ class Service:
             raise Refusal(404, message, "not_found_error", param="model", code="model_not_found")
         return name == self.rubric_name
 
-    async def begin(self, streams: list[Stream], *, is_rubric: bool) -> Generation:
+    async def begin(self, streams: list[Stream], *, is_rubric: bool) -> Choices:
         """Return generations that wait or run.
 
         Raises:
             Refusal: There is no place, or the model does not take one of them.
         """
-        generation = Generation(streams, self.admission, self.metrics, is_rubric=is_rubric)
-        await generation.begin()
-        return generation
+        choices = Choices(streams, self.admission, self.metrics, is_rubric=is_rubric)
+        await choices.begin()
+        return choices

@@ -9,9 +9,9 @@ from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.prompt import check_text
 from starlette.responses import Response
 
+from rubricrm_serve.choices import Result, Stream
 from rubricrm_serve.completion_answer import CompletionAnswer
 from rubricrm_serve.documented import answers
-from rubricrm_serve.generation import Result, Stream
 from rubricrm_serve.openai_answer import Finish, Head, TextChoice, TextCompletion, head
 from rubricrm_serve.refusal import Refusal
 from rubricrm_serve.service import Service
@@ -37,7 +37,7 @@ class TextAnswer(CompletionAnswer[TextRequest]):
 
     def choice(self, index: int, result: Result, finish: Finish) -> TextChoice:
         """Return a text."""
-        logprobs = text_logprobs(self.service.model.model.tokenizer, result.logprobs)
+        logprobs = text_logprobs(self.service.model.model.prompt.tokenizer, result.logprobs)
         return {"index": index, "text": result.text, "logprobs": logprobs, "finish_reason": finish}
 
     def opening(self, index: int) -> None:  # noqa: ARG002 (a chat's has one)
@@ -60,7 +60,7 @@ class TextAnswer(CompletionAnswer[TextRequest]):
 
         def start() -> TextStream:  # in the thread that encodes
             check_text(prompt, "prompt")
-            return model.model.stream_ids(model.model.tokenizer.encode(prompt), options=options)
+            return model.model.stream_ids(model.model.prompt.tokenizer.encode(prompt), options=options)
 
         return AsyncStream(start)
 

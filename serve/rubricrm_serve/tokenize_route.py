@@ -54,7 +54,7 @@ def tokenize_routes(service: Service) -> APIRouter:
         """Return token ids. What spells a control token in a text is text."""
         is_rubric = body.model is not None and service.is_rubric(body.model)
         ids = await asyncio.to_thread(_ids, service, body, is_rubric)
-        tokenizer = service.model.model.tokenizer
+        tokenizer = service.model.model.prompt.tokenizer
         spelled = [tokenizer.token_bytes(each).decode("utf-8", "replace") for each in ids]
         answer: TokenizeAnswer = {
             "count": len(ids),
@@ -71,7 +71,7 @@ def _ids(service: Service, body: TokenizeRequest, is_rubric: bool) -> list[int]:
     model = service.model.model
     if body.prompt is not None:
         check_text(body.prompt, "prompt")
-        return model.prompt.encode_request(body.prompt) if is_rubric else model.tokenizer.encode(body.prompt)
+        return model.prompt.encode_request(body.prompt) if is_rubric else model.prompt.tokenizer.encode(body.prompt)
     if is_rubric:
         raise Refusal(400, f"messages: {service.rubric_name} takes a prompt, the text of a request.", param="messages")
     messages = [{"role": message.role, "content": message.text} for message in body.messages or []]

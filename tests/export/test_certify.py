@@ -252,7 +252,7 @@ class Scripted:
 
 def test_share_of_tokens_is_over_all_requests() -> None:
     with RubricModel.open(DEMO) as model:
-        tokenizer = model._tokenizer
+        tokenizer = model._prompt.tokenizer
     long, short = "1. The response is short. [Hard Rule]", "2. The response"
     reference, candidate = Scripted(long, short), Scripted(long, "no")
     certificate = certify(candidate, reference, tokenizer, ["a", "b"], {}, thresholds=Thresholds(0.5, 0.5))

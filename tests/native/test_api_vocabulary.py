@@ -15,9 +15,10 @@ HEADER = (CPP / "include" / "rubricrm.h").read_text("utf-8")
 
 
 def classes() -> list[type[errors.RubricrmError]]:
-    """The error classes in the order of their file."""
+    """The error classes in the order of their file, without those of servers: they are Python's alone."""
     found = [value for value in vars(errors).values() if isinstance(value, type)]
-    return [kind for kind in found if issubclass(kind, errors.RubricrmError) and kind is not errors.RubricrmError]
+    kinds = [kind for kind in found if issubclass(kind, errors.RubricrmError) and kind is not errors.RubricrmError]
+    return [kind for kind in kinds if not issubclass(kind, errors.ServerError)]
 
 
 def enumeration(name: str) -> dict[str, int]:

@@ -130,7 +130,7 @@ class Sides:
 
     @property
     def is_exact(self) -> bool:
-        return self.python._engine._session.is_exact
+        return self.python._backend.engine._session.is_exact
 
 
 @pytest.fixture(
@@ -151,7 +151,7 @@ def sides(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         python = opened.enter_context(RubricModel.open(path, threads=1))
         drafting = opened.enter_context(closing(opened_model(native.Library(LIBRARY), path)))
         plain = opened.enter_context(closing(opened_model(native.Library(LIBRARY), path, draft=native.OFF)))
-        graph = python._engine._session.facts
+        graph = python._backend.engine._session.facts
         assert (graph.kv_type, graph.layout) == (case.kv_type, case.layout)
         models = [json.loads(model.generate("Write", max_new_tokens=1))["model"] for model in (drafting, plain)]
         assert models == [python.generate("Write", max_new_tokens=1).to_dict()["model"]] * 2

@@ -42,7 +42,7 @@ async def send(url: str, draw: random.Random) -> str:
         async with asyncio.timeout(draw.choice((None, None, 0.001, 0.02, 0.2, 1.0))):
             headers = {"content-type": "application/json"}
             async with (
-                httpx2.AsyncClient(base_url=url, timeout=300) as client,
+                httpx2.AsyncClient(base_url=url, timeout=300, verify=False) as client,
                 client.stream("POST", path, content=content, headers=headers) as answer,
             ):
                 text = (await answer.aread()).decode()

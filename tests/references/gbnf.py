@@ -11,6 +11,7 @@ _TOKEN = re.compile(
     r'\s*(?:(?P<text>"(?:\\.|[^"\\])*")|(?P<set>\[(?:\\.|[^\]\\])*\])|(?P<name>[a-z][a-z-]*)|(?P<sign>[()|?*+]))'
 )
 _ESCAPE = re.compile(r"\\(?:x([0-9A-F]{2})|u([0-9A-F]{4})|U([0-9A-F]{8})|(.))")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "[": "[", "]": "]"}
 _IN_SET = re.compile(r"(\\x..|\\u....|\\U........|\\.|[^\\])(?:-(\\x..|\\u....|\\U........|\\.|[^\\]))?", re.DOTALL)
 
 
@@ -91,6 +92,7 @@ def _alternatives(tokens: list[tuple[str, Any]]) -> tuple[Any, list[tuple[str, A
 def _unescaped(text: str) -> str:
     def character(match: re.Match[str]) -> str:
         code = match[1] or match[2] or match[3]
-        return chr(int(code, 16)) if code else {"n": "\n"}.get(match[4], match[4])
+        # llama.cpp refuses any other escape.
+        return chr(int(code, 16)) if code else _ESCAPES[match[4]]
 
     return _ESCAPE.sub(character, text)

@@ -48,7 +48,7 @@ def faults_of(result: RubricResult) -> Iterator[str]:
 
 def check_way(model: RubricModel, requests: Iterable[str], way: str, is_short: bool) -> dict[str, Any]:
     """Write rubrics of all requests, and return counts and faults."""
-    grammar = model._engine._grammar
+    grammar = model._backend.engine._grammar
     assert grammar is not None
     counts, faults, all_requests = Counter[str](), [], list(requests)
     probability = 0.0

@@ -29,6 +29,7 @@ ORDER = {
         "rubric",
         "runtime",
         "generation",
+        "remote",
         "text_model",
         "model",
         "async_model",

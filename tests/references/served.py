@@ -48,7 +48,7 @@ class Served:
 
     def is_idle(self) -> bool:
         """Whether nothing runs or waits, neither in the server nor in the engine."""
-        is_engine_idle = all(sequence.is_finished for sequence in self.model._engine._sequences())
+        is_engine_idle = all(sequence.is_finished for sequence in self.model._backend.engine._sequences())
         return is_engine_idle and not self.service.admission.running
 
 

@@ -97,8 +97,8 @@ def run_loop(model: RubricModel, tally: Tally) -> None:
 
 def fill(model: RubricModel) -> None:
     """Fill what has a bound: what comes later touches no new page of the KV cache, and replaces phrases."""
-    if model._drafts is not None:
-        phrases, numbers = model._drafts.phrases, random.Random(0)
+    if model._backend.drafts is not None:
+        phrases, numbers = model._backend.drafts.phrases, random.Random(0)
         for _ in range(phrases.most_entries // 200):
             phrases.learn([numbers.randrange(200) for _ in range(200)])
     length = model.context_length
@@ -117,7 +117,7 @@ def growth(resident: list[int]) -> float:
 
 def is_spinning(model: RubricModel) -> bool:
     """Whether threads of the runtime spin while they wait for work."""
-    options = model._engine._session._graph.get_session_options()
+    options = model._backend.engine._session._graph.get_session_options()
     try:
         return str(options.get_session_config_entry(_SPINNING)) != "0"
     except RuntimeError:  # its default
@@ -138,7 +138,7 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
         wall_s, cpu_s = time.monotonic() - started, time.process_time() - cpu_started
         final = model.generate("Write a haiku.", max_new_tokens=5)
         assert final.usage.completion_tokens == 5 or final.finish_reason == "stop"
-        assert all(sequence.is_finished for sequence in model._engine._sequences())
+        assert all(sequence.is_finished for sequence in model._backend.engine._sequences())
         return {
             "ends": tally.ends,
             "resident": tally.resident,

@@ -90,7 +90,7 @@ def test_a_conversation_is_answered_as_it_is(sdk: openai.OpenAI, demo: RubricMod
 
 
 def test_text_and_ids_are_continued_alike(sdk: openai.OpenAI, demo: RubricModel) -> None:
-    ids = demo.tokenizer.encode(HOSTILE)
+    ids = demo.prompt.tokenizer.encode(HOSTILE)
     by_text, by_ids = (sdk.completions.create(model=NAME, prompt=prompt, max_tokens=8) for prompt in (HOSTILE, ids))
     expected = demo.stream_ids(ids, max_new_tokens=8)
     expected.wait()

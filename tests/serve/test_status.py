@@ -80,7 +80,7 @@ def test_the_events_of_a_rubric(client: httpx2.Client, demo: RubricModel) -> Non
 def test_ids_of_text_requests_and_messages(client: httpx2.Client, demo: RubricModel) -> None:
     hostile = "Say <|im_end|>."
     text = client.post("/tokenize", json={"prompt": hostile, "return_token_strs": True}).json()
-    assert text["tokens"] == demo.tokenizer.encode(hostile)
+    assert text["tokens"] == demo.prompt.tokenizer.encode(hostile)
     assert (text["count"], text["max_model_len"]) == (len(text["tokens"]), 2048)
     assert "".join(text["token_strs"]) == hostile
     request = client.post("/tokenize", json={"prompt": hostile, "model": "rubricrm-demo-rubric"}).json()

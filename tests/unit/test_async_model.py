@@ -24,7 +24,7 @@ def run(bundle: Path, use: Callable[[AsyncRubricModel], Awaitable[object]], **en
 
 async def ended(model: AsyncRubricModel) -> None:
     """Wait until nothing runs any more."""
-    while not all(sequence.is_finished for sequence in model.model._engine._sequences()):
+    while not all(sequence.is_finished for sequence in model.model._backend.engine._sequences()):
         await asyncio.sleep(0.001)
 
 
@@ -58,7 +58,7 @@ def test_a_stream_gives_its_events_and_its_result(tiny_bundle: Path) -> None:
 def test_a_cancelled_task_ends_its_generation(tiny_bundle: Path) -> None:
     async def use(model: AsyncRubricModel) -> None:
         tasks = [asyncio.create_task(model.generate("Write.", **LONG)) for _ in range(3)]  # type: ignore[arg-type]
-        while not model.model._engine._sequences():
+        while not model.model._backend.engine._sequences():
             await asyncio.sleep(0.001)
         for task in tasks:
             task.cancel()
@@ -106,7 +106,7 @@ def test_errors_are_those_of_the_methods(tiny_bundle: Path) -> None:
         with pytest.raises(RequestInvalid):
             await model.generate(" ")
         task = asyncio.create_task(model.generate("Write.", **LONG))  # type: ignore[arg-type]
-        while not model.model._engine._sequences():
+        while not model.model._backend.engine._sequences():
             await asyncio.sleep(0.001)
         await model.close()
         with pytest.raises(ModelClosed):
@@ -147,7 +147,7 @@ def test_many_wait_for_a_full_line(tiny_bundle: Path) -> None:
 def test_a_line_that_others_fill_is_an_outcome_of_each(tiny_bundle: Path) -> None:
     async def use(model: AsyncRubricModel) -> None:
         others = [model.model.submit("Write.", **LONG)]  # type: ignore[arg-type]
-        while not any(sequence.admitted for sequence in model.model._engine._sequences()):
+        while not any(sequence.admitted for sequence in model.model._backend.engine._sequences()):
             await asyncio.sleep(0.001)
         others.append(model.model.submit("Write.", **LONG))  # type: ignore[arg-type]
         found = [outcome async for outcome in model.generate_many(["Hi."] * 3, max_new_tokens=4)]
@@ -204,11 +204,11 @@ def test_a_loop_that_ends_ends_its_own_generations_alone(tiny_bundle: Path) -> N
 
         async def leave() -> None:
             task = asyncio.create_task(AsyncRubricModel(model).generate("Write.", **LONG))  # type: ignore[arg-type]
-            while not any(sequence.admitted for sequence in model._engine._sequences()):
+            while not any(sequence.admitted for sequence in model._backend.engine._sequences()):
                 await asyncio.sleep(0.001)
             assert not task.done()
 
         other = model.submit("Write.", max_new_tokens=60, constrain=False, stop_on_repetition=False)
         asyncio.run(leave())
         assert other.result().usage.completion_tokens == 60
-        assert all(sequence.is_finished for sequence in model._engine._sequences())
+        assert all(sequence.is_finished for sequence in model._backend.engine._sequences())

@@ -28,7 +28,7 @@ def test_a_text_of_ones_own_form(demo: RubricModel) -> None:
 
 def test_an_allowed_choice_stays_and_a_refused_one_is_counted(demo: RubricModel) -> None:
     grammar = demo.compile_grammar("Yes|No")
-    encode = demo._tokenizer.encode
+    encode = demo._prompt.tokenizer.encode
     logits = np.zeros(demo.bundle.manifest.tokenizer.num_tokens, np.float32)
     (refused,), allowed = encode("1"), encode("Yes")[0]
     logits[refused], logits[allowed] = 9, 8
@@ -67,7 +67,7 @@ def test_sampling_has_the_distribution_over_what_is_allowed(demo: RubricModel) -
 
 
 def test_a_budget_below_the_shortest_text_is_no_constraint(demo: RubricModel) -> None:
-    grammar = demo._engine._grammar
+    grammar = demo._backend.engine._grammar
     assert grammar is not None
     least = grammar.shortest(grammar.start)
     assert constrain(grammar, least - 1) is None
@@ -77,7 +77,7 @@ def test_a_budget_below_the_shortest_text_is_no_constraint(demo: RubricModel) ->
 
 @pytest.mark.parametrize("more", [0, 1, 7, 40])
 def test_a_rubric_is_whole_whatever_the_budget(demo: RubricModel, more: int) -> None:
-    grammar = demo._engine._grammar
+    grammar = demo._backend.engine._grammar
     assert grammar is not None
     result = demo.generate(
         "Write a haiku.", max_new_tokens=grammar.shortest(grammar.start) + more, temperature=2.0, seed=more
@@ -90,7 +90,7 @@ def test_a_rubric_is_whole_whatever_the_budget(demo: RubricModel, more: int) -> 
 def test_the_form_can_be_left_off_and_is_not_for_texts(demo: RubricModel) -> None:
     assert demo.generate("Write a haiku.", max_new_tokens=12, constrain=False).grammar_overrules is None
     assert demo.generate("Write a haiku.", max_new_tokens=60).grammar_overrules is not None
-    sequence = demo.stream_text("Write a haiku.", max_new_tokens=12)._sequence
+    sequence = demo.stream_text("Write a haiku.", max_new_tokens=12)._generation
     sequence.wait()
     assert sequence.constraint is None
 
@@ -100,14 +100,14 @@ def test_after_the_end_nothing_follows(demo: RubricModel) -> None:
     constraint = Constraint(grammar)
     stop = demo.bundle.manifest.prompt.stop_ids[0]
     logits = np.zeros(demo.bundle.manifest.tokenizer.num_tokens, np.float32)
-    for index, token_id in enumerate([*demo._tokenizer.encode("No"), stop]):
+    for index, token_id in enumerate([*demo._prompt.tokenizer.encode("No"), stop]):
         assert constraint.revise(token_id, logits, GREEDY, seed=0, index=index, tokens_left=9 - index) == token_id
     assert constraint.state == END
 
 
 @pytest.mark.parametrize("drafted", [0, 3])
 def test_a_rubric_that_goes_in_circles_is_brought_to_a_whole_end(demo: RubricModel, drafted: int) -> None:
-    grammar, tokenizer = demo._engine._grammar, demo._tokenizer
+    grammar, tokenizer = demo._backend.engine._grammar, demo._prompt.tokenizer
     assert grammar is not None
     (word,) = tokenizer.encode(" the")
     logits = np.zeros((1 + drafted, demo.bundle.manifest.model.vocab_size), np.float32)

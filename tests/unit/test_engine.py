@@ -751,19 +751,19 @@ from rubricrm import RubricModel
 signal.signal(signal.SIGINT, signal.default_int_handler)
 engine.close()
 model = RubricModel.open(sys.argv[1], threads=1)
-model._engine._stop_ids = frozenset()
+model._backend.engine._stop_ids = frozenset()
 started = []
-submit = model._engine.submit
+submit = model._backend.engine.submit
 def watched(*arguments, **keywords):
     started.append(submit(*arguments, **keywords))
     started[0].listen(lambda: os.kill(os.getpid(), signal.SIGINT) if len(started[0].token_ids) == 5 else None)
     return started[0]
-model._engine.submit = watched
+model._backend.engine.submit = watched
 try:
     model.generate("Hi", max_new_tokens=1900, stop_on_repetition=False)
 except KeyboardInterrupt:
     print(started[0].finish_reason, 5 <= len(started[0].token_ids) < 1900)
-model._engine.submit = submit
+model._backend.engine.submit = submit
 print(model.generate("Hi", max_new_tokens=3).usage.completion_tokens)
 """
     done = run_process(script, tiny_bundle)

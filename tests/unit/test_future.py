@@ -31,7 +31,7 @@ def test_cancelling_ends_the_generation(tiny_model: RubricModel) -> None:
     assert future.cancelled()
     with pytest.raises(CancelledError):
         future.result()
-    assert all(sequence.is_finished for sequence in tiny_model._engine._sequences())
+    assert all(sequence.is_finished for sequence in tiny_model._backend.engine._sequences())
 
 
 def test_a_result_that_is_there_cannot_be_cancelled(tiny_model: RubricModel) -> None:

@@ -456,7 +456,7 @@ def test_open_streams_of_one_thread_do_not_disturb_each_other(tiny_model: Rubric
 
 def test_use_after_closing_says_so(tiny_bundle: Path) -> None:
     with RubricModel.open(tiny_bundle, threads=1) as model:
-        model._engine._stop_ids = frozenset()
+        model._backend.engine._stop_ids = frozenset()
         stream = model.stream(REQUEST, max_new_tokens=1500, stop_on_repetition=False)
         next(stream)
     model.close()
@@ -508,12 +508,12 @@ def test_a_failure_of_the_runtime_is_typed(tiny_bundle: Path, monkeypatch: pytes
             def __getattr__(self, name: str) -> Any:
                 return lambda *_: (_ for _ in ()).throw(ValueError("out of order"))
 
-        graph = model._engine._session._graph
+        graph = model._backend.engine._session._graph
         model.generate(REQUEST, max_new_tokens=1)
-        monkeypatch.setattr(model._engine._session, "_graph", Broken())
+        monkeypatch.setattr(model._backend.engine._session, "_graph", Broken())
         with pytest.raises(RuntimeFailed, match="out of order"):
             model.generate(REQUEST, max_new_tokens=1)
-        monkeypatch.setattr(model._engine._session, "_graph", graph)
+        monkeypatch.setattr(model._backend.engine._session, "_graph", graph)
         assert model.generate(REQUEST, max_new_tokens=1).usage.completion_tokens == 1
 
 

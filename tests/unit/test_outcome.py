@@ -61,7 +61,7 @@ def test_leaving_the_iteration_cancels_what_runs(tiny_bundle: Path) -> None:
         ended = next(outcomes)
         outcomes.close()
         assert isinstance(ended.error, ModelClosed) or ended.result is not None
-        assert all(sequence.is_finished for sequence in model._engine._sequences())
+        assert all(sequence.is_finished for sequence in model._backend.engine._sequences())
 
 
 def test_a_full_line_is_waited_for(tiny_bundle: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_full_line_is_waited_for(tiny_bundle: Path) -> None:
 def test_a_line_that_others_fill_is_an_outcome(tiny_bundle: Path) -> None:
     with RubricModel.open(tiny_bundle, threads=1, max_concurrency=1, max_waiting=1) as model:
         others = [model.submit("Write.", max_new_tokens=1900, constrain=False)]
-        while not any(sequence.admitted for sequence in model._engine._sequences()):
+        while not any(sequence.admitted for sequence in model._backend.engine._sequences()):
             pass
         others.append(model.submit("Write.", max_new_tokens=1900, constrain=False))
         (outcome,) = model.generate_many(["Hi."], max_new_tokens=4)

@@ -7,6 +7,7 @@ import pytest
 from own_kernels import needs_kernels
 from rubricrm import RubricModel
 from rubricrm.errors import WriteFailed
+from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.generation.phrase_table import saved_table
 
 pytestmark = needs_kernels
@@ -23,8 +24,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def entries(model: RubricModel) -> int:
-    assert model._drafts is not None
-    return len(model._drafts.phrases.entries)
+    assert model._backend.drafts is not None
+    return len(model._backend.drafts.phrases.entries)
 
 
 def test_nothing_is_saved_unless_it_is_asked_for(packed_bundle: Path, cache: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_damaged_file_is_one_warning(packed_bundle: Path, tmp_path: Path, capl
 def test_a_file_that_cannot_be_written_is_told_and_the_model_closed(packed_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     model = RubricModel.open(packed_bundle, threads=1, phrases=tmp_path / "phrases")
-    model._engine_options = model._engine_options.__class__(phrases=tmp_path / "file" / "phrases")
+    model._backend._options = EngineOptions(phrases=tmp_path / "file" / "phrases")
     with pytest.raises(WriteFailed, match="the phrases cannot be saved"):
         model.close()
-    assert model._engine._session._graph is None
+    assert model._backend.engine._session._graph is None

@@ -175,7 +175,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock that stands still but for what a test adds to `now`."""
     clock = SimpleNamespace(now=1000.0)
     patched = SimpleNamespace(perf_counter=lambda: clock.now)
-    monkeypatch.setattr("rubricrm.generation.sequence.time", patched)
+    for module in ("generation", "sequence"):
+        monkeypatch.setattr(f"rubricrm.generation.{module}.time", patched)
     return clock
 
 

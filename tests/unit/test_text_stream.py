@@ -275,7 +275,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = 1000.0
         patched = SimpleNamespace(perf_counter=lambda: self.time)
-        for module in ("sequence", "deadlines"):
+        for module in ("generation", "sequence", "deadlines"):
             monkeypatch.setattr(f"rubricrm.generation.{module}.time", patched)
         monkeypatch.setitem(globals(), "time", patched)  # when the request came in
 
@@ -505,7 +505,7 @@ def test_a_stream_that_nobody_holds_is_cancelled(by_hand: ByHand, state: str) ->
     if state == "decoding":
         steps(engine, 3)
         next(stream)
-    sequence = stream._sequence
+    sequence = stream._generation
     assert sequence.state.value == state
     del stream
     gc.collect()

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, Unpack
 
 from rubricrm.errors import EngineBusy, RubricrmError
+from rubricrm.generation.capabilities import Capabilities
 from rubricrm.generation.engine_options import EngineKeywords
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.outcome import Outcome, check_concurrency
@@ -134,9 +135,59 @@ class AsyncRubricModel:
         )
 
     @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        prompt: Path | str,
+        model: str | None = None,
+        api_key: str | None = None,
+        dialect: str | None = None,
+        constrain: bool = True,
+        max_concurrency: int = 64,
+        max_waiting: int = 1000,
+        max_retries: int = 2,
+    ) -> Self:
+        """As `RubricModel.connect`, in another thread."""
+        return cls(
+            await asyncio.to_thread(
+                RubricModel.connect,
+                url,
+                prompt=prompt,
+                model=model,
+                api_key=api_key,
+                dialect=dialect,
+                constrain=constrain,
+                max_concurrency=max_concurrency,
+                max_waiting=max_waiting,
+                max_retries=max_retries,
+            )
+        )
+
+    @classmethod
     async def demo(cls, *, threads: int | None = None, **engine: Unpack[EngineKeywords]) -> Self:
         """As `RubricModel.demo`, in another thread."""
         return cls(await asyncio.to_thread(lambda: RubricModel.demo(threads=threads, **engine)))
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """As of `RubricModel`."""
+        return self.model.description
+
+    @property
+    def context_length(self) -> int:
+        """As of `RubricModel`."""
+        return self.model.context_length
+
+    @property
+    def max_concurrency(self) -> int:
+        """As of `RubricModel`."""
+        return self.model.max_concurrency
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """As of `RubricModel`."""
+        return self.model.capabilities
 
     async def generate(
         self, request: str, *, options: GenerationOptions | None = None, **keywords: Unpack[OptionKeywords]

@@ -11,10 +11,12 @@ class RubricrmError(Exception):
     Attributes:
         code: Stable upper-case name; the text begins with it, so that a log line can be searched.
         exit_code: What the command line exits with: 2 for bad input, 1 for work that failed.
+        retryable: Whether the same call may succeed later.
     """
 
     code: ClassVar[str] = "ERROR"
     exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"{self.code}: {super().__str__()}"
@@ -88,6 +90,7 @@ class EngineBusy(RubricrmError):
 
     code = "ENGINE_BUSY"
     exit_code = 1
+    retryable = True
 
 
 class ResultInvalid(RubricrmError):
@@ -165,3 +168,61 @@ class DependencyMissing(RubricrmError):
 
     code = "DEPENDENCY_MISSING"
     exit_code = 1
+
+
+class ServerError(RubricrmError):
+    """A server gave no answer. The kinds say why; `except ServerError` is for all of them.
+
+    Attributes:
+        status: The status of its answer; None: there was none, or the stream had begun.
+        attempts: How often it was asked.
+        partial_text: What it had written before.
+    """
+
+    code = "SERVER_ERROR"
+    exit_code = 1
+
+    def __init__(self, *args: object, status: int | None = None, attempts: int = 1, partial_text: str = "") -> None:
+        super().__init__(*args)
+        self.status = status
+        self.attempts = attempts
+        self.partial_text = partial_text
+
+
+class ServerUnreachable(ServerError):
+    """No connection to the server, or none that lasted until it answered."""
+
+    code = "SERVER_UNREACHABLE"
+    exit_code = 1
+    retryable = True
+
+
+class ServerBusy(ServerError):
+    """The server has no room now: status 408, 429 or 503."""
+
+    code = "SERVER_BUSY"
+    exit_code = 1
+    retryable = True
+
+
+class ServerRefused(ServerError):
+    """The server does not do what it is asked: any other status from 400 to 499, or it serves something else."""
+
+    code = "SERVER_REFUSED"
+    exit_code = 2
+
+
+class ServerFailed(ServerError):
+    """The server met an error: a status from 500 on, an error in its stream, or a text that it aborted."""
+
+    code = "SERVER_FAILED"
+    exit_code = 1
+    retryable = True
+
+
+class StreamBroken(ServerError):
+    """The server's stream ended before it said why the text ends: what came is no answer."""
+
+    code = "STREAM_BROKEN"
+    exit_code = 1
+    retryable = True

@@ -16,7 +16,7 @@ from rubricrm.text_model import TextModel
 
 
 class RubricModel(TextModel):
-    """An open model: made by `RubricModel.open(path)` or `RubricModel.demo()`, not by its constructor.
+    """An open model: made by `RubricModel.open`, `RubricModel.demo` or `RubricModel.connect`, not by its constructor.
 
     Its methods may be called from several threads: requests that are there at the same time are computed together, for
     little more than the price of one. On this project's kernels no result depends on what else runs, to the last bit;
@@ -24,6 +24,8 @@ class RubricModel(TextModel):
 
     Attributes:
         bundle: What it was opened from.
+        description: Name, weights, device, kernels and manifest hash, as results have them in `model`; of a model on a
+            server its name there, server, dialect and manifest hash.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
         max_concurrency: Most requests that are computed together.
@@ -81,6 +83,7 @@ class RubricModel(TextModel):
             PromptTooLong: The request does not fit the model's context.
             ModelClosed: The model was closed, or opened before a fork.
             RuntimeFailed: ONNX Runtime failed.
+            ServerError: The server of a connected model failed; its kinds say how, `retryable` whether to ask again.
 
         Example:
             >>> model = RubricModel.demo()
@@ -185,7 +188,7 @@ class RubricModel(TextModel):
         checked = merge(options, keywords)
         text = self._start(self._prompt.encode_request(request), checked, cancel, started, is_rubric=True)
         in_thought = self.bundle.manifest.chat.starts_in_thought
-        return RubricStream(request, text, self._description, starts_in_thought=in_thought)
+        return RubricStream(request, text, self.description, starts_in_thought=in_thought)
 
     def warmup(self) -> None:
         """Compute one token after the prompt's fixed part: pages and caches are warm for the first request."""

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Self, Unpack
 
-from rubricrm.errors import OptionInvalid, RequestInvalid, WriteFailed
+from rubricrm.errors import OptionInvalid, RequestInvalid
+from rubricrm.generation.backend import Backend
+from rubricrm.generation.capabilities import Capabilities
 from rubricrm.generation.closing import Closing
-from rubricrm.generation.completion import Completion
-from rubricrm.generation.draft_desk import DraftDesk
-from rubricrm.generation.engine import Engine
 from rubricrm.generation.engine_options import EngineKeywords, EngineOptions
 from rubricrm.generation.grammar import Grammar
-from rubricrm.generation.item_number import ItemNumbers
+from rubricrm.generation.local_backend import LocalBackend
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
-from rubricrm.generation.phrase_table import PhraseTable, saved_table
 from rubricrm.generation.result import TextResult
-from rubricrm.generation.step_cost import open_step_cost, step_runner
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.graph_choice import running_kernels
-from rubricrm.runtime.kernels import find_kernels
-from rubricrm.runtime.prefix import Prefix, kept_prefix, open_prefix
 from rubricrm.runtime.prompt import Prompt
-from rubricrm.runtime.read_ahead import reading_ahead
-from rubricrm.runtime.session import Session
-from rubricrm.runtime.tokenizer import Tokenizer
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
+# Of a description, what tells one open model from another.
+_SHOWN = ("weights", "device", "server", "dialect")
 
 
 class TextModel(Closing):
@@ -39,6 +31,8 @@ class TextModel(Closing):
 
     Attributes:
         bundle: What it was opened from.
+        description: Name, weights, device, kernels and manifest hash, as results have them in `model`; of a model on a
+            server its name there, server, dialect and manifest hash.
         device: Where it runs.
         context_length: Most tokens that prompt and answer have together.
         max_concurrency: Most requests that are computed together.
@@ -48,40 +42,36 @@ class TextModel(Closing):
         self,
         bundle: Bundle,
         *,
+        backend: Backend | None = None,
         device: str | None = None,
         threads: int | None = None,
         **engine: Unpack[EngineKeywords],
     ) -> None:
+        """Open a bundle, or take what computes its answers.
+
+        Args:
+            bundle: What is opened; with a backend, its prompt and tokenizer alone are used.
+            backend: What computes; None: an engine in this process, which the other arguments describe.
+            device: As in `open`.
+            threads: As in `open`.
+            **engine: As in `open`.
+        """
         if not isinstance(bundle, Bundle):
             raise OptionInvalid(
                 f"{type(self).__name__}: got {bundle!r:.80}, expected an opened Bundle. Open a directory with "
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
-        self._engine_options = EngineOptions(**engine)
         self.bundle = bundle
-        session = Session(bundle, device=device, threads=threads)
-        with reading_ahead(session.mapped_file), ThreadPoolExecutor(1) as beside:
-            kept = beside.submit(kept_prefix, bundle, session)
-            grammar = beside.submit(self._open_grammar)
-            self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-            self._prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
-            token_ids = self._prompt.fixed_prefix()
-            prefix = open_prefix(bundle, session, token_ids, kept.result()) if token_ids else None
-        is_drafting = self._engine_options.draft and session.is_exact
-        self._drafts = self._open_drafts(session, prefix) if is_drafting else None
-        self._engine = Engine(
-            session, bundle.manifest, prefix, self._engine_options, grammar=grammar.result(), drafts=self._drafts
+        self._backend: Backend = (
+            LocalBackend(bundle, EngineOptions(**engine), device=device, threads=threads)
+            if backend is None
+            else backend
         )
-        self.device = session.device
-        self.context_length = bundle.manifest.model.context_length
-        self.max_concurrency = self._engine_options.max_concurrency
-        self._description = {
-            "name": bundle.manifest.model.name,
-            "weights": bundle.manifest.quantization.weights,
-            "device": session.device,
-            "kernels": running_kernels(session.facts, bundle.manifest.graphs, find_kernels()),
-            "manifest_sha256": bundle.manifest_sha256,
-        }
+        self._prompt = self._backend.prompt
+        self.description = self._backend.description
+        self.device = self._backend.device
+        self.context_length = self._backend.context_length
+        self.max_concurrency = self._backend.max_concurrency
 
     @classmethod
     def open(
@@ -129,6 +119,71 @@ class TextModel(Closing):
             RuntimeFailed: ONNX Runtime refused the graph.
         """
         return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **engine)
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        *,
+        prompt: Path | str,
+        model: str | None = None,
+        api_key: str | None = None,
+        dialect: str | None = None,
+        constrain: bool = True,
+        max_concurrency: int = 64,
+        max_waiting: int = 1000,
+        max_retries: int = 2,
+    ) -> Self:
+        """Use a model on a server: vLLM, SGLang, TensorRT-LLM, llama.cpp, or any with OpenAI's `/v1/completions`.
+
+        Prompts are encoded here and sent as ids, so that they are the same as in this process, and no text of a user
+        becomes a control token. Every sampling value is sent. The server is looked at first: its models, the ids that
+        it makes of a text with hostile characters, and whether it holds a text to a form (`capabilities`). That costs
+        the prefill of two prompts and some tokens, and what the server takes to compile a grammar.
+
+        A request that cannot be started is tried again; once its text has begun nothing is. Whatever ends a text
+        without a reason to end is an error, with the text so far in its `partial_text`.
+
+        Args:
+            url: Such as http://127.0.0.1:8000, with or without /v1.
+            prompt: A prompt directory of the model (`write_prompt_directory`, `rubricrm export tensorrt`), or a bundle.
+            model: The model's name there; None: the only one.
+            api_key: The server's key. No key of the environment is sent.
+            dialect: "vllm", "sglang", "tensorrt-llm", "llama.cpp" or "openai"; None: as the server says of itself.
+            constrain: Whether the server is to hold rubrics to their form. False: where it cannot; a rubric that is
+                not in the form then has the issue `unconstrained`.
+            max_concurrency: Most requests that the server gets at a time, 1 to 1000.
+            max_waiting: Most that wait here beside them; one more gets EngineBusy.
+            max_retries: How often a request that could not be started is tried again, 0 to 10.
+
+        Raises:
+            DependencyMissing: The extra `remote` is not installed.
+            BundleNotFound: There is neither a prompt directory nor a bundle; BundleInvalid: it is not whole.
+            OptionInvalid: An option is out of range, or model or dialect must be named.
+            ServerUnreachable: There is no connection; ServerBusy: no room, or the model is being loaded.
+            ServerRefused: The key is wrong, the model is not there, it has another tokenizer, or the server does not
+                hold a text to a form.
+            ServerFailed: It met an error; StreamBroken: the connection broke off.
+
+        Example:
+            model = RubricModel.connect("http://127.0.0.1:8000", prompt="rubricrm-4b-prompt")
+            result = model.generate("Write a haiku about rain.")
+        """
+        from rubricrm.remote.server_backend import ServerBackend
+
+        bundle = Bundle.open(prompt)
+        backend = ServerBackend.connect(
+            url,
+            bundle,
+            model=model,
+            api_key=api_key,
+            dialect=dialect,
+            constrain=constrain,
+            max_concurrency=max_concurrency,
+            max_waiting=max_waiting,
+            max_retries=max_retries,
+        )
+        return cls(bundle, backend=backend)
 
     @classmethod
     def demo(cls, *, threads: int | None = None, **engine: Unpack[EngineKeywords]) -> Self:
@@ -215,7 +270,12 @@ class TextModel(Closing):
             >>> model.generate_text("Is snow white?", grammar=yes_or_no).text in ("Yes", "No")
             True
         """
-        return Grammar.compile(pattern, self._tokenizer, self.bundle.manifest.prompt.stop_ids)
+        return Grammar.compile(pattern, self._prompt.tokenizer, self.bundle.manifest.prompt.stop_ids)
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What the server turned out to do when the model was connected; None: it runs in this process."""
+        return self._backend.capabilities
 
     def close(self) -> None:
         """Free the model and unmap its files, and save phrases if that was asked for. Closing twice is fine.
@@ -223,77 +283,28 @@ class TextModel(Closing):
         Raises:
             WriteFailed: Phrases cannot be saved; the model is closed all the same.
         """
-        self._engine.close()
-        self._save_phrases()
+        self._backend.close()
 
     def __repr__(self) -> str:
-        facts = self._description
-        return (
-            f"{type(self).__name__}({facts['name']!r}, weights {facts['weights']}, device {facts['device']}, "
-            f"context {self.context_length} tokens)"
-        )
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Text to ids and back."""
-        return self._tokenizer
+        facts = {key: fact for key, fact in self.description.items() if key in _SHOWN}
+        shown = ", ".join(f"{key} {fact}" for key, fact in facts.items())
+        return f"{type(self).__name__}({self.description['name']!r}, {shown}, context {self.context_length} tokens)"
 
     @property
     def prompt(self) -> Prompt:
-        """Requests and conversations to the ids of whole prompts."""
+        """Texts to ids and back: requests and conversations become whole prompts, and there is its tokenizer."""
         return self._prompt
-
-    @property
-    def description(self) -> Mapping[str, str]:
-        """Name, weights, device, kernels and manifest hash, as in every `RubricResult`."""
-        return self._description
 
     def _checked_ids(self, prompt_ids: Sequence[int]) -> list[int]:
         if not prompt_ids:
             raise RequestInvalid("prompt: holds no token ids, expected at least one.")
-        most = self._tokenizer.num_tokens
+        most = self._prompt.tokenizer.num_tokens
         for index, token_id in enumerate(prompt_ids):
             if type(token_id) is not int or not 0 <= token_id < most:
                 raise RequestInvalid(
                     f"prompt[{index}]: got {token_id!r:.40}, expected a token id from 0 to {most - 1}."
                 )
         return list(prompt_ids)
-
-    def _open_grammar(self) -> Grammar | None:
-        facts = self.bundle.manifest
-        if facts.prompt.grammar is None:
-            return None
-        return Grammar.load(self.bundle.file(facts.prompt.grammar), facts.tokenizer.num_tokens, facts.prompt.stop_ids)
-
-    def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
-        """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""
-        conditions = f"{session.threads}-threads-{session.kernels.instruction_set if session.kernels else 'none'}"
-        cost = open_step_cost(self.bundle.manifest_sha256, session.cache_key, conditions, step_runner(session, prefix))
-        numbers = ItemNumbers(self._tokenizer)
-        path = self._phrases_file()
-        if not self._engine_options.keep_phrases:
-            return DraftDesk(cost, numbers, None)
-        phrases = PhraseTable(numbers) if path is None else PhraseTable.load(path, numbers, self._tokenizer_sha256)
-        return DraftDesk(cost, numbers, phrases)
-
-    def _phrases_file(self) -> Path | None:
-        phrases = self._engine_options.phrases
-        if isinstance(phrases, bool):
-            return saved_table(self.bundle.manifest_sha256) if phrases else None
-        return Path(phrases)
-
-    @property
-    def _tokenizer_sha256(self) -> str:
-        return self.bundle.manifest.files[self.bundle.manifest.tokenizer.file].sha256
-
-    def _save_phrases(self) -> None:
-        path = self._phrases_file()
-        if path is None or self._drafts is None or self._drafts.phrases is None:
-            return
-        try:
-            self._drafts.phrases.save(path, self._tokenizer_sha256)
-        except OSError as error:
-            raise WriteFailed(f"{path}: the phrases cannot be saved ({error}).") from error
 
     def _start(
         self,
@@ -305,8 +316,5 @@ class TextModel(Closing):
         is_rubric: bool = False,
     ) -> TextStream:
         tokenized = time.perf_counter()
-        completion = Completion(self._tokenizer, options)
-        sequence = self._engine.submit(
-            prompt_ids, options, is_rubric=is_rubric, completion=completion, cancel=cancel, started=started
-        )
-        return TextStream(sequence, tokenized)
+        generation = self._backend.start(prompt_ids, options, is_rubric=is_rubric, cancel=cancel, started=started)
+        return TextStream(generation, tokenized)

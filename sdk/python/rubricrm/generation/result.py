@@ -27,7 +27,7 @@ FINISH_REASONS = {
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one generation. The end token is not counted.
+    """Tokens of one generation. The end token is not counted, but by servers, whose own counts these are then.
 
     Attributes:
         prompt_tokens: Of the prompt.

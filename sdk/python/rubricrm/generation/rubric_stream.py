@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rubricrm.generation.closing import Closing
 from rubricrm.generation.result import RubricResult
 from rubricrm.generation.text_stream import TextStream
+from rubricrm.rubric.held_form import with_form_checked
 from rubricrm.rubric.rubric import Criterion, RubricReader, parse
 
 
@@ -96,10 +97,13 @@ class RubricStream(Closing):
         self.close()
         text = self._text.result()
         is_cut = text.finish_reason != "stop"
+        rubric = parse(text.text, truncated=is_cut, starts_in_thought=self._starts_in_thought)
+        if self._text.is_held_elsewhere:
+            rubric = with_form_checked(rubric, text.text, is_cut=is_cut or self._text.has_stop_strings)
         return RubricResult(
             request=self._request,
             text=text.text,
-            rubric=parse(text.text, truncated=is_cut, starts_in_thought=self._starts_in_thought),
+            rubric=rubric,
             finish_reason=text.finish_reason,
             usage=text.usage,
             timings_ms=text.timings_ms,

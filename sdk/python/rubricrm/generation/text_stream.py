@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from rubricrm.errors import StreamBusy
 from rubricrm.generation.closing import Closing
 from rubricrm.generation.constraint import Overrules
-from rubricrm.generation.result import TextResult, Timings, Usage
-from rubricrm.generation.sequence import Sequence
+from rubricrm.generation.generation import Generation
+from rubricrm.generation.result import TextResult, Timings
 
 
 class TextStream(Closing):
@@ -30,9 +30,9 @@ class TextStream(Closing):
         'stop'
     """
 
-    def __init__(self, sequence: Sequence, tokenized: float) -> None:
-        """Read a sequence; `tokenized` is when its prompt was encoded."""
-        self._sequence = sequence
+    def __init__(self, generation: Generation, tokenized: float) -> None:
+        """Read a generation; `tokenized` is when its prompt was encoded."""
+        self._generation = generation
         self._tokenized = tokenized
         self._num_read = 0
         self._process = os.getpid()
@@ -47,16 +47,16 @@ class TextStream(Closing):
             if self._is_reading and self._process == os.getpid():  # in a fork, the reader does not exist
                 raise StreamBusy("the stream is waiting for its next piece in this very thread. Read it elsewhere.")
             self._is_reading = True
-            pieces = self._sequence.pieces
+            pieces = self._generation.pieces
             try:
-                self._sequence.wait(lambda: len(pieces) > self._num_read)
+                self._generation.wait(lambda: len(pieces) > self._num_read)
             except BaseException:  # Ctrl-C: nobody reads on
                 self.close()
                 raise
             finally:
                 self._is_reading = False
             if len(pieces) == self._num_read:
-                self._sequence.raise_error()
+                self._generation.raise_error()
                 raise StopIteration
             self._num_read += 1
             return pieces[self._num_read - 1]
@@ -68,28 +68,28 @@ class TextStream(Closing):
             RubricrmError: What the generation failed with.
         """
         try:
-            self._sequence.wait()
+            self._generation.wait()
         except BaseException:
             self.close()
             raise
-        self._sequence.raise_error()
+        self._generation.raise_error()
 
     def is_ready(self) -> bool:
         """Whether the next piece, or the end, is there."""
-        return len(self._sequence.pieces) > self._num_read or self._sequence.is_finished
+        return len(self._generation.pieces) > self._num_read or self._generation.is_finished
 
     def on_change(self, call: Callable[[], object]) -> None:
-        """Have a function called whenever there may be more, and at the end; as `Sequence.listen`."""
-        self._sequence.listen(call)
+        """Have a function called whenever there may be more, and at the end; as `Generation.listen`."""
+        self._generation.listen(call)
 
     def on_end(self, call: Callable[[], object]) -> None:
-        """Have a function called once, at the end; as `Sequence.listen`."""
+        """Have a function called once, at the end; as `Generation.listen`."""
         calls = iter((call,))
-        self._sequence.listen(lambda: next(calls, _nothing)() if self._sequence.is_finished else None)
+        self._generation.listen(lambda: next(calls, _nothing)() if self._generation.is_finished else None)
 
     def cancel(self) -> None:
         """End now. Safe from any thread; a reader gets what was written before, and then the end."""
-        self._sequence.finish("cancelled")
+        self._generation.finish("cancelled")
 
     def close(self) -> None:
         """End now. Safe from any thread; closing twice is fine."""
@@ -98,44 +98,48 @@ class TextStream(Closing):
     def result(self) -> TextResult:
         """Return what was generated; ends the generation if it is still running."""
         self.close()
-        sequence = self._sequence
-        ended = sequence.ended or sequence.started
-        first, prefilled, admitted = sequence.first_token, sequence.prefilled, sequence.admitted
+        generation = self._generation
+        ended = generation.ended or generation.started
+        first, prefilled, admitted = generation.first_token, generation.prefilled, generation.admitted
         timings = Timings(
-            tokenize=_ms(sequence.started, self._tokenized),
+            tokenize=_ms(generation.started, self._tokenized),
             prefill=0.0 if admitted is None or prefilled is None else _ms(admitted, prefilled),
-            first_token=None if first is None else _ms(sequence.started, first),
+            first_token=None if first is None else _ms(generation.started, first),
             decode=0.0 if first is None else _ms(first, ended),
-            total=_ms(sequence.started, ended),
+            total=_ms(generation.started, ended),
         )
         return TextResult(
-            text="".join(sequence.pieces),
-            finish_reason=sequence.finish_reason or "cancelled",
-            usage=Usage(
-                prompt_tokens=len(sequence.prompt_ids),
-                cached_prompt_tokens=sequence.cached_tokens,
-                completion_tokens=len(sequence.token_ids),
-                drafted_tokens=sequence.drafted_tokens,
-                accepted_tokens=sequence.accepted_tokens,
-            ),
+            text="".join(generation.pieces),
+            finish_reason=generation.finish_reason or "cancelled",
+            usage=generation.usage,
             timings_ms=timings,
-            seed=sequence.seed,
-            logprobs=None if sequence.options.logprobs is None else tuple(sequence.logprobs),
+            seed=generation.seed,
+            logprobs=None if generation.options.logprobs is None else tuple(generation.logprobs),
         )
 
     @property
     def overrules(self) -> Overrules | None:
-        """What a constraint has overruled; None where there is none."""
-        constraint = self._sequence.constraint
-        return None if constraint is None else constraint.overrules
+        """What a constraint has overruled; None where there is none, or nobody says."""
+        return self._generation.overrules
+
+    @property
+    def is_held_elsewhere(self) -> bool:
+        """As of `Generation`."""
+        return self._generation.is_held_elsewhere
+
+    @property
+    def has_stop_strings(self) -> bool:
+        """Whether a string may end the text anywhere."""
+        return bool(self._generation.options.stop)
 
     def __del__(self) -> None:
         if os.getpid() == self._process:  # nobody can read what is still to come
             self.cancel()
 
     def __repr__(self) -> str:
-        state = self._sequence.finish_reason or self._sequence.state.value
-        return f"{type(self).__name__}({state}, {len(self._sequence.token_ids)} tokens)"
+        generation = self._generation
+        state = generation.finish_reason or generation.status
+        return f"{type(self).__name__}({state}, {generation.usage.completion_tokens} tokens)"
 
     def turn(self) -> AbstractContextManager[object]:
         """Return a lock that the readers of this stream, and what belongs to a piece, take turns with."""

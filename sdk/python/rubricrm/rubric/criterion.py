@@ -70,7 +70,9 @@ class Issue:
     message: str
 
 
-# Every code a parse can report, and when. Codes are stable; messages are not.
+# The code that no parse reports: a server was asked for the form.
+UNCONSTRAINED = "unconstrained"
+# Every code that can be reported, and when. Codes are stable; messages are not.
 ISSUE_CODES = {
     "code_fence": "a line of ``` or ~~~ around or between the items; left out of the texts",
     "empty_item": "a number or bullet without text; it is no criterion",
@@ -89,6 +91,7 @@ ISSUE_CODES = {
     "think_block": "a thought: a `<think>` block or its like, or what stands before a lone `</think>`; in no text",
     "trailing_text": "text after an item's tag, up to the next item, or after the end of the answer",
     "truncated": "the text was cut: the last item is unfinished, or items after it may be missing",
+    UNCONSTRAINED: "a line that is not in the form to which a server was to hold the rubric; no parse reports it",
     "undecodable": "a character that stands for bytes of another encoding, U+FFFD or a lone surrogate",
     "wrapper": "a tag around the items, such as `<rubric>`, or a control token, which ends the answer",
 }

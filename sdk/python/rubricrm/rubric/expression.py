@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _REGEX_SPECIALS = frozenset("\\.+*?()|[]{}^$")
 _CLASS_SPECIALS = frozenset("\\]^-[&~")  # the last three have a meaning in classes of Rust
+# Written by their numbers: llama.cpp knows no \- and no \^.
 _GBNF_CLASS_SPECIALS = frozenset("\\]^-[")
 
 
@@ -101,16 +103,13 @@ class Characters(Expression):
 
     def regex(self) -> str:
         """Return the class in brackets."""
-        return f"[{self._listed(_CLASS_SPECIALS)}]"
+        return f"[{self._listed(lambda c: _with_backslash(c) if c in _CLASS_SPECIALS else _escaped(c))}]"
 
     def gbnf(self) -> str:
         """Return the class in brackets."""
-        return f"[{self._listed(_GBNF_CLASS_SPECIALS)}]"
+        return f"[{self._listed(lambda c: _by_number(c) if c in _GBNF_CLASS_SPECIALS else _escaped(c))}]"
 
-    def _listed(self, specials: frozenset[str]) -> str:
-        def written(character: str) -> str:
-            return f"\\{character}" if character in specials else _escaped(character)
-
+    def _listed(self, written: Callable[[str], str]) -> str:
         return "".join(
             written(first) if first == last else f"{written(first)}-{written(last)}" for first, last in self.ranges
         )
@@ -197,6 +196,13 @@ def _escaped(character: str) -> str:
     code = ord(character)
     if character == "\n":
         return "\\n"
-    if 0x20 <= code < 0x7F:
-        return character
+    return character if 0x20 <= code < 0x7F else _by_number(character)
+
+
+def _with_backslash(character: str) -> str:
+    return f"\\{character}"
+
+
+def _by_number(character: str) -> str:
+    code = ord(character)
     return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"

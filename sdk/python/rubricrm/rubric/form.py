@@ -114,6 +114,21 @@ def check_form(text: str, max_items: int = MAX_ITEMS) -> None:
         raise RubricMalformed(f"there are {len(lines)} items, expected at most {max_items}. Generate the rubric again.")
 
 
+def line_out_of_form(text: str, *, is_cut: bool) -> int | None:
+    """Return the number, from 1, of the first line that `regex` does not match there; None: there is none.
+
+    Args:
+        text: A rubric.
+        is_cut: Whether it may end anywhere: its last line is then not looked at.
+    """
+    lines = text.split("\n") if is_cut else text.removesuffix("\n").split("\n")
+    for number, line in enumerate(lines[: -1 if is_cut else None], 1):
+        read = read_line(line)
+        if read is None or read.number != number or number > MAX_ITEMS:
+            return number
+    return None
+
+
 def regex(max_items: int = MAX_ITEMS) -> str:
     """Return a regular expression that a whole rubric matches, without anchors: for a server's structured output.
 

@@ -18,6 +18,9 @@ _PROBES = ("\n", "\r\n", " ", "  \n", "a", "A", "1", ".", "?", "'s", "\u00e9", "
 class Prompt:
     """Encodes requests and conversations the way that the bundle's model was trained on.
 
+    Attributes:
+        tokenizer: What it encodes with.
+
     Raises:
         BundleInvalid: The prompt has other fields than the request.
     """
@@ -29,7 +32,7 @@ class Prompt:
                 f"{REQUEST} alone. Export the bundle again."
             )
         self._chat = chat
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         head, tail = facts.template.split(facts.fields[REQUEST])
         split = tokenizer.split_control
         self._before = split(chat.opening) + split(chat.user.before) + split(head)
@@ -42,7 +45,7 @@ class Prompt:
             RequestInvalid: The request is blank, or holds NUL or a lone surrogate.
         """
         check_text(request, "request")
-        return self._tokenizer.encode_segments([*self._before, request, *self._after])
+        return self.tokenizer.encode_segments([*self._before, request, *self._after])
 
     def encode_messages(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation, ready for the model's turn.
@@ -59,7 +62,7 @@ class Prompt:
                 raise OptionInvalid(f"messages[{index}]: got {message!r:.40}, expected an object of role and content.")
         if not messages or messages[-1].get("role") != "user":
             raise OptionInvalid("messages: the last message must have the role user. Add the user's message.")
-        split = self._tokenizer.split_control
+        split = self.tokenizer.split_control
         segments: list[Segment] = []
         if messages[0].get("role") != "system":
             segments += split(self._chat.opening)
@@ -69,11 +72,11 @@ class Prompt:
                 raise OptionInvalid(f"messages[{index}].content: got {content!r:.40}, expected a string.")
             check_text(content, f"messages[{index}].content")
             segments += [*split(role.before), content, *split(role.after)]
-        return self._tokenizer.encode_segments([*segments, *split(self._chat.generation)])
+        return self.tokenizer.encode_segments([*segments, *split(self._chat.generation)])
 
     def fixed_prefix(self) -> list[int]:
         """Return the ids that begin the prompt of every request, whatever it says."""
-        prompts = [self._tokenizer.encode_segments([*self._before, probe, *self._after]) for probe in _PROBES]
+        prompts = [self.tokenizer.encode_segments([*self._before, probe, *self._after]) for probe in _PROBES]
         return prompts[0][: min(common_prefix(prompts[0], other) for other in prompts)]
 
     def _role(self, index: int, message: Mapping[str, str]) -> RoleFacts:

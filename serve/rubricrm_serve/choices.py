@@ -15,7 +15,7 @@ from rubricrm.generation.result import RubricResult, TextResult
 from rubricrm.generation.rubric_stream import StreamEvent
 from starlette.types import Receive
 
-from rubricrm_serve.admission import Admission, Place
+from rubricrm_serve.admission import Admission, AdmittedPlace
 from rubricrm_serve.metrics import Metrics
 from rubricrm_serve.refusal import Refusal, refusal_of, shutting_down
 
@@ -29,7 +29,7 @@ _QUIET_S = 15.0
 
 
 @dataclass(frozen=True)
-class Part:
+class ChoicePart:
     """What came of one generation of a request: a piece of it, or its end.
 
     Attributes:
@@ -41,7 +41,7 @@ class Part:
     content: str | StreamEvent | Result
 
 
-class Generation:
+class Choices:
     """One or several generations that belong together. Each is computed at the engine's pace, however it is read.
 
     A place is given back when its generation has ended, not when a slow client has read it.
@@ -65,7 +65,7 @@ class Generation:
         self._is_cut = False
         self._closing: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[Result | None]] = []
-        self._queue: asyncio.Queue[Part | Refusal] = asyncio.Queue()
+        self._queue: asyncio.Queue[ChoicePart | Refusal] = asyncio.Queue()
         self._places = list(admission.admit(len(streams), self._cut))
 
     @property
@@ -102,7 +102,7 @@ class Generation:
             await self.close()
         return [result for result in found if result is not None]
 
-    async def parts(self) -> AsyncGenerator[list[Part]]:
+    async def parts(self) -> AsyncGenerator[list[ChoicePart]]:
         """Yield what comes, as many parts together as there are; nothing in a list where nothing came for a while.
 
         Raises:
@@ -114,7 +114,7 @@ class Generation:
             while num_left:
                 parts = [] if (first := await self._next()) is None else [first, *self._others()]
                 refusal = next((part for part in parts if isinstance(part, Refusal)), None)
-                found = [part for part in parts if isinstance(part, Part)]
+                found = [part for part in parts if isinstance(part, ChoicePart)]
                 if found or refusal is None:
                     yield found
                 if refusal is not None:
@@ -132,13 +132,13 @@ class Generation:
             await stream.close()
             place.leave()
 
-    def _start(self, run: Callable[[int, Stream, Place], Coroutine[Any, Any, Result | None]]) -> None:
+    def _start(self, run: Callable[[int, Stream, AdmittedPlace], Coroutine[Any, Any, Result | None]]) -> None:
         self._tasks = [
             asyncio.create_task(run(index, stream, place))
             for index, (stream, place) in enumerate(zip(self._streams, self._places, strict=True))
         ]
 
-    async def _next(self) -> Part | Refusal | None:
+    async def _next(self) -> ChoicePart | Refusal | None:
         if self._queue.empty():
             try:
                 async with asyncio.timeout(_QUIET_S):
@@ -147,10 +147,10 @@ class Generation:
                 return None
         return self._queue.get_nowait()
 
-    def _others(self) -> list[Part | Refusal]:
+    def _others(self) -> list[ChoicePart | Refusal]:
         return [self._queue.get_nowait() for _ in range(self._queue.qsize())]
 
-    async def _forward(self, index: int, stream: Stream, place: Place) -> None:
+    async def _forward(self, index: int, stream: Stream, place: AdmittedPlace) -> None:
         """Queue what a stream brings, its result or failure last."""
         before = 0.0
         try:
@@ -159,8 +159,8 @@ class Generation:
                 if before:
                     self._metrics.piece(now - before)
                 before = now
-                self._queue.put_nowait(Part(index, event))
-            self._queue.put_nowait(Part(index, await self._result(stream)))
+                self._queue.put_nowait(ChoicePart(index, event))
+            self._queue.put_nowait(ChoicePart(index, await self._result(stream)))
         except RubricrmError as error:
             self._queue.put_nowait(self._failed(refusal_of(error)))
         except Refusal as refusal:
@@ -171,7 +171,7 @@ class Generation:
         finally:
             place.leave()
 
-    async def _whole(self, _: int, stream: Stream, place: Place) -> Result:
+    async def _whole(self, _: int, stream: Stream, place: AdmittedPlace) -> Result:
         try:
             return await self._result(stream)
         except RubricrmError as error:

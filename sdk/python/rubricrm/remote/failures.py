@@ -1,0 +1,100 @@
+"""What a server's refusals, outages and broken streams are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rubricrm.errors import (
+    ServerBusy,
+    ServerError,
+    ServerFailed,
+    ServerRefused,
+    ServerUnreachable,
+    StreamBroken,
+)
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+_BUSY = (408, 429, 503)
+_SHOWN_CHARACTERS = 300
+_REMEDIES = {
+    401: "Pass the server's key as api_key.",
+    403: "Pass a key with the right for this as api_key.",
+    404: "See what the server lists at /v1/models, and connect again.",
+    413: "Shorten the request.",
+}
+
+
+def failure(error: Exception, where: str, partial_text: str = "", *, has_begun: bool = False) -> ServerError:
+    """Return the error of this package for one that a call of the client raised.
+
+    Args:
+        error: From the openai package; in a stream also what its transport or its reader of JSON raises.
+        where: The address that was asked.
+        partial_text: What the stream had brought.
+        has_begun: Whether the stream had begun: then nothing was tried again.
+    """
+    from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
+
+    if isinstance(error, APIStatusError):
+        return _refusal(error, where)
+    if has_begun:
+        if isinstance(error, APIError) and not isinstance(error, APIConnectionError):
+            said = said_by(error.body) or error.message
+            return failed(where, f"broke off with an error: {said}", partial_text)
+        return broken(where, f"{type(error).__name__}: {error}", partial_text)
+    if isinstance(error, APITimeoutError):
+        finding = "did not answer in time"
+    else:
+        finding = f"cannot be reached ({error.__cause__ or error})"
+    remedy = "See that the server runs and that the address is right."
+    return ServerUnreachable(f"{where}: {finding}. {remedy}", attempts=_attempts(error))
+
+
+def failed(where: str, finding: str, partial_text: str = "") -> ServerFailed:
+    """Return the error of a generation that the server itself gave up."""
+    return ServerFailed(f"{where}: the server {finding}. See the server's log.", partial_text=partial_text)
+
+
+def broken(where: str, finding: str, partial_text: str) -> StreamBroken:
+    """Return the error of a stream that is no whole answer."""
+    return StreamBroken(
+        f"{where}: the stream broke off after {len(partial_text)} characters, before it said why the text ends "
+        f"({finding:.{_SHOWN_CHARACTERS}}). Ask again.",
+        partial_text=partial_text,
+    )
+
+
+def said_by(body: object) -> str:
+    """Return the message of an error's body, in whichever form: nested, flat, or a text alone."""
+    if isinstance(body, Mapping):
+        inner = body.get("error")
+        body = said_by(inner) if inner else body.get("message") or body.get("detail")
+    if body is None:
+        return ""
+    return str(body)[:_SHOWN_CHARACTERS]
+
+
+def _refusal(error: APIStatusError, where: str) -> ServerError:
+    status = error.status_code
+    said = said_by(error.body) or error.message[:_SHOWN_CHARACTERS]
+    attempts = _attempts(error)
+    text = f"{where}: the server answered {status}: {said}"
+    if status in _BUSY:
+        return ServerBusy(
+            f"{text}. Ask again later, or with a smaller max_concurrency.", status=status, attempts=attempts
+        )
+    if status >= 500:
+        return ServerFailed(f"{text}. See the server's log.", status=status, attempts=attempts)
+    return ServerRefused(
+        f"{text}. {_REMEDIES.get(status, 'Ask for what it supports.')}", status=status, attempts=attempts
+    )
+
+
+def _attempts(error: Exception) -> int:
+    """Return how often the client asked: it says so in the last request's headers."""
+    headers = getattr(getattr(error, "request", None), "headers", {})
+    count = str(headers.get("x-stainless-retry-count", "0"))
+    return 1 + (int(count) if count.isdecimal() else 0)
