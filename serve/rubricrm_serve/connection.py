@@ -7,6 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from rubricrm_serve.metrics import Metrics
 from rubricrm_serve.server_options import ServerOptions
 
 
@@ -18,10 +19,12 @@ class Connection(H11Protocol):
     Attributes:
         options: Of the server; a class for each server has its own.
         most: Most connections at a time; another one is closed at once.
+        metrics: Count those that are cut.
     """
 
     options: ServerOptions
     most: int
+    metrics: Metrics
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -32,6 +35,7 @@ class Connection(H11Protocol):
         """Wait for the headers of a request."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
+            self.metrics.connection_cut("too_many")
             transport.close()
             return
         self._watch_headers()
@@ -50,8 +54,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """The client takes less than there is."""
         super().pause_writing()
-        limit = self.options.stall_timeout_s
-        self._stall_limit = self._stall_limit or self.loop.call_later(limit, self.transport.abort)
+        self._watch_stall()
 
     def resume_writing(self) -> None:
         """The client goes on."""
@@ -61,9 +64,7 @@ class Connection(H11Protocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, also where the client does not take the rest of its answer."""
         super().timeout_keep_alive_handler()
-        self._stall_limit = self._stall_limit or self.loop.call_later(
-            self.options.stall_timeout_s, self.transport.abort
-        )
+        self._watch_stall()
 
     def _watch_headers(self) -> None:
         """Let the time run while headers are awaited, and not while a request is answered."""
@@ -72,10 +73,18 @@ class Connection(H11Protocol):
         elif self._header_limit is None:
             self._header_limit = self.loop.call_later(self.options.header_timeout_s, self._end_if_silent)
 
+    def _watch_stall(self) -> None:
+        self._stall_limit = self._stall_limit or self.loop.call_later(self.options.stall_timeout_s, self._end_stalled)
+
+    def _end_stalled(self) -> None:
+        self.metrics.connection_cut("stalled")
+        self.transport.abort()
+
     def _end_if_silent(self) -> None:
         self._header_limit = None
         # An idle connection between requests is the keep-alive limit's.
         if self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
+            self.metrics.connection_cut("silent")
             self.transport.close()
 
 

@@ -53,7 +53,9 @@ class Server(uvicorn.Server):
             log_level: uvicorn's.
             root_path: Where a proxy shows this server.
         """
-        kind = type("Connection", (Connection,), {"options": options, "most": _raise_file_limit() - _OWN_FILES})
+        service = app.state.service
+        facts = {"options": options, "most": _raise_file_limit() - _OWN_FILES, "metrics": service.metrics}
+        kind = type("Connection", (Connection,), facts)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -70,7 +72,7 @@ class Server(uvicorn.Server):
             )
         )
         self._grace_s = options.grace_s
-        self._admission: Admission = app.state.service.admission
+        self._admission: Admission = service.admission
         self._deadline: float | None = None
 
     def drain(self) -> None:

@@ -84,6 +84,9 @@ def state(process: psutil.Process, url: str) -> dict[str, float]:
         "files": process.num_fds(),
         "threads": process.num_threads(),
         "connections": len([each for each in process.net_connections() if each.status == "ESTABLISHED"]),
+        "cut": sum(
+            map(float, re.findall(r"(?m)^rubricrm_connections_cut_total.* (\S+)$", httpx2.get(f"{url}/metrics").text))
+        ),
         "rss_mb": round(process.memory_info().rss / 1e6, 1),
     }
 
@@ -91,6 +94,7 @@ def state(process: psutil.Process, url: str) -> dict[str, float]:
 def run(clients: int) -> tuple[dict[str, object], list[str]]:
     """Run all parts; return the facts, and what is wrong."""
     command = [sys.executable, "-m", "rubricrm", "serve", "--port", "0", "--no-access-log", "--max-waiting", "2000"]
+    command += ["--header-timeout", "300"]  # these clients share one loop, and may take long to send what they began
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None

@@ -112,6 +112,8 @@ def test_connections_that_say_nothing(small: Served) -> None:
             assert client.post("/v1/rubrics", json={"request": "Write.", "max_new_tokens": 2}).status_code == 200
         assert all(map(is_closed, silent))
     wait_until(lambda: not small.server.server_state.connections)
+    cut = 'rubricrm_connections_cut_total{model_name="rubricrm-demo",reason="silent"} 1000.0'
+    assert cut in httpx2.get(f"{small.url}/metrics").text
 
 
 def test_headers_that_never_end(small: Served) -> None:
