@@ -41,6 +41,9 @@ native: native-release native-asan native-tsan test-native
 native-kernels native-release native-asan native-tsan native-aarch64: native-%: | $(CMAKE)
 	@tests/cpp/build.sh $* $(CMAKE)
 
+# pip fetches ONNX Runtime for ARM.
+native-aarch64: | .venv/bin/python
+
 # librubricrm beside the Python package: the same answers to thousands of random questions.
 test-native: native-release .venv/installed-test
 	$(BIN)/python -m pytest -q -rs -m native tests/native
@@ -61,7 +64,7 @@ FUZZ_SECONDS ?= 15
 fuzz: | $(CMAKE)
 	tests/cpp/fuzz/run.sh $(CMAKE) $(FUZZ_SECONDS)
 
-# The SDK in an emulated Python for ARM.
+# The SDK in an emulated Python for ARM, and librubricrm beside it.
 test-aarch64: native-aarch64 .venv/installed-test
 	test -e build/aarch64-python/python || tests/aarch64/python.sh build/aarch64-python
 	$(BIN)/python -m pytest -q -rs -m aarch64 tests/aarch64

@@ -3,11 +3,10 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from rubricrm import Bundle, RubricModel
+from rubricrm import RubricModel
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "aarch64-python" / "python"
@@ -31,17 +30,6 @@ with RubricModel.open(bundle) as model:
     text = model.generate(request).text
 print(json.dumps([platform.machine(), text, library in Path("/proc/self/maps").read_text()]))
 """
-
-
-@pytest.fixture(scope="module", params=["int4 --block-size 32", "int8"])
-def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model with packed weights: in floats its products would be the runtime's own."""
-    path = tmp_path_factory.mktemp("exported") / "bundle"
-    command = [sys.executable, "-m", "rubricrm", "export", "onnx", "models/demo/checkpoint", "-o", str(path)]
-    weights = ["--weights", *str(request.param).split(), "--max-kl", "none"]
-    subprocess.run([*command, *weights], cwd=ROOT, check=True, capture_output=True)
-    assert Bundle.open(path).manifest.graphs[0].layout == "packed"
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,11 @@ for tool in "${needs[@]}"; do
   command -v "$tool" > /dev/null || { echo "Skipped: tests/cpp, $preset (no $tool)"; exit 0; }
 done
 options=() tree=(--preset "$preset")
-if [ "$preset" != kernels ] && [ "$preset" != aarch64 ]; then
+if [ "$preset" = aarch64 ]; then
+  sysroot=build/aarch64-sysroot
+  [ -e $sysroot/emulate ] || tests/aarch64/sysroot.sh $sysroot
+  [ -e $sysroot/emulate ] || options=(-DRUBRICRM_LIBRARY=OFF)
+elif [ "$preset" != kernels ]; then
   library=ON
   printf '#include <nlohmann/json.hpp>\n#include <openssl/evp.h>\nint main() { return EVP_sha256() == nullptr; }\n' |
     $compiler -std=c++17 -x c++ - -lcrypto -o /dev/null 2> /dev/null || {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from rubricrm.runtime.manifest import ChatFacts, RoleFacts
+from rubricrm.runtime.manifest import JUDGE_PAIRWISE, ChatFacts, RoleFacts
 from rubricrm_export.checkpoint.chat_pieces import read_chat
 from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.errors import CheckpointInvalid, PromptTemplateInvalid
@@ -95,7 +95,9 @@ def test_template_of_the_card(tmp_path: Path, readme: str, expected: str) -> Non
     ("block", "words"),
     [
         pytest.param('RUBRIC_PROMPT_TEMPLATE = "{prompt}" + "!"', "an expression, not a literal", id="sum"),
-        pytest.param('RUBRIC_PROMPT_TEMPLATE = f"{prompt}"', "an expression, not a literal", id="f-string"),
+        pytest.param('RUBRIC_PROMPT_TEMPLATE = f"{prompt!r}"', "an expression, not a literal", id="conversion"),
+        pytest.param('RUBRIC_PROMPT_TEMPLATE = f"{prompt:>9}"', "an expression, not a literal", id="format"),
+        pytest.param('RUBRIC_PROMPT_TEMPLATE = f"{prompt.text}"', "an expression, not a literal", id="attribute of it"),
         pytest.param("RUBRIC_PROMPT_TEMPLATE = open('t').read()", "an expression, not a literal", id="call"),
         pytest.param('RUBRIC_PROMPT_TEMPLATE = "{prompt}".strip()', "an expression, not a literal", id="method"),
         pytest.param("RUBRIC_PROMPT_TEMPLATE = OTHER", "an expression, not a literal", id="name"),
@@ -150,6 +152,68 @@ def test_card_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PromptTemplateInvalid, match="cannot be read as UTF-8 text"):
         read_prompt_template(tmp_path, None)
+
+
+# --- the prompt template of a judge
+
+JUDGE = "Judge {{this}}.\n{instruction}\n{rubric}\nA: {response_a}\nB: {response_b}"
+JUDGE_READ = "Judge {this}.\n{instruction}\n{rubric}\nA: {response_a}\nB: {response_b}"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(f"JUDGE_PROMPT_TEMPLATE = {JUDGE!r}", id="literal"),
+        # The cards of the family write f-strings, or mix both: doubled braces become single ones there, and then
+        # str.format fills them in.
+        pytest.param(
+            'JUDGE_PROMPT_TEMPLATE = (\n    f"Judge {{{{this}}}}.\\n"\n    f"{{instruction}}\\n{{rubric}}\\n"\n'
+            '    f"A: {{response_a}}\\nB: {{response_b}}"\n)',
+            id="f-strings",
+        ),
+        pytest.param(
+            'JUDGE_PROMPT_TEMPLATE = (\n    "Judge {{this}}.\\n"\n    f"{{instruction}}\\n"\n'
+            '    "{rubric}\\nA: {response_a}\\n"\n    f"B: {{response_b}}"\n)',
+            id="both",
+        ),
+        # Names of a function around it: no str.format follows.
+        pytest.param(
+            "def prompt(instruction, rubric, response_a, response_b):\n    JUDGE_PROMPT_TEMPLATE = (\n"
+            '        f"Judge {{this}}.\\n{instruction}\\n"\n        f"{rubric}\\nA: {response_a}\\nB: {response_b}")\n'
+            "    return JUDGE_PROMPT_TEMPLATE",
+            id="names",
+        ),
+    ],
+)
+def test_template_of_a_judge(tmp_path: Path, block: str) -> None:
+    found = read_prompt_template(checkpoint(tmp_path, card(block)), None, JUDGE_PAIRWISE)
+    assert found == (JUDGE_READ, "README.md")
+
+
+def test_template_of_a_judge_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "judge.txt").write_text(JUDGE)
+    assert read_prompt_template(tmp_path, tmp_path / "judge.txt", JUDGE_PAIRWISE) == (JUDGE_READ, "judge.txt")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{instruction} {rubric} {response_a}", "expected {instruction}, {rubric}, {response_a}, {response_b} exactly"),
+        (JUDGE + "{rubric}", "exactly once"),
+        (JUDGE + "{prompt}", "exactly once"),
+        (JUDGE + "{{rubric}}", "the literal text {rubric} stands in it too"),
+    ],
+)
+def test_unusable_template_of_a_judge(tmp_path: Path, template: str, words: str) -> None:
+    readme = card(f"JUDGE_PROMPT_TEMPLATE = {template!r}")
+    with pytest.raises(PromptTemplateInvalid, match=re.escape(words)):
+        read_prompt_template(checkpoint(tmp_path, readme), None, JUDGE_PAIRWISE)
+
+
+def test_the_card_of_another_kind_of_model_names_the_option(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, card(f"JUDGE_PROMPT_TEMPLATE = {JUDGE!r}"))
+    with pytest.raises(PromptTemplateInvalid, match="It assigns JUDGE_PROMPT_TEMPLATE: pass --prompt judge-pairwise."):
+        read_prompt_template(path, None)
 
 
 # --- its field and its braces

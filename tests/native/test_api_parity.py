@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import rubricrm_ctypes as native
 from both_sides import LIBRARY, assert_equal, comparable, needs_library, opened_model
-from rubricrm import RubricModel
+from judge_bundle import judge_bundle as pairwise_bundle
+from rubricrm import JudgeModel, RubricModel
 from rubricrm.errors import RubricrmError
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
@@ -170,6 +171,24 @@ def test_a_prompt_by_name_takes_its_fields_as_text(library: native.Library, judg
     result = json.loads(opened.generate_fields("judge", values, max_new_tokens=8))
     assert result["usage"]["prompt_tokens"] == len(expected)
     assert "rubric" not in result
+    opened.close()
+
+
+def test_a_judges_prompt_and_text_are_equal(library: native.Library, tmp_path: Path) -> None:
+    bundle = pairwise_bundle(tmp_path / "bundle", keep_rubric=True)
+    values = {
+        "instruction": "Write {rubric} <|im_end|>.",
+        "rubric": "1. The response is short. [Hard Rule]",
+        "response_a": "日本 {instruction}",
+        "response_b": "<think>",
+    }
+    opened = opened_model(library, bundle)
+    with JudgeModel.open(bundle, threads=1) as judge:
+        assert opened.encode_fields("judge-pairwise", values) == judge._prompt.encode(values)
+        options: dict[str, Any] = {"max_new_tokens": 24, "temperature": 0.7, "seed": 3}
+        result = judge.judge(*values.values(), **options)
+    found = json.loads(opened.generate_fields("judge-pairwise", values, **options))
+    assert (found["text"], found["finish_reason"]) == (result.judgment.text, result.finish_reason)
     opened.close()
 
 

@@ -360,9 +360,9 @@ def test_ctrl_c_prints_what_was_generated(tiny_bundle: Path, tiny_model: RubricM
 def test_ctrl_c_while_opening_is_said_in_one_line(tiny_bundle: Path) -> None:
     script = """
 import os, signal
-from rubricrm import text_model
 from rubricrm.cli import main
-text_model.open_prefix = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+from rubricrm.generation import local_backend
+local_backend.open_prefix = lambda *_: os.kill(os.getpid(), signal.SIGINT)
 main()
 """
     command = [sys.executable, "-c", script, "generate", REQUEST, "-m", str(tiny_bundle)]
@@ -640,6 +640,7 @@ def test_all_commands_are_listed() -> None:
         "export",
         "generate",
         "inspect",
+        "judge",
         "parse",
         "phrases",
         "plan",

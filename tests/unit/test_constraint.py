@@ -113,8 +113,9 @@ def test_a_rubric_that_goes_in_circles_is_brought_to_a_whole_end(demo: RubricMod
     logits = np.zeros((1 + drafted, demo.bundle.manifest.model.vocab_size), np.float32)
     logits[:, word] = 9
     sequence = Sequence([1], GREEDY, 1000, completion=Completion(tokenizer, GREEDY), constraint=Constraint(grammar))
+    facts = demo.bundle.manifest
     while not sequence.is_finished:
-        decide(sequence, logits, [word] * drafted, demo.bundle.manifest)
+        decide(sequence, logits, [word] * drafted, facts.tokenizer.num_tokens, facts.prompt.stop_ids)
     text = "".join(sequence.pieces)
     assert sequence.finish_reason == "repetition"
     assert 90 < text.count(" the") < 110

@@ -17,6 +17,9 @@ from rubricrm_export.checkpoint.template_text import read_template_text
 from rubricrm_export.errors import PromptTemplateInvalid
 
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
+# What some judges of the family lack: the template that they were trained with, and the tokens that it needs.
+QWEN3_TEMPLATE = Path(__file__).parent / "qwen3_chat.jinja"
+QWEN3_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 # Messages: a system message, a user's, the model's and another of the user. Letters only: no chat template trims,
 # escapes or branches on them.
@@ -107,6 +110,11 @@ def _special_tokens(checkpoint: Path) -> dict[str, str]:
         if isinstance(value, str):
             tokens[name] = value
     return tokens
+
+
+def has_chat_template(checkpoint: Path) -> bool:
+    """Whether a checkpoint's directory holds a chat template."""
+    return (checkpoint / CHAT_TEMPLATE_FILE).is_file() or bool(read_tokenizer_config(checkpoint).get("chat_template"))
 
 
 def _chat_source(checkpoint: Path, template_file: Path | None) -> tuple[str, str]:

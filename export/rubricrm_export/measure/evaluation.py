@@ -10,6 +10,7 @@ from typing import Any
 
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, file_sha256
+from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
 
@@ -208,6 +209,11 @@ def evaluation_text(job: EvaluationJob, bundle: Bundle) -> TokenText:
     tokenizer = Tokenizer.from_file(bundle.file(facts.tokenizer.file))
     if job.text is not None:
         return read_text(job.text, tokenizer, context, min_tokens=_MIN_TOKENS, max_tokens=MAX_TOKENS)
+    if facts.prompt_name != RUBRIC:
+        raise OptionInvalid(
+            f"{bundle.path}: has the prompt {facts.prompt_name}, and the built-in texts are rubrics. Pass a text of "
+            "yours."
+        )
     return held_out_text(Prompt(facts.prompt, facts.chat, tokenizer), tokenizer, context, max_tokens=MAX_TOKENS)
 
 
@@ -228,6 +234,8 @@ def _layers(job: EvaluationJob, bundle: Bundle, reference: Reference, text: Toke
 def _reason_without_rubrics(job: EvaluationJob, bundle: Bundle, reference: Reference) -> str | None:
     if not job.with_rubrics:
         return "not asked for"
+    if bundle.manifest.prompt_name != RUBRIC:
+        return "the bundle is a judge"
     if isinstance(reference, Checkpoint):
         return "the reference is a checkpoint; a bundle of it can write rubrics"
     if _wording(bundle) != _wording(reference):

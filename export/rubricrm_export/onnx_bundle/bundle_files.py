@@ -16,7 +16,7 @@ from rubricrm.rubric.form import regex
 from rubricrm.rubric.thought import closing_mark, until_closing
 from rubricrm.runtime.bundle import MANIFEST_NAME, Bundle, describe_file
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.manifest import RUBRIC, Manifest
+from rubricrm.runtime.manifest import Manifest
 from rubricrm.runtime.prefix import compute_prefix, prefix_file
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.published_directory import (
@@ -157,6 +157,7 @@ def copy_of(
             str(checkpoint.path),
             directory,
             weights=weights,
+            prompt=templates.prompt,
             prompt_template=templates.prompt_template,
             chat_template=templates.chat_template,
         )
@@ -175,15 +176,16 @@ def add_prefix(bundle: Bundle, plan: ExportPlan) -> None:
     manifest = bundle.manifest
     if not plan.is_small or manifest.prompt.prefix.num_tokens == 0:
         return
-    prompt = Prompt(manifest.prompt, manifest.chat, Tokenizer.from_file(bundle.file(TOKENIZER)))
+    name = manifest.prompt_name
+    prompt = Prompt(manifest.prompt, manifest.chat, Tokenizer.from_file(bundle.file(TOKENIZER)), name)
     session = Session(bundle)
     kv_type = session.facts.kv_type  # the best graph's, or where its kernels are missing that of the one that runs
-    name = prefix_file(RUBRIC, kv_type)
-    path = bundle.path / name
+    file = prefix_file(name, kv_type)
+    path = bundle.path / file
     compute_prefix(session, prompt.fixed_prefix()).save(path)
     session.close()
     # It was written as a temporary file, which only its owner may read; a bundle is for everybody that the rest is for.
     shutil.copymode(bundle.path / GRAPH_FILE, path)
-    files = {**manifest.files, name: describe_file(path)}
-    rubric = replace(manifest.prompt, prefix=replace(manifest.prompt.prefix, files={kv_type: name}))
-    write_manifest(bundle.path, replace(manifest, prompts={**manifest.prompts, RUBRIC: rubric}, files=files))
+    files = {**manifest.files, file: describe_file(path)}
+    facts = replace(manifest.prompt, prefix=replace(manifest.prompt.prefix, files={kv_type: file}))
+    write_manifest(bundle.path, replace(manifest, prompts={**manifest.prompts, name: facts}, files=files))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle, describe_file
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.manifest import Manifest
+from rubricrm.runtime.manifest import RUBRIC, Manifest
 from rubricrm.runtime.published_directory import (
     check_output,
     check_space,
@@ -32,7 +32,7 @@ from rubricrm_export.onnx_bundle.bundle_files import add_prefix, add_step_graph,
 from rubricrm_export.onnx_bundle.calibration_run import run_calibration
 from rubricrm_export.onnx_bundle.memory import check_memory
 from rubricrm_export.onnx_bundle.options import OnnxExport
-from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan, make_twin
+from rubricrm_export.onnx_bundle.plan import ExportPlan, chat_template_of, make_plan, make_twin
 from rubricrm_export.onnx_bundle.quality_gate import measure_export
 from rubricrm_export.system.progress_bar import Progress, no_progress
 
@@ -47,6 +47,7 @@ def plan_onnx(job: OnnxExport) -> ExportPlan:
     """
     check_output(job.output, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
+    job = replace(job, chat_template=chat_template_of(job, resolved.path))
     with Checkpoint.open(resolved.path, job.most_positions) as checkpoint:
         return make_plan(job, resolved, checkpoint)
 
@@ -67,6 +68,7 @@ def export_onnx(job: OnnxExport, on_progress: Progress | None = None) -> Bundle:
     report = on_progress or no_progress
     check_output(job.output, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
+    job = replace(job, chat_template=chat_template_of(job, resolved.path))
     with Checkpoint.open(resolved.path, job.most_positions) as checkpoint:
         plan = make_plan(job, resolved, checkpoint)
         check_space(job.output, plan.weight_bytes)
@@ -162,7 +164,7 @@ def _with_quality(
     evaluation = EvaluationJob(
         bundle.path, checkpoint.path, job.eval_text, device="cpu", limits=limits, output=job.output
     )
-    if job.rubrics and checkpoint.is_small:
+    if job.rubrics and job.prompt == RUBRIC and checkpoint.is_small:
         with copy_of(checkpoint, None, job, job.output, "reference", on_progress) as reference:
             evaluation = replace(evaluation, reference=reference.path)
             quality, changed = measure_export(evaluation, checkpoint, on_progress)

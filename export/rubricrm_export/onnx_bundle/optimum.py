@@ -19,7 +19,7 @@ from pathlib import Path
 import onnx_ir as ir
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.manifest import ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
+from rubricrm.runtime.manifest import RUBRIC, ModelFacts, ProvenanceFacts, QuantizationFacts, SourceFacts
 from rubricrm.runtime.path_text import printable_path
 from rubricrm.runtime.published_directory import (
     check_output,
@@ -51,6 +51,7 @@ from rubricrm_export.graph.writer import DATA_FILE, GRAPH_FILE
 from rubricrm_export.onnx_bundle.bundle_files import add_prefix, write_companions
 from rubricrm_export.onnx_bundle.plan import (
     ExportPlan,
+    chat_template_of,
     graph_facts,
     make_manifest,
     model_name,
@@ -78,12 +79,14 @@ class OptimumExport:
         source: A checkpoint's directory, or the name of a repository on the Hugging Face hub.
         output: The bundle to write.
         environment: A virtual environment with optimum-onnx; None: the one that runs this, else one of our own.
-        prompt_template, chat_template, revision, force: As `OnnxExport`.
+        prompt, temperature, prompt_template, chat_template, revision, force: As `OnnxExport`.
     """
 
     source: str
     output: Path
     environment: Path | None = None
+    prompt: str = RUBRIC
+    temperature: float | None = None
     prompt_template: Path | None = None
     chat_template: Path | None = None
     revision: str | None = None
@@ -106,6 +109,7 @@ def export_optimum(job: OptimumExport, on_progress: Progress | None = None) -> B
     report = partial(on_progress or no_progress, "Exporting with optimum")
     check_output(job.output, force=job.force)
     resolved = resolve_checkpoint(job.source, job.revision)
+    job = replace(job, chat_template=chat_template_of(job, resolved.path))
     require_checkpoint_directory(resolved.path)
     weights = read_weights(resolved.path)
     check_space(job.output, 2 * _FLOAT_BYTES * _num_parameters(weights))
@@ -160,12 +164,15 @@ def _write_graph(
     generation_config = read_json_object(resolved.path / GENERATION_CONFIG) if GENERATION_CONFIG in companions else None
     files = sorted([*companions, *weights.files])
     source = SourceFacts(resolved.repo, resolved.commit, checkpoint_digests(resolved.path, files))
+    chat, prompt = read_prompts(resolved.path, config, generation_config, job, tokenizer)
     manifest = make_manifest(
         model,
         (graph_facts("cpu", "concatenate", "float32", "float32", _domains(graph)),),
         QuantizationFacts("fp32", "none", "none"),
         tokenizer,
-        *read_prompts(resolved.path, config, generation_config, job, tokenizer),
+        chat,
+        job.prompt,
+        prompt,
         ProvenanceFacts(source, tools, job.command),
     )
     save_graph(graph, directory / GRAPH_FILE, DATA_FILE, lambda _: None)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
-from rubricrm.runtime.manifest import TARGETS
+from rubricrm.generation.options import GenerationOptions
+from rubricrm.runtime.manifest import PROMPT_FIELDS, RUBRIC, TARGETS
 from rubricrm.runtime.path_text import printable_path
 
 from rubricrm_export.calibrate.token_text import SELF
@@ -14,6 +15,7 @@ from rubricrm_export.measure.verdict import LossLimits, MaxKl
 from rubricrm_export.quantize.scheme import Scheme
 
 _TENSORRT_CONTEXT = 2048
+JUDGE_TEMPERATURE = 0.7  # OpenRubrics v3, table 8; Rubric-ARM's judges have 1.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class OnnxExport:
         min_top1: Refuse a bundle that agrees less, 0 to 1.
         resume: Continue an export that was interrupted.
         force: Replace an existing bundle; forget an interrupted export.
+        prompt: What the model is for: "rubric", or "judge-pairwise" for a judge.
+        temperature: What a judge samples with where its caller says nothing.
         context_length: For "tensorrt": length of the buffers of keys and values; None: 2048, or the model's context.
     """
 
@@ -53,6 +57,8 @@ class OnnxExport:
     rubrics: bool = True
     max_kl: MaxKl = None
     min_top1: float | None = None
+    prompt: str = RUBRIC
+    temperature: float | None = None
     prompt_template: Path | None = None
     chat_template: Path | None = None
     revision: str | None = None
@@ -64,7 +70,16 @@ class OnnxExport:
         """Check what needs no checkpoint: the options together, whatever float type it stores."""
         if self.target not in TARGETS:
             raise OptionInvalid(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
-        self.scheme("bf16")
+        scheme = self.scheme("bf16")
+        if self.prompt not in PROMPT_FIELDS:
+            raise OptionInvalid(f"prompt must be one of {', '.join(PROMPT_FIELDS)}, got {self.prompt!r}.")
+        if self.prompt == RUBRIC:
+            if self.temperature is not None:
+                raise OptionInvalid(
+                    "--temperature has no meaning with --prompt rubric: rubrics are written greedily. Leave it out."
+                )
+        else:
+            self._check_judge(scheme)
         LossLimits(None if self.max_kl == "none" else self.max_kl, self.min_top1)
         if self.context_length is not None:
             if self.target != "tensorrt":
@@ -74,6 +89,19 @@ class OnnxExport:
                 )
             if self.context_length < 1:
                 raise OptionInvalid(f"context-length must be at least 1, got {self.context_length}.")
+
+    def _check_judge(self, scheme: Scheme) -> None:
+        """Refuse what only models have that write rubrics: the built-in texts are theirs."""
+        GenerationOptions(temperature=JUDGE_TEMPERATURE if self.temperature is None else self.temperature)
+        if scheme.is_quantized and self.eval_text is None:
+            raise OptionInvalid(
+                f"--prompt {self.prompt}: what a quantized judge loses is measured on judgments, and none are built "
+                "in. Pass --eval-text FILE."
+            )
+        if scheme.needs_calibration and self.calibration == SELF:
+            raise OptionInvalid(
+                f"--prompt {self.prompt}: --calibration self has a model write rubrics. Pass --calibration FILE."
+            )
 
     def scheme(self, float_weights: str) -> Scheme:
         """Return the quantization for a checkpoint that stores `float_weights`; errors as `Scheme.of`."""
@@ -113,6 +141,8 @@ class OnnxExport:
             "eval-text": self.eval_text and self.eval_text.name,
             "max-kl": self.max_kl,
             "min-top1": self.min_top1,
+            "prompt": None if self.prompt == RUBRIC else self.prompt,
+            "temperature": self.temperature,
             "prompt-template": self.prompt_template and self.prompt_template.name,
             "chat-template": self.chat_template and self.chat_template.name,
             "revision": self.revision,

@@ -12,11 +12,12 @@ from typing import Protocol
 
 from rubricrm._version import __version__
 from rubricrm.errors import OptionInvalid
+from rubricrm.judge.judge_model import SAMPLING
 from rubricrm.rubric.thought import closing_mark
 from rubricrm.runtime.manifest import (
+    JUDGE_PAIRWISE,
     PACKED_LAYOUT,
-    REQUEST,
-    REQUEST_FIELD,
+    PROMPT_FIELDS,
     RUBRIC,
     STANDARD_LAYOUT,
     ChatFacts,
@@ -38,9 +39,9 @@ from rubricrm.runtime.tokenizer import Tokenizer
 
 from rubricrm_export.checkpoint.architecture import EMBEDDING, LM_HEAD
 from rubricrm_export.checkpoint.chat_pieces import pieces
-from rubricrm_export.checkpoint.chat_template import ChatTemplate
+from rubricrm_export.checkpoint.chat_template import QWEN3_TEMPLATE, QWEN3_TOKENS, ChatTemplate, has_chat_template
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
-from rubricrm_export.checkpoint.files import TOKENIZER
+from rubricrm_export.checkpoint.files import TOKENIZER, read_json_object
 from rubricrm_export.checkpoint.hub import ResolvedCheckpoint
 from rubricrm_export.checkpoint.prompt_source import read_card_field, read_prompt_template, template_sha256
 from rubricrm_export.checkpoint.stop_ids import read_stop_ids
@@ -60,14 +61,16 @@ from rubricrm_export.graph.writer import (
     step_kv_type,
     step_update,
 )
-from rubricrm_export.onnx_bundle.options import OnnxExport
+from rubricrm_export.onnx_bundle.options import JUDGE_TEMPERATURE, OnnxExport
 from rubricrm_export.quantize.grid import Grid
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES
 
 logger = logging.getLogger(__name__)
 
-MAX_NEW_TOKENS = 1024  # what the papers of this model family use (OpenRubrics v3, table 8)
+# What the papers of this model family use (OpenRubrics v3, table 8).
+MAX_NEW_TOKENS = 1024
+JUDGE_MAX_NEW_TOKENS = 4096
 
 GRAMMAR_FILE = "grammar.npz"
 
@@ -77,11 +80,21 @@ _CHECKPOINT_WEIGHTS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 
 class Templates(Protocol):
-    """Files that replace a checkpoint's own templates; None: they do not."""
+    """What a model is for, and files that replace a checkpoint's own templates; None: they do not."""
+
+    @property
+    def prompt(self) -> str:
+        """Name of the prompt."""
+        ...
+
+    @property
+    def temperature(self) -> float | None:
+        """What a judge samples with; None: as the papers do."""
+        ...
 
     @property
     def prompt_template(self) -> Path | None:
-        """Text with {prompt} in it."""
+        """Text with the prompt's placeholders in it."""
         ...
 
     @property
@@ -143,7 +156,7 @@ def make_plan(job: OnnxExport, resolved: ResolvedCheckpoint, checkpoint: Checkpo
     )
     quantization = QuantizationFacts(scheme.weights, scheme.activations, scheme.method)
     provenance = ProvenanceFacts(SourceFacts(resolved.repo, resolved.commit, {}), tool_versions(), job.command)
-    manifest = make_manifest(model, graphs, quantization, tokenizer, chat, prompt, provenance)
+    manifest = make_manifest(model, graphs, quantization, tokenizer, chat, job.prompt, prompt, provenance)
     return ExportPlan(manifest, scheme, _weight_bytes(checkpoint, scheme))
 
 
@@ -158,6 +171,7 @@ def make_manifest(
     quantization: QuantizationFacts,
     tokenizer: Tokenizer,
     chat: ChatFacts,
+    name: str,
     prompt: PromptFacts,
     provenance: ProvenanceFacts,
 ) -> Manifest:
@@ -166,15 +180,16 @@ def make_manifest(
     Raises:
         PromptTemplateInvalid: The template leaves no room for a request.
     """
-    num_fixed = _num_fixed(prompt, chat, tokenizer, model.context_length)
+    num_fixed = _num_fixed(name, prompt, chat, tokenizer, model.context_length)
+    most = JUDGE_MAX_NEW_TOKENS if name == JUDGE_PAIRWISE else MAX_NEW_TOKENS
     return Manifest(
         model=model,
         graphs=graphs,
         quantization=quantization,
         tokenizer=TokenizerFacts(TOKENIZER, tokenizer.num_tokens),
         chat=chat,
-        prompts={RUBRIC: replace(prompt, prefix=PrefixFacts(num_fixed, {}))},
-        generation=GenerationFacts(min(MAX_NEW_TOKENS, model.context_length)),
+        prompts={name: replace(prompt, prefix=PrefixFacts(num_fixed, {}))},
+        generation=GenerationFacts(min(most, model.context_length)),
         files={},
         provenance=provenance,
     )
@@ -236,11 +251,12 @@ def graph_facts(target: str, kv_update: str, compute_type: str, kv: str, domains
     return GraphFacts(GRAPH_FILE, DATA_FILE, STANDARD_LAYOUT, target, kv_update, kv, compute_type, required)
 
 
-def _num_fixed(prompt: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer, context_length: int) -> int:
-    num_fixed = len(Prompt(prompt, chat, tokenizer).fixed_prefix())
+def _num_fixed(name: str, prompt: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer, context_length: int) -> int:
+    num_fixed = len(Prompt(prompt, chat, tokenizer, name).fixed_prefix())
     if num_fixed >= context_length:
+        first = min(prompt.fields.values(), key=prompt.template.index)
         raise PromptTemplateInvalid(
-            f"{prompt.template_source}: {num_fixed} tokens stand before {REQUEST_FIELD}, the model's context holds "
+            f"{prompt.template_source}: {num_fixed} tokens stand before {first}, the model's context holds "
             f"{context_length}: no request fits. Pass another template: --prompt-template FILE."
         )
     return num_fixed
@@ -259,7 +275,8 @@ def read_prompts(
         PromptTemplateInvalid: A template is not usable.
         CheckpointInvalid: No stop id.
     """
-    template, source = read_prompt_template(path, templates.prompt_template)
+    name = templates.prompt
+    template, source = read_prompt_template(path, templates.prompt_template, name)
     chat_template = ChatTemplate.read(path, templates.chat_template)
     chat = pieces(chat_template, tokenizer.added_tokens)
     if chat.starts_in_thought:
@@ -270,17 +287,43 @@ def read_prompts(
             chat_template.where,
             chat.generation[-40:],
         )
+    opens_unknown_thought = chat.starts_in_thought and closing_mark(chat.generation) is None
     prompt = PromptFacts(
-        fields={REQUEST: REQUEST_FIELD},
+        fields=dict(PROMPT_FIELDS[name]),
         template=template,
         template_sha256=template_sha256(template),
         template_source=source,
         stop_ids=read_stop_ids(path, config, generation_config, tokenizer, chat_template),
         # A grammar of what follows a thought needs to know how the thought ends.
-        grammar=None if chat.starts_in_thought and closing_mark(chat.generation) is None else GRAMMAR_FILE,
+        grammar=GRAMMAR_FILE if name == RUBRIC and not opens_unknown_thought else None,
         prefix=PrefixFacts(0, {}),  # known when the sizes of the model are
+        extensions=_sampling(templates) if name == JUDGE_PAIRWISE else {},
     )
     return chat, prompt
+
+
+def _sampling(templates: Templates) -> Mapping[str, object]:
+    temperature = JUDGE_TEMPERATURE if templates.temperature is None else templates.temperature
+    return {SAMPLING: {"temperature": temperature}}
+
+
+def chat_template_of(templates: Templates, checkpoint: Path) -> Path | None:
+    """Return the file that replaces a checkpoint's chat template: the one given, or for a judge without any Qwen3's.
+
+    Some judges of the family bring the tokens of that template, and not the template.
+    """
+    if templates.chat_template is not None or templates.prompt == RUBRIC or has_chat_template(checkpoint):
+        return templates.chat_template
+    listed = read_json_object(checkpoint / TOKENIZER).get("added_tokens")
+    tokens = [token for token in listed if isinstance(token, dict)] if isinstance(listed, list) else []
+    if not {token.get("content") for token in tokens}.issuperset(QWEN3_TOKENS):
+        return None
+    logger.warning(
+        "%s: no chat template: that of Qwen3 is used, whose tokens the tokenizer has. Pass --chat-template FILE if the "
+        "judge was trained with another",
+        checkpoint,
+    )
+    return QWEN3_TEMPLATE
 
 
 def _weight_bytes(checkpoint: Checkpoint, scheme: Scheme) -> int:

@@ -11,7 +11,9 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
     click.option("--resume", is_flag=True, help="Continue an interrupted export."),
-    click.option("--prompt-template", type=click.Path(path_type=Path), help="Text file with {prompt} in it."),
+    click.option(
+        "--prompt-template", type=click.Path(path_type=Path), help="Text file with the prompt's placeholders in it."
+    ),
     click.option("--chat-template", type=click.Path(path_type=Path), help="Jinja file."),
     click.option("--revision", help="Branch, tag or commit, if CHECKPOINT is on the hub."),
     click.option("--force", is_flag=True, help="Replace what an older export wrote."),

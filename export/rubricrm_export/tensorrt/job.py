@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
+from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.path_text import printable_path
 
 from rubricrm_export.calibrate.token_text import SELF
@@ -122,6 +123,16 @@ class TensorRTExport:
             resume=self.resume,
             force=self.force,
         )
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of rubrics: a judge's prompt lies in a bundle, which a server's client reads."""
+        return RUBRIC
+
+    @property
+    def temperature(self) -> float | None:
+        """No judge is exported here."""
+        return None
 
     @property
     def command(self) -> str:

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from rubricrm.generation.rubric_stream import RubricStream as RubricStream
     from rubricrm.generation.rubric_stream import StreamEvent as StreamEvent
     from rubricrm.generation.text_stream import TextStream as TextStream
+    from rubricrm.judge.async_jury import AsyncJury as AsyncJury
+    from rubricrm.judge.judge_model import JudgeModel as JudgeModel
+    from rubricrm.judge.judgment import Judgment as Judgment
+    from rubricrm.judge.judgment import parse_judgment as parse_judgment
+    from rubricrm.judge.jury import Jury as Jury
+    from rubricrm.judge.verdict import Scored as Scored
+    from rubricrm.judge.verdict import Unscored as Unscored
+    from rubricrm.judge.verdict import Verdict as Verdict
     from rubricrm.model import RubricModel as RubricModel
     from rubricrm.rubric.rubric import Criterion as Criterion
     from rubricrm.rubric.rubric import Issue as Issue
@@ -46,6 +54,14 @@ _HOMES = {
     "StreamEvent": "generation.rubric_stream",
     "TextResult": "generation.result",
     "TextStream": "generation.text_stream",
+    "AsyncJury": "judge.async_jury",
+    "JudgeModel": "judge.judge_model",
+    "Jury": "judge.jury",
+    "Judgment": "judge.judgment",
+    "Scored": "judge.verdict",
+    "Unscored": "judge.verdict",
+    "Verdict": "judge.verdict",
+    "parse_judgment": "judge.judgment",
     "parse": "rubric.rubric",
 }
 

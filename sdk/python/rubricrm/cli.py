@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rubricrm._version import __version__
-from rubricrm.errors import RequestInvalid, RubricrmError
+from rubricrm.errors import RubricrmError
+from rubricrm.judge_cli import judge
 from rubricrm.phrases_cli import phrases
 from rubricrm.runtime.byte_size import byte_text
 from rubricrm.runtime.manifest import DEVICES, LAYOUTS
 from rubricrm.text_file import decode_text, without_file_ends
+from rubricrm.text_input import standard_input, standard_input_text
 
 if TYPE_CHECKING:
     from rubricrm.generation.result import RubricResult
@@ -141,7 +143,7 @@ def parse(file: Path, answers: bool, starts_in_thought: bool, as_json: bool) -> 
     """
     from rubricrm.rubric.rubric import parse as parse_rubric
 
-    contents = _standard_input() if str(file) == "-" else file.read_bytes()
+    contents = standard_input() if str(file) == "-" else file.read_bytes()
     text = decode_text(contents)
     if answers:
         _parse_answers(text, "standard input" if str(file) == "-" else str(file), as_json=as_json)
@@ -228,27 +230,14 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+cli.add_command(judge)
 cli.add_command(phrases)
 
 
 def _request_text(request: str | None) -> str:
     if request is None:
         raise click.UsageError("Give a REQUEST, or - to read it from standard input.")
-    if request != "-":
-        return without_file_ends(request)  # of a file that the shell put there
-    try:
-        return without_file_ends(decode_text(_standard_input(), errors="strict"))
-    except UnicodeDecodeError as error:
-        raise RequestInvalid(
-            f"standard input: not {error.encoding} at byte {error.start} ({error.reason}). Convert it to UTF-8, with "
-            "iconv say."
-        ) from error
-
-
-def _standard_input() -> bytes:
-    if sys.stdin is None:
-        raise click.UsageError("Standard input is closed.")
-    return sys.stdin.buffer.read()
+    return standard_input_text() if request == "-" else without_file_ends(request)  # of a file that the shell put there
 
 
 def _open_model(path: Path | None, device: str | None, threads: int | None, verify: bool) -> RubricModel:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Self, Unpack
+from typing import ClassVar, Self, Unpack
 
 from rubricrm.errors import OptionInvalid, RequestInvalid
 from rubricrm.generation.backend import Backend
@@ -19,6 +19,7 @@ from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.result import TextResult
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prompt import Prompt
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
@@ -30,6 +31,7 @@ class TextModel(Closing):
     """An open model that answers messages: what `RubricModel` is built on, and holds all that is opened.
 
     Attributes:
+        prompt_name: Which prompt of its bundle it is for.
         bundle: What it was opened from.
         description: Name, weights, device, kernels and manifest hash, as results have them in `model`; of a model on a
             server its name there, server, dialect and manifest hash.
@@ -37,6 +39,8 @@ class TextModel(Closing):
         context_length: Most tokens that prompt and answer have together.
         max_concurrency: Most requests that are computed together.
     """
+
+    prompt_name: ClassVar[str] = RUBRIC
 
     def __init__(
         self,
@@ -62,10 +66,9 @@ class TextModel(Closing):
                 "RubricModel.open(path), or the demo model with RubricModel.demo()."
             )
         self.bundle = bundle
-        self._backend: Backend = (
-            LocalBackend(bundle, EngineOptions(**engine), device=device, threads=threads)
-            if backend is None
-            else backend
+        self._facts = bundle.manifest.prompt_of(self.prompt_name)
+        self._backend: Backend = backend or LocalBackend(
+            bundle, EngineOptions(**engine), prompt_name=self.prompt_name, device=device, threads=threads
         )
         self._prompt = self._backend.prompt
         self.description = self._backend.description
@@ -175,6 +178,7 @@ class TextModel(Closing):
         backend = ServerBackend.connect(
             url,
             bundle,
+            prompt_name=cls.prompt_name,
             model=model,
             api_key=api_key,
             dialect=dialect,
@@ -270,7 +274,7 @@ class TextModel(Closing):
             >>> model.generate_text("Is snow white?", grammar=yes_or_no).text in ("Yes", "No")
             True
         """
-        return Grammar.compile(pattern, self._prompt.tokenizer, self.bundle.manifest.prompt.stop_ids)
+        return Grammar.compile(pattern, self._prompt.tokenizer, self._facts.stop_ids)
 
     @property
     def capabilities(self) -> Capabilities | None:

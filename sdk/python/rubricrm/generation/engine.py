@@ -48,6 +48,7 @@ class Engine:
         prefix: Prefix | None,
         options: EngineOptions | None = None,
         *,
+        prompt: str | None = None,
         grammar: Grammar | None = None,
         drafts: DraftDesk | None = None,
     ) -> None:
@@ -58,12 +59,14 @@ class Engine:
             manifest: Of the bundle that the session has open.
             prefix: Keys and values that prompts begin with.
             options: What is taken on at once, and what is kept.
+            prompt: The name of the prompt whose stop ids end a text; None: the manifest's main one.
             grammar: The form of rubrics.
             drafts: Proposes tokens that may follow, where verifying them in one step is worth it.
         """
         options = options or EngineOptions()
         self._session = session
         self._manifest = manifest
+        self._stop_ids = frozenset(manifest.prompt_of(prompt or manifest.prompt_name).stop_ids)
         self._slots = SlotPool(session, manifest.model, prefix, options)
         self._grammar = grammar
         self._desk = drafts
@@ -151,7 +154,8 @@ class Engine:
             return
         if sequence.state is State.PREFILLING:
             sequence.begin_decoding()
-        num_accepted = decide(sequence, logits, work.draft.token_ids, self._manifest)
+        num_tokens = self._manifest.tokenizer.num_tokens
+        num_accepted = decide(sequence, logits, work.draft.token_ids, num_tokens, self._stop_ids)
         # Keys and values of refused drafts go. The newest token is computed by the next step.
         work.chunk.slot.rewind(len(sequence.prompt_ids) + max(0, len(sequence.token_ids) - 1))
         if self._desk is not None:

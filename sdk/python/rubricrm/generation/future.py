@@ -1,20 +1,44 @@
-"""A rubric that will be there: a future of the standard library."""
+"""A result that will be there: a future of the standard library."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Generic, Protocol, TypeVar
 
 from rubricrm.generation.result import RubricResult
-from rubricrm.generation.rubric_stream import RubricStream
+
+Result = TypeVar("Result")
+Given = TypeVar("Given", covariant=True)
 
 
-class RubricFuture(Future[RubricResult]):
-    """The result of a request that was submitted.
+class ResultStream(Protocol[Given]):
+    """What a future needs of a stream."""
+
+    def wait(self) -> None:
+        """Wait for the end, and raise what the generation failed with."""
+        ...
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Have a function called once, at the end."""
+        ...
+
+    def cancel(self) -> None:
+        """End now."""
+        ...
+
+    def result(self) -> Given:
+        """Return the outcome."""
+        ...
+
+
+class ResultFuture(Future[Result], Generic[Result]):
+    """The result of what was submitted.
 
     `cancel` ends the generation at once. Callbacks run in the engine's thread, between two steps: they must be quick.
     """
 
-    def __init__(self, stream: RubricStream) -> None:
+    def __init__(self, stream: ResultStream[Result]) -> None:
         super().__init__()
         self._stream = stream
         stream.on_end(self._end)
@@ -33,3 +57,7 @@ class RubricFuture(Future[RubricResult]):
             self.set_result(self._stream.result())
         except Exception as error:  # noqa: BLE001 (whoever waits must hear of it, whatever it is)
             self.set_exception(error)
+
+
+class RubricFuture(ResultFuture[RubricResult]):
+    """The result of a request that was submitted. Otherwise as `ResultFuture`."""

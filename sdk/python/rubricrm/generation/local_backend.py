@@ -38,20 +38,31 @@ class LocalBackend:
 
     capabilities = None
 
-    def __init__(self, bundle: Bundle, options: EngineOptions, *, device: str | None, threads: int | None) -> None:
-        """Open all that a bundle holds; arguments and errors as `RubricModel.open`."""
+    def __init__(
+        self, bundle: Bundle, options: EngineOptions, *, prompt_name: str, device: str | None, threads: int | None
+    ) -> None:
+        """Open all that a bundle holds, for one of its prompts; arguments and errors as `RubricModel.open`."""
         self._bundle = bundle
+        self._facts = bundle.manifest.prompt_of(prompt_name)
         self._options = options
         session = Session(bundle, device=device, threads=threads)
         with reading_ahead(session.mapped_file), ThreadPoolExecutor(1) as beside:
-            kept = beside.submit(kept_prefix, bundle, session)
+            kept = beside.submit(kept_prefix, bundle, session, prompt_name)
             grammar = beside.submit(self._open_grammar)
             self._tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-            self.prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, self._tokenizer)
+            self.prompt = Prompt(self._facts, bundle.manifest.chat, self._tokenizer, prompt_name)
             token_ids = self.prompt.fixed_prefix()
-            prefix = open_prefix(bundle, session, token_ids, kept.result()) if token_ids else None
+            prefix = open_prefix(bundle, session, token_ids, kept.result(), prompt_name) if token_ids else None
         self.drafts = self._open_drafts(session, prefix) if options.draft and session.is_exact else None
-        self.engine = Engine(session, bundle.manifest, prefix, options, grammar=grammar.result(), drafts=self.drafts)
+        self.engine = Engine(
+            session,
+            bundle.manifest,
+            prefix,
+            options,
+            prompt=prompt_name,
+            grammar=grammar.result(),
+            drafts=self.drafts,
+        )
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
         self.max_concurrency = options.max_concurrency
@@ -88,11 +99,10 @@ class LocalBackend:
         self._save_phrases()
 
     def _open_grammar(self) -> Grammar | None:
-        facts = self._bundle.manifest
-        if facts.prompt.grammar is None:
+        if self._facts.grammar is None:
             return None
-        path = self._bundle.file(facts.prompt.grammar)
-        return Grammar.load(path, facts.tokenizer.num_tokens, facts.prompt.stop_ids)
+        num_tokens = self._bundle.manifest.tokenizer.num_tokens
+        return Grammar.load(self._bundle.file(self._facts.grammar), num_tokens, self._facts.stop_ids)
 
     def _open_drafts(self, session: Session, prefix: Prefix | None) -> DraftDesk:
         """Measure, once on a machine, what rows cost: drafts are worth it where a row costs less than a step."""

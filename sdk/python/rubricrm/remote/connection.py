@@ -86,9 +86,9 @@ async def try_out(
         ServerError: It does not answer, adds tokens to the prompt, or does not keep the form.
     """
     dialect = identity.dialect
-    facts = bundle.manifest.prompt
+    facts = prompt.facts
     form = rubric_form(dialect, bundle.manifest.chat) if constrain and facts.grammar is not None else None
-    ids = prompt.encode_request(_TRIAL_REQUEST)
+    ids = prompt.encode_alike(_TRIAL_REQUEST)
 
     async def write(grammar: str | None, max_new_tokens: int) -> _Trial:
         trial = _Trial()
@@ -195,12 +195,13 @@ async def _has_same_ids(
     """Compare the ids of a whole prompt around a hostile text; None where the server tells none."""
     if dialect.tokenize_path is None:
         return None
-    chat, facts = bundle.manifest.chat, bundle.manifest.prompt
+    chat, message = bundle.manifest.chat, prompt.facts.template
     # The text that the prompt's ids stand for: the server reads the control tokens of the template as such.
-    rubric = facts.template.replace(next(iter(facts.fields.values())), HOSTILE_TEXT)
-    text = f"{chat.opening}{chat.user.before}{rubric}{chat.user.after}{chat.generation}"
+    for placeholder in prompt.facts.fields.values():
+        message = message.replace(placeholder, HOSTILE_TEXT)
+    text = f"{chat.opening}{chat.user.before}{message}{chat.user.after}{chat.generation}"
     theirs = await client.tokenize(dialect.tokenize_path, dialect.tokenize_body(model, text))
-    ours = prompt.encode_request(HOSTILE_TEXT)
+    ours = prompt.encode_alike(HOSTILE_TEXT)
     if theirs is None or theirs == ours:
         return None if theirs is None else True
     at = common_prefix(ours, theirs)

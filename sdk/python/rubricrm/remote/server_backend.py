@@ -88,6 +88,7 @@ class ServerBackend:
         url: str,
         bundle: Bundle,
         *,
+        prompt_name: str,
         model: str | None = None,
         api_key: str | None = None,
         dialect: str | None = None,
@@ -98,7 +99,8 @@ class ServerBackend:
     ) -> Self:
         """Look at a server, and return the backend of one of its models.
 
-        Arguments and errors are those of `RubricModel.connect`.
+        `bundle` is what holds the prompt, and `prompt_name` its name; the other arguments, and errors, are those of
+        `RubricModel.connect`.
         """
         check_integer("max_concurrency", max_concurrency, _MOST_TOGETHER)
         check_integer("max_waiting", max_waiting, _MOST_WAITING)
@@ -106,7 +108,7 @@ class ServerBackend:
             raise OptionInvalid(f"max_retries must be an integer from 0 to {_MOST_RETRIES}, got {max_retries!r:.80}.")
         client = ServerClient(ServerAddress.of(url), api_key, max_retries)
         tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-        prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, tokenizer)
+        prompt = Prompt(bundle.manifest.prompt_of(prompt_name), bundle.manifest.chat, tokenizer, prompt_name)
         loop = LoopThread("rubricrm-server")
         backend = cls(bundle, prompt, loop, client, max_concurrency=max_concurrency, max_waiting=max_waiting)
         try:
@@ -133,7 +135,7 @@ class ServerBackend:
             )
         form = self._form if is_rubric and options.constrain else None
         tokenizer = self.prompt.tokenizer
-        is_held = is_rubric and options.constrain and self._bundle.manifest.prompt.grammar is not None
+        is_held = is_rubric and options.constrain and self.prompt.facts.grammar is not None
         generation = RemoteGeneration(prompt_ids, options, tokenizer, is_held=is_held, cancel=cancel, started=started)
         request = completion_request(
             self._identity.dialect,
@@ -142,7 +144,7 @@ class ServerBackend:
             options,
             seed=generation.seed,
             max_new_tokens=self._room_after(prompt_ids, options),
-            stop_ids=self._bundle.manifest.prompt.stop_ids,
+            stop_ids=self.prompt.facts.stop_ids,
             grammar=form,
         )
         self._line.add(generation, lambda: self._compute(generation, request))

@@ -23,6 +23,13 @@ RUBRIC = "rubric"
 REQUEST = "request"
 # What stands for the request in a checkpoint's own rubric template.
 REQUEST_FIELD = "{prompt}"
+# The prompt that has two answers compared by a rubric.
+JUDGE_PAIRWISE = "judge-pairwise"
+# The fields of each prompt that this version knows, with what stands for them in a checkpoint's own template.
+PROMPT_FIELDS: Mapping[str, Mapping[str, str]] = {
+    RUBRIC: {REQUEST: REQUEST_FIELD},
+    JUDGE_PAIRWISE: {name: f"{{{name}}}" for name in ("instruction", "rubric", "response_a", "response_b")},
+}
 
 FLOAT_TYPES = ("float32", "float16", "bfloat16")
 TARGETS = ("cpu", "cuda", "tensorrt")
@@ -256,16 +263,32 @@ class Manifest:
         """Whether the bundle itself holds a graph's data."""
         return graph.data_file is None or graph.data_file in self.files
 
+    def prompt_of(self, name: str) -> PromptFacts:
+        """Return a prompt by its name: `RUBRIC` turns a request into a rubric, `JUDGE_PAIRWISE` compares two answers.
+
+        Raises:
+            BundleInvalid: There is none of this name.
+        """
+        if name not in self.prompts:
+            has = ", ".join(self.prompts) or "nothing"
+            remedy = (
+                "Open it as what it is: RubricModel for rubric, JudgeModel for judge-pairwise."
+                if PROMPT_FIELDS.keys() & self.prompts
+                else "Export the bundle again."
+            )
+            raise BundleInvalid(f'{self.model.name}: "prompts" has {has}, expected {name} among them. {remedy}')
+        return self.prompts[name]
+
+    @property
+    def prompt_name(self) -> str:
+        """What the model is for: `RUBRIC` if it has that prompt, else the first other one that this version knows."""
+        return next((name for name in PROMPT_FIELDS if name in self.prompts), RUBRIC)
+
     @property
     def prompt(self) -> PromptFacts:
-        """The prompt that turns a request into a rubric.
+        """The prompt of `prompt_name`.
 
         Raises:
             BundleInvalid: There is none.
         """
-        if RUBRIC not in self.prompts:
-            raise BundleInvalid(
-                f'{self.model.name}: "prompts" has {", ".join(self.prompts) or "nothing"}, expected {RUBRIC} among '
-                "them. Export the bundle again."
-            )
-        return self.prompts[RUBRIC]
+        return self.prompt_of(self.prompt_name)

@@ -74,8 +74,8 @@ def compute_prefix(session: Session, token_ids: list[int]) -> Prefix:
     return prefix
 
 
-def kept_prefix(bundle: Bundle, session: Session) -> Prefix | None:
-    """Return the prefix that the bundle brings, else the one in this machine's cache; None: there is none to be used.
+def kept_prefix(bundle: Bundle, session: Session, prompt: str = RUBRIC) -> Prefix | None:
+    """Return a prompt's prefix that the bundle brings, else the one in this machine's cache; None: there is neither.
 
     The file is mapped, not copied. Checking it takes 65 ms for a 4B model, nearly all without Python's lock: it can be
     done beside other work. A cached file that cannot be read or does not fit costs a warning.
@@ -84,13 +84,14 @@ def kept_prefix(bundle: Bundle, session: Session) -> Prefix | None:
         BundleInvalid: The bundle's own file does not fit its model.
     """
     kv_type = session.facts.kv_type
-    name = bundle.manifest.prompt.prefix.files.get(kv_type)
+    facts = bundle.manifest.prompt_of(prompt).prefix
+    name = facts.files.get(kv_type)
     if name is not None:
         return _load(bundle.file(name), bundle, kv_type)
-    if bundle.manifest.prompt.prefix.num_tokens == 0:
+    if facts.num_tokens == 0:
         return None
     try:
-        path = _cached_file(bundle, session)
+        path = _cached_file(bundle, session, prompt)
     except OSError as error:
         warn_without_cache(error)
         return None
@@ -101,7 +102,9 @@ def kept_prefix(bundle: Bundle, session: Session) -> Prefix | None:
         return None
 
 
-def open_prefix(bundle: Bundle, session: Session, token_ids: list[int], kept: Prefix | None) -> Prefix:
+def open_prefix(
+    bundle: Bundle, session: Session, token_ids: list[int], kept: Prefix | None, prompt: str = RUBRIC
+) -> Prefix:
     """Return the prefix of these tokens: the kept one if it is theirs, else computed and kept in this machine's cache.
 
     Where there is no cache directory, or none that is this user's alone, it is computed at each opening, with a
@@ -112,6 +115,7 @@ def open_prefix(bundle: Bundle, session: Session, token_ids: list[int], kept: Pr
         session: Its graph.
         token_ids: What begins every prompt.
         kept: As `kept_prefix` returned it.
+        prompt: The prompt's name.
 
     Raises:
         BundleInvalid: The bundle's own file is of other tokens.
@@ -120,15 +124,15 @@ def open_prefix(bundle: Bundle, session: Session, token_ids: list[int], kept: Pr
     if kept is not None:
         if kept.token_ids == tuple(token_ids):
             return kept
-        own = bundle.manifest.prompt.prefix.files.get(session.facts.kv_type)
-        path = _cached_file(bundle, session) if own is None else bundle.file(own)
+        own = bundle.manifest.prompt_of(prompt).prefix.files.get(session.facts.kv_type)
+        path = _cached_file(bundle, session, prompt) if own is None else bundle.file(own)
         problem = f"{path}: holds the keys and values of other tokens. Export the bundle again."
         if own is not None:
             raise BundleInvalid(problem)
         logger.warning("computing the prefix again: %s", problem)
     prefix = compute_prefix(session, token_ids)
     try:
-        path = _cached_file(bundle, session)
+        path = _cached_file(bundle, session, prompt)
     except OSError as error:
         warn_without_cache(error)
         return prefix
@@ -139,8 +143,8 @@ def open_prefix(bundle: Bundle, session: Session, token_ids: list[int], kept: Pr
     return prefix
 
 
-def _cached_file(bundle: Bundle, session: Session) -> Path:
-    return own_directory(bundle.manifest_sha256, session.cache_key) / prefix_file(RUBRIC, session.facts.kv_type)
+def _cached_file(bundle: Bundle, session: Session, prompt: str) -> Path:
+    return own_directory(bundle.manifest_sha256, session.cache_key) / prefix_file(prompt, session.facts.kv_type)
 
 
 def _joined(token_ids: Sequence[int]) -> str:

@@ -1,11 +1,11 @@
-"""Request to prompt tokens. Template text may hold control tokens; what a user typed is ordinary text, always."""
+"""Values to prompt tokens. Template text may hold control tokens; what a user typed is ordinary text, always."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from rubricrm.errors import BundleInvalid, OptionInvalid, RequestInvalid
-from rubricrm.runtime.manifest import REQUEST, ChatFacts, PromptFacts, RoleFacts
+from rubricrm.runtime.manifest import PROMPT_FIELDS, REQUEST, RUBRIC, ChatFacts, PromptFacts, RoleFacts
 from rubricrm.runtime.tokenizer import Tokenizer
 
 Segment = int | str
@@ -16,36 +16,69 @@ _PROBES = ("\n", "\r\n", " ", "  \n", "a", "A", "1", ".", "?", "'s", "\u00e9", "
 
 
 class Prompt:
-    """Encodes requests and conversations the way that the bundle's model was trained on.
+    """Encodes values and conversations the way that the bundle's model was trained on.
 
     Attributes:
+        name: Which prompt it is, a key of `PROMPT_FIELDS`.
+        facts: Its template, stop ids and grammar.
         tokenizer: What it encodes with.
 
     Raises:
-        BundleInvalid: The prompt has other fields than the request.
+        BundleInvalid: The prompt has other fields than its name asks for.
     """
 
-    def __init__(self, facts: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer) -> None:
-        if tuple(facts.fields) != (REQUEST,):
+    def __init__(self, facts: PromptFacts, chat: ChatFacts, tokenizer: Tokenizer, name: str = RUBRIC) -> None:
+        """Cut the templates into pieces.
+
+        Args:
+            facts: The prompt.
+            chat: The chat template around it.
+            tokenizer: Of the bundle.
+            name: Which prompt it is, a key of `PROMPT_FIELDS`.
+        """
+        expected = PROMPT_FIELDS[name].keys()
+        if facts.fields.keys() != expected:
+            alone = " alone" if len(expected) == 1 else ""
             raise BundleInvalid(
                 f'"fields" of the prompt from {facts.template_source} are {", ".join(facts.fields)}, expected '
-                f"{REQUEST} alone. Export the bundle again."
+                f"{', '.join(expected)}{alone}. Export the bundle again."
             )
+        self.name = name
+        self.facts = facts
         self._chat = chat
         self.tokenizer = tokenizer
-        head, tail = facts.template.split(facts.fields[REQUEST])
         split = tokenizer.split_control
+        places = sorted(facts.fields.items(), key=lambda field: facts.template.index(field[1]))
+        head, *texts = _texts_between(facts.template, [placeholder for _, placeholder in places])
+        ending = split(chat.user.after) + split(chat.generation)
         self._before = split(chat.opening) + split(chat.user.before) + split(head)
-        self._after = split(tail) + split(chat.user.after) + split(chat.generation)
+        # Each field in the order of the template, and what follows its value.
+        self._places = [(field, split(text)) for (field, _), text in zip(places, texts, strict=True)]
+        self._places[-1][1].extend(ending)
 
-    def encode_request(self, request: str) -> list[int]:
-        """Return the whole prompt's ids for a request.
+    def encode(self, values: Mapping[str, str]) -> list[int]:
+        """Return the whole prompt's ids for the value of each field. A value that holds a placeholder is text.
 
         Raises:
-            RequestInvalid: The request is blank, or holds NUL or a lone surrogate.
+            OptionInvalid: A field is missing or unknown.
+            RequestInvalid: A value is blank, or holds NUL or a lone surrogate.
         """
-        check_text(request, "request")
-        return self.tokenizer.encode_segments([*self._before, request, *self._after])
+        if values.keys() != {field for field, _ in self._places}:
+            raise OptionInvalid(
+                f"the fields of the prompt {self.name}: got {', '.join(sorted(values)) or 'none'}, expected "
+                f"{', '.join(sorted(field for field, _ in self._places))}, each once."
+            )
+        for field, _ in self._places:
+            check_text(values[field], field)
+        return self._encode(values)
+
+    def encode_request(self, request: str) -> list[int]:
+        """Return the whole prompt's ids for a request; errors as `encode`."""
+        return self.encode({REQUEST: request})
+
+    def encode_alike(self, text: str) -> list[int]:
+        """Return the whole prompt's ids with one text in every field, for trials; errors as `encode`."""
+        return self.encode({field: text for field, _ in self._places})
 
     def encode_messages(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the ids of a conversation, ready for the model's turn.
@@ -75,9 +108,15 @@ class Prompt:
         return self.tokenizer.encode_segments([*segments, *split(self._chat.generation)])
 
     def fixed_prefix(self) -> list[int]:
-        """Return the ids that begin the prompt of every request, whatever it says."""
-        prompts = [self.tokenizer.encode_segments([*self._before, probe, *self._after]) for probe in _PROBES]
+        """Return the ids that begin every prompt, whatever the values are."""
+        prompts = [self._encode({field: probe for field, _ in self._places}) for probe in _PROBES]
         return prompts[0][: min(common_prefix(prompts[0], other) for other in prompts)]
+
+    def _encode(self, values: Mapping[str, str]) -> list[int]:
+        segments = list(self._before)
+        for field, after in self._places:
+            segments += [values[field], *after]
+        return self.tokenizer.encode_segments(segments)
 
     def _role(self, index: int, message: Mapping[str, str]) -> RoleFacts:
         role = message.get("role")
@@ -90,6 +129,15 @@ class Prompt:
         if piece is None:
             raise OptionInvalid(f"messages[{index}].role: this model's chat template cannot place a {role} message.")
         return piece
+
+
+def _texts_between(template: str, placeholders: Sequence[str]) -> list[str]:
+    """Return the texts of a template around its placeholders, which are given in their order."""
+    texts = []
+    for placeholder in placeholders:
+        text, _, template = template.partition(placeholder)
+        texts.append(text)
+    return [*texts, template]
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
