@@ -7,6 +7,8 @@ Throughput: every sender streams its requests one after another, all senders at 
 process, once over HTTP from a server in a process of its own, with the same options. Nothing is drafted and no prompt
 is kept, so that a round repeats the work of the one before. The clients run on the same cores as the server. Cost of a
 request: the median of answers of one token, over HTTP and directly. Cost of an event: the same of whole streams.
+Processor time per token is that of the process that computes, and over HTTP that of the clients too: on a machine that
+others use, it says more than the clock.
 Prints one JSON object; times in seconds.
 """
 
@@ -27,6 +29,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 from rubricrm import RubricModel
 from rubricrm_bench.machine_facts import machine_facts
 
@@ -36,8 +39,8 @@ Send = Callable[[str, int], int]
 
 
 @contextmanager
-def served(bundle: Path, senders: int, threads: int | None) -> Iterator[int]:
-    """Run a server; yield its port."""
+def served(bundle: Path, senders: int, threads: int | None) -> Iterator[tuple[int, psutil.Process]]:
+    """Run a server; yield its port and its process."""
     options = ["--no-draft", "--no-keep-prompts", "--no-access-log", "--max-concurrency", str(senders)]
     options += [] if threads is None else ["--threads", str(threads)]
     command = [sys.executable, "-m", "rubricrm", "serve", "-m", str(bundle), "--port", "0", *options]
@@ -46,7 +49,7 @@ def served(bundle: Path, senders: int, threads: int | None) -> Iterator[int]:
             assert server.stderr is not None
             found = next(match for line in server.stderr if (match := re.search(r"at http://[\d.]+:(\d+)", line)))
             threading.Thread(target=server.stderr.read, daemon=True).start()
-            yield int(found[1])
+            yield int(found[1]), psutil.Process(server.pid)
         finally:
             server.terminate()
             server.wait(30)
@@ -93,8 +96,8 @@ def direct_stream(model: RubricModel) -> Send:
     return stream
 
 
-def tokens_per_s(sends: list[Send], requests: int, new: int) -> float:
-    """Let each sender send its requests, all senders at once; return their tokens per second."""
+def turn(sends: list[Send], requests: int, new: int, *processes: psutil.Process) -> dict[str, Any]:
+    """Let each sender send its requests, all senders at once; return tokens and processor time."""
     counts = [0] * len(sends)
 
     def run(index: int) -> None:
@@ -102,12 +105,21 @@ def tokens_per_s(sends: list[Send], requests: int, new: int) -> float:
             counts[index] += sends[index](f"Write text number {index * requests + number} about rain.", new)
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(len(sends))]
+    before = [cpu_s(process) for process in processes]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.perf_counter() - started)
+    seconds_taken = time.perf_counter() - started
+    used = [(cpu_s(process) - spent) / sum(counts) for process, spent in zip(processes, before, strict=True)]
+    return {"tokens_per_s": sum(counts) / seconds_taken, "cpu_s_per_token": used}
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Return the processor time that a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def seconds(send: Send, new: int) -> float:
@@ -143,24 +155,26 @@ def measure(bundle: Path, senders: int, requests: int, new: int, rounds: int, th
     engine = {"draft": False, "keep_prompts": False, "max_concurrency": senders}
     with (
         RubricModel.open(bundle, threads=threads, **engine) as model,  # type: ignore[arg-type]
-        served(bundle, senders, threads) as port,
+        served(bundle, senders, threads) as (port, server),
     ):
+        this = psutil.Process()
         clients = [Client(port).stream for _ in range(senders)]
         direct = [direct_stream(model)] * senders
-        tokens_per_s(clients, 1, 8)
-        tokens_per_s(direct, 1, 8)
+        turn(clients, 1, 8)
+        turn(direct, 1, 8)
         turns = [
-            {"direct": tokens_per_s(direct, requests, new), "http": tokens_per_s(clients, requests, new)}
+            {"direct": turn(direct, requests, new, this), "http": turn(clients, requests, new, server, this)}
             for _ in range(rounds)
         ]
+        ratios = [each["http"]["tokens_per_s"] / each["direct"]["tokens_per_s"] for each in turns]
         return {
             "bundle": {"name": model.description["name"], "weights": model.description["weights"]},
             "senders": senders,
             "requests_per_sender": requests,
             "max_new_tokens": new,
-            "tokens_per_s": turns,
-            "ratio": [turn["http"] / turn["direct"] for turn in turns],
-            "ratio_median": median(turn["http"] / turn["direct"] for turn in turns),
+            "turns": turns,
+            "ratio": ratios,
+            "ratio_median": median(ratios),
             "alone": cost(model, port),
             "versions": {name: version(name) for name in ("fastapi", "starlette", "uvicorn", "h11", "onnxruntime")},
             "machine": machine_facts(),

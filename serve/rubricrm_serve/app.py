@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from rubricrm import __version__
 from rubricrm.async_model import AsyncRubricModel
 from rubricrm.errors import RubricrmError
+from rubricrm.judge.async_jury import AsyncJury
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from rubricrm_serve.api_keys import ApiKeys
 from rubricrm_serve.chat_route import chat_routes
+from rubricrm_serve.judgment_route import judgment_routes
 from rubricrm_serve.models_route import models_routes
 from rubricrm_serve.openapi_document import describe
 from rubricrm_serve.page_route import page_routes
@@ -23,6 +25,7 @@ from rubricrm_serve.refusal import Refusal, refusal_of
 from rubricrm_serve.reply import refusal_reply
 from rubricrm_serve.request_body import RequestBody
 from rubricrm_serve.request_id import RequestId
+from rubricrm_serve.reward_route import reward_routes
 from rubricrm_serve.rubric_route import rubric_routes
 from rubricrm_serve.server_options import ServerOptions
 from rubricrm_serve.service import Service
@@ -33,10 +36,17 @@ from rubricrm_serve.tokenize_route import tokenize_routes
 logger = logging.getLogger(__name__)
 
 
-def create_app(model: AsyncRubricModel, options: ServerOptions | None = None) -> FastAPI:
+def create_app(
+    model: AsyncRubricModel, options: ServerOptions | None = None, *, jury: AsyncJury | None = None
+) -> FastAPI:
     """Return the ASGI application of an open model. Its `state.service` is what the routes share.
 
     The model stays the caller's: it is not closed here.
+
+    Args:
+        model: The model.
+        options: How requests are taken.
+        jury: Compares answers; None: there are no paths for that.
     """
     options = options or ServerOptions()
     service = Service(model, options)
@@ -60,11 +70,13 @@ def create_app(model: AsyncRubricModel, options: ServerOptions | None = None) ->
         },
     )
     app.state.service = service
+    judging = [] if jury is None else [judgment_routes(service, jury), reward_routes(service, jury)]
     for router in (
         rubric_routes(service),
         chat_routes(service),
         text_routes(service),
         tokenize_routes(service),
+        *judging,
         models_routes(service),
         status_routes(service),
         page_routes(),
@@ -116,4 +128,6 @@ async def _answer_http(_: Request, error: Exception) -> Response:
 
 async def _answer_failure(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return refusal_reply(Refusal(500, "The server failed; its log says why.", "server_error", code="internal_error"))
+    message = "The server failed; its log says why."
+    headers = {"connection": "close"}  # uvicorn closes it after an exception
+    return refusal_reply(Refusal(500, message, "server_error", code="internal_error", headers=headers))

@@ -52,6 +52,7 @@ class Metrics:
         self._success = self._counter("request_success", "Generations that ended.", "finished_reason")
         self._failures = self._counter("request_failures", "Generations that failed.", "code")
         self._refusals = self._counter("admission_rejections", "Requests for which there was no place.", "reason")
+        self._judgments = self._counter("judgments", "Comparisons by what became of them.", "outcome")
         self._cut = self._counter("connections_cut", "Connections that were closed on the client.", "reason")
         self._rubrics = self._counter("rubrics", "Rubrics by what became of them.", "outcome")
         self._issues = self._counter("rubric_issues", "Deviations from the form.", "code")
@@ -82,6 +83,10 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Count a request for which there was no place."""
         self._refusals.labels(self._name, reason).inc()
+
+    def judged(self, outcome: str) -> None:
+        """Count a comparison: a verdict, or the reason why there is none."""
+        self._judgments.labels(self._name, outcome).inc()
 
     def connection_cut(self, reason: str) -> None:
         """Count a connection that was closed because the client is slow, or because there are too many."""

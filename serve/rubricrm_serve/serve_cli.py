@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 
-if TYPE_CHECKING:
-    from rubricrm.async_model import AsyncRubricModel
-
-    from rubricrm_serve.server_options import ServerOptions
-
-_ENGINE = ("max_concurrency", "max_memory", "keep_prompts", "keep_phrases", "draft")
 _SERVER = (
     "name",
     "max_concurrency",
@@ -37,6 +30,14 @@ _SERVER = (
 @click.option("--prompt", type=click.Path(path_type=Path), help="Bundle or prompt directory of that model.")
 @click.option("--server-model", metavar="NAME", help="The model's id there.  [default: the only one]")
 @click.option("--server-key-file", type=click.Path(path_type=Path), help="File with the key for it, if it needs one.")
+@click.option("--judge", "judge_path", type=click.Path(path_type=Path), help="Bundle of a judge to serve beside it.")
+@click.option(
+    "--judge-server", "judge_url", metavar="URL", help="A judge on this server instead; needs --judge-prompt."
+)
+@click.option("--judge-prompt", type=click.Path(path_type=Path), help="Bundle or prompt directory of that judge.")
+@click.option(
+    "--votes", type=int, default=1, show_default=True, metavar="N", help="Of the judge, in each order of answers."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0: all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option("--name", metavar="NAME", help="The model's id for clients.  [default: its own name]")
@@ -98,75 +99,22 @@ def serve(
     Timing may tell one client what others asked: what they share is chosen by --keep-prompts and --keep-phrases.
     """
     try:
+        from rubricrm_serve.opening import read_keys, run
         from rubricrm_serve.server import bind
         from rubricrm_serve.server_options import ServerOptions
     except ImportError as error:
         raise missing_package("serving", error, "cpu", "serve") from error
-    _check_source(path, url, options["prompt"])
+    _check_source("", path, url, options["prompt"])
+    _check_source("judge-", options["judge_path"], options["judge_url"], options["judge_prompt"])
     keys = read_keys(api_key_file, "RUBRICRM_API_KEY")
     chosen = ServerOptions(api_keys=keys, **{name: options[name] for name in _SERVER})
     with bind(host, port) as bound:
         looks = {"access_log": access_log, "log_level": log_level, "root_path": root_path}
-        asyncio.run(_run(lambda: _open(path, url, options), chosen, bound, looks))
+        asyncio.run(run({**options, "path": path, "url": url}, chosen, bound, looks))
 
 
-def _check_source(path: Path | None, url: str | None, prompt: Path | None) -> None:
+def _check_source(kind: str, path: Path | None, url: str | None, prompt: Path | None) -> None:
     if url is not None and path is not None:
-        raise click.UsageError("Give --model or --server, not both.")
+        raise click.UsageError(f"Give {'--judge' if kind else '--model'} or --{kind}server, not both.")
     if (url is None) != (prompt is None):
-        raise click.UsageError("--server and --prompt belong together.")
-
-
-def read_keys(file: Path | None, variable: str) -> tuple[str, ...]:
-    """Return the keys in a file, one per line, and in an environment variable, with commas between them.
-
-    Raises:
-        OptionInvalid: The file cannot be read, or holds no key.
-    """
-    import os
-
-    found = [key.strip() for key in os.environ.get(variable, "").split(",")]
-    if file is not None:
-        try:
-            lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionInvalid(f"{file}: the keys cannot be read ({error}).") from error
-        if not any(lines):
-            raise OptionInvalid(f"{file}: holds no key, expected one per line.")
-        found += lines
-    if any(not key.isascii() for key in found):
-        raise OptionInvalid("a key holds characters beyond ASCII, which HTTP headers cannot carry. Make another one.")
-    return tuple(key for key in found if key)
-
-
-async def _open(path: Path | None, url: str | None, options: dict[str, Any]) -> AsyncRubricModel:
-    from rubricrm.async_model import AsyncRubricModel
-    from rubricrm.text_model import DEMO_BUNDLE
-
-    if url is not None:
-        keys = read_keys(options["server_key_file"], "RUBRICRM_SERVER_API_KEY")
-        return await AsyncRubricModel.connect(
-            url,
-            prompt=options["prompt"],
-            model=options["server_model"],
-            api_key=keys[0] if keys else None,
-            max_concurrency=options["max_concurrency"],
-        )
-    if path is None:
-        click.echo("Serving the demo model; --model BUNDLE serves yours.", err=True)
-    engine = {name: options[name] for name in _ENGINE}
-    # The server's own line is the one that counts: the engine's never refuses before it does.
-    most_waiting = options["max_concurrency"] + options["max_waiting"] + 1
-    where = {name: options[name] for name in ("device", "threads", "verify")}
-    return await AsyncRubricModel.open(path or DEMO_BUNDLE, **where, **engine, max_waiting=most_waiting)
-
-
-async def _run(open_model: Any, options: ServerOptions, bound: Any, looks: dict[str, Any]) -> None:
-    from rubricrm_serve.app import create_app
-    from rubricrm_serve.server import Server, address_text
-
-    async with await open_model() as model:
-        await model.warmup()
-        server = Server(create_app(model, options), options, **looks)
-        click.echo(f"Serving {model.model!r} at {address_text(bound)}", err=True)
-        await server.serve([bound])
+        raise click.UsageError(f"--{kind}server and --{kind}prompt belong together.")

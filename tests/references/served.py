@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rubricrm import AsyncRubricModel, RubricModel
+from rubricrm import AsyncJury, AsyncRubricModel, RubricModel
 from rubricrm_serve.app import create_app
 from rubricrm_serve.server import Server, bind
 from rubricrm_serve.server_options import ServerOptions
@@ -61,10 +61,10 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
 
 
 @contextmanager
-def serving(model: RubricModel, **options: Any) -> Iterator[Served]:
-    """Serve a model until the end of the block."""
+def serving(model: RubricModel, jury: AsyncJury | None = None, **options: Any) -> Iterator[Served]:
+    """Serve a model, and maybe a jury, until the end of the block."""
     chosen = ServerOptions(**options)
-    app = create_app(AsyncRubricModel(model), chosen)
+    app = create_app(AsyncRubricModel(model), chosen, jury=jury)
     server = Server(app, chosen, access_log=False, log_level="error")
     with bind("127.0.0.1", 0) as bound:
         port = bound.getsockname()[1]
