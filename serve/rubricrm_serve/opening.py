@@ -71,8 +71,8 @@ def read_keys(file: Path | None, variable: str) -> tuple[str, ...]:
 
 async def _open_model(given: dict[str, Any], options: ServerOptions) -> AsyncRubricModel:
     if given["url"] is not None:
-        prompt, name = given["prompt"], given["server_model"]
-        return await AsyncRubricModel.connect(given["url"], prompt=prompt, model=name, **_remote(given, options))
+        remote = {"model": given["server_model"], "constrain": given["constrain"], **_remote(given, options)}
+        return await AsyncRubricModel.connect(given["url"], prompt=given["prompt"], **remote)
     if given["path"] is None:
         click.echo("Serving the demo model; --model BUNDLE serves yours.", err=True)
     engine = {name: given[name] for name in _ENGINE}
@@ -93,7 +93,7 @@ def _open_judge(given: dict[str, Any], options: ServerOptions) -> JudgeModel | N
 
 def _remote(given: dict[str, Any], options: ServerOptions) -> dict[str, Any]:
     keys = read_keys(given["server_key_file"], "RUBRICRM_SERVER_API_KEY")
-    return {"api_key": keys[0] if keys else None, **_line(options)}
+    return {"api_key": keys[0] if keys else None, "dialect": given["dialect"], **_line(options)}
 
 
 def _line(options: ServerOptions) -> dict[str, Any]:

@@ -29,6 +29,8 @@ _SERVER = (
 @click.option("--server", "url", metavar="URL", help="Serve a model behind this server instead; needs --prompt.")
 @click.option("--prompt", type=click.Path(path_type=Path), help="Bundle or prompt directory of that model.")
 @click.option("--server-model", metavar="NAME", help="The model's id there.  [default: the only one]")
+@click.option("--dialect", metavar="NAME", help="vllm, sglang, ...  [default: as that server says of itself]")
+@click.option("--constrain/--no-constrain", default=True, help="Whether that server is to hold rubrics to their form.")
 @click.option("--server-key-file", type=click.Path(path_type=Path), help="File with the key for it, if it needs one.")
 @click.option("--judge", "judge_path", type=click.Path(path_type=Path), help="Bundle of a judge to serve beside it.")
 @click.option(

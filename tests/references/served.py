@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rubricrm import AsyncJury, AsyncRubricModel, RubricModel
+from rubricrm.generation.local_backend import LocalBackend
 from rubricrm_serve.app import create_app
 from rubricrm_serve.server import Server, bind
 from rubricrm_serve.server_options import ServerOptions
@@ -48,8 +49,11 @@ class Served:
 
     def is_idle(self) -> bool:
         """Whether nothing runs or waits, neither in the server nor in the engine."""
-        is_engine_idle = all(sequence.is_finished for sequence in self.model._backend.engine._sequences())
-        return is_engine_idle and not self.service.admission.running
+        backend = self.model._backend
+        is_busy = isinstance(backend, LocalBackend) and any(
+            not each.is_finished for each in backend.engine._sequences()
+        )
+        return not (is_busy or self.service.admission.running)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
