@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -104,13 +105,10 @@ def turn(sends: list[Send], requests: int, new: int, *processes: psutil.Process)
         for number in range(requests):
             counts[index] += sends[index](f"Write text number {index * requests + number} about rain.", new)
 
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(sends))]
     before = [cpu_s(process) for process in processes]
     started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(sends)) as pool:
+        list(pool.map(run, range(len(sends))))  # raises what a sender met
     seconds_taken = time.perf_counter() - started
     used = [(cpu_s(process) - spent) / sum(counts) for process, spent in zip(processes, before, strict=True)]
     return {"tokens_per_s": sum(counts) / seconds_taken, "cpu_s_per_token": used}

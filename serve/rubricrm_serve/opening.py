@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
@@ -22,6 +23,9 @@ from rubricrm_serve.server_options import ServerOptions
 
 _ENGINE = ("max_memory", "keep_prompts", "keep_phrases", "draft")
 _PLACE = ("device", "threads", "verify")
+# The engine's thread and the event loop take turns at the interpreter, and each write to a socket gives the turn away.
+# With Python's own 5 ms a step of a small model is over before the loop has it back.
+_TURN_S = 0.0005
 
 
 async def run(given: dict[str, Any], options: ServerOptions, bound: socket, looks: dict[str, Any]) -> None:
@@ -36,6 +40,7 @@ async def run(given: dict[str, Any], options: ServerOptions, bound: socket, look
     Raises:
         RubricrmError: Something cannot be opened.
     """
+    sys.setswitchinterval(_TURN_S)
     async with AsyncExitStack() as opened:
         model = await opened.enter_async_context(await _open_model(given, options))
         judge = await asyncio.to_thread(_open_judge, given, options)
@@ -44,9 +49,9 @@ async def run(given: dict[str, Any], options: ServerOptions, bound: socket, look
             opened.callback(judge.close)
             jury = AsyncJury(judge, model.model, votes=given["votes"])
         await model.warmup()
-        server = Server(create_app(model, options, jury=jury), options, **looks)
-        click.echo(f"Serving {model.model!r} at {address_text(bound)}", err=True)
-        await server.serve([bound])
+        line = f"Serving {model.model!r} at {address_text(bound)}"
+        app = create_app(model, options, jury=jury)
+        await Server(app, options, on_start=lambda: click.echo(line, err=True), **looks).serve([bound])
 
 
 def read_keys(file: Path | None, variable: str) -> tuple[str, ...]:

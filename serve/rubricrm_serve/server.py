@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import uvicorn
 from fastapi import FastAPI
@@ -43,6 +43,7 @@ class Server(uvicorn.Server):
         access_log: bool = True,
         log_level: str = "info",
         root_path: str = "",
+        on_start: Callable[[], object] = lambda: None,
     ) -> None:
         """Listen to nothing yet.
 
@@ -52,6 +53,7 @@ class Server(uvicorn.Server):
             access_log: Whether each request is a line in the log, without its content.
             log_level: uvicorn's.
             root_path: Where a proxy shows this server.
+            on_start: Called once connections are taken.
         """
         service = app.state.service
         facts = {"options": options, "most": _raise_file_limit() - _OWN_FILES, "metrics": service.metrics}
@@ -72,6 +74,7 @@ class Server(uvicorn.Server):
             )
         )
         self._grace_s = options.grace_s
+        self._on_start = on_start
         self._admission: Admission = service.admission
         self._deadline: float | None = None
 
@@ -84,6 +87,11 @@ class Server(uvicorn.Server):
             logger.info("Draining: %d run and %d wait", self._admission.running, self._admission.waiting)
         else:
             self._deadline = now
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._on_start()
 
     async def on_tick(self, counter: int) -> bool:
         """Look whether it is time to end; uvicorn asks ten times a second."""
@@ -117,9 +125,11 @@ def bind(host: str, port: int) -> socket.socket:
         OptionInvalid: There is no such address, or it is taken.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
         with contextlib.ExitStack() as on_failure:
-            bound = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            # asyncio sends small writes at once (TCP_NODELAY) only where a socket says that its protocol is TCP.
+            bound = on_failure.enter_context(socket.socket(family, kind, protocol))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
             on_failure.pop_all()

@@ -1,6 +1,7 @@
 """Keys, ids of requests, readiness, metrics, the page's files, and what the server says of itself."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import httpx2
 import pytest
 from rubricrm import RubricModel, __version__
 from rubricrm.generation.result import RubricResult
+from rubricrm_serve.server import bind
 from served import Served, serving
 
 OPEN = ("/", "/page.js", "/health", "/ready", "/metrics", "/version", "/queue")
@@ -43,6 +45,12 @@ def test_each_key_is_taken_and_some_paths_need_none(guarded: httpx2.Client) -> N
         assert [model["id"] for model in found] == ["org/model", "org/model-rubric"]
     assert guarded.get("/v1/models/org/model", headers={"authorization": "Bearer first"}).status_code == 200
     assert [guarded.get(path).status_code for path in OPEN] == [200] * len(OPEN)
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """Without TCP_NODELAY each piece of a stream waits 40 ms for the other side's acknowledgement."""
+    with bind("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
 
 
 def test_the_id_of_a_request_comes_back(client: httpx2.Client) -> None:
