@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rubricrm.cli import INTERRUPTED
 from rubricrm.errors import OptionInvalid
+from rubricrm.generate_cli import INTERRUPTED
 from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 from rubricrm.runtime.whole_file import write_whole

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from rubricrm.errors import BundleInvalid, OptionInvalid, OutputExists
 from rubricrm.rubric.form import regex
 from rubricrm.rubric.rubric import parse
+from rubricrm.runtime.prompt_directory import open_prompt_directory
 from rubricrm_export.calibrate.calibrated_weights import _LayerCalibration
 from rubricrm_export.calibrate.token_text import TokenText
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.errors import CheckpointInvalid, ExportFailed
 from rubricrm_export.measure.logit_source import CheckpointLogits
 from rubricrm_export.onnx_bundle import memory
+from rubricrm_export.onnx_bundle.export import export_onnx
+from rubricrm_export.onnx_bundle.options import OnnxExport
 from rubricrm_export.tensorrt.directory import DIRECTORY_FILE, TensorRTDirectory
 from rubricrm_export.tensorrt.job import TensorRTExport
 from rubricrm_export.tensorrt.support import FORMATS, Format
@@ -86,6 +89,23 @@ def test_every_combination_computes_the_checkpoints_function(
     if row.methods:
         assert error > 1e-4  # something was rounded
     assert not inspect_directory(directory.path, row.reader)
+
+
+@pytest.mark.parametrize(("reader", "weights"), [("tensorrt-llm", "fp16"), (LEGACY, "fp16"), ("edge-llm", "fp16")])
+def test_a_client_finds_its_prompt_inside(
+    make_checkpoint: MakeCheckpoint, export: Export, tmp_path: Path, reader: str, weights: str
+) -> None:
+    checkpoint = make_checkpoint(**WIDE)
+    directory = export(checkpoint, reader, weights)
+    bundle = export_onnx(OnnxExport(str(checkpoint), tmp_path / "bundle")).manifest
+    prompt = open_prompt_directory(directory.path)
+    assert prompt.path == directory.path / "prompt"
+    assert prompt.manifest.graphs == ()
+    assert (prompt.manifest.model, prompt.manifest.chat) == (bundle.model, bundle.chat)
+    assert prompt.manifest.prompt.template == bundle.prompt.template
+    assert prompt.manifest.files["grammar.npz"] == bundle.files["grammar.npz"]
+    assert prompt.manifest.provenance.source == bundle.provenance.source
+    assert TensorRTDirectory.open(directory.path, verify=True).files.keys() >= {"config.json"}
 
 
 @pytest.mark.parametrize("reader", ["tensorrt-llm", LEGACY])

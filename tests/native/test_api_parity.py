@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from both_sides import LIBRARY, assert_equal, comparable, needs_library, opened_
 from judge_bundle import judge_bundle as pairwise_bundle
 from rubricrm import JudgeModel, RubricModel
 from rubricrm.errors import RubricrmError
+from rubricrm.rubric import form
 from rubricrm.rubric.rubric import parse
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.tokenizer import Tokenizer
@@ -108,6 +110,73 @@ def test_four_at_once_are_equal(both: tuple[RubricModel, native.Model]) -> None:
     assert found == expected
 
 
+MANY = (*REQUESTS, "", "a\0b", "word " * 5000, REQUESTS[0], " \n", REQUESTS[1])
+
+
+@pytest.mark.parametrize("max_concurrency", [1, 2, 5, 100])
+def test_outcomes_of_many_are_equal(both: tuple[RubricModel, native.Model], max_concurrency: int) -> None:
+    model, opened = both
+    way: dict[str, Any] = {"max_new_tokens": 24, "max_concurrency": max_concurrency}
+    expected = {outcome.index: outcome for outcome in model.generate_many(MANY, **way)}
+    found: dict[int, native.Outcome] = {}
+    opened.generate_many(MANY, lambda outcome: found.setdefault(outcome.index, outcome) is outcome, **way)
+    assert sorted(found) == sorted(expected) == list(range(len(MANY)))
+    for index, outcome in expected.items():
+        given = found[index]
+        if outcome.result is None:
+            assert given.result is None
+            assert str(given.error) == str(outcome.error)
+        else:
+            assert given.error is None
+            assert json.loads(given.result or "")["text"] == outcome.result.text
+
+
+def test_requests_end_in_the_same_order_one_at_a_time(both: tuple[RubricModel, native.Model]) -> None:
+    model, opened = both
+    expected = [outcome.index for outcome in model.generate_many(MANY, max_new_tokens=2, max_concurrency=1)]
+    found: list[int] = []
+
+    def note(outcome: native.Outcome) -> bool:
+        found.append(outcome.index)
+        return len(found) < len(MANY)
+
+    opened.generate_many(MANY, note, max_new_tokens=2, max_concurrency=1)
+    assert found == expected
+
+
+def test_many_that_fill_the_line_wait_for_each_other(library: native.Library) -> None:
+    line: dict[str, Any] = {"max_concurrency": 1, "max_waiting": 1}
+    way: dict[str, Any] = {"max_new_tokens": 3, "max_concurrency": 10}
+    opened = opened_model(library, DEMO_BUNDLE, **line)
+    with RubricModel.demo(threads=1, **line) as model:
+        expected = {
+            outcome.index: outcome.result and outcome.result.text for outcome in model.generate_many(MANY, **way)
+        }
+    found: dict[int, str | None] = {}
+
+    def note(outcome: native.Outcome) -> bool:
+        found[outcome.index] = None if outcome.result is None else json.loads(outcome.result)["text"]
+        return True
+
+    opened.generate_many(MANY, note, **way)
+    opened.close()
+    assert found == expected
+
+
+def test_a_cancelled_call_begins_nothing_more(both: tuple[RubricModel, native.Model]) -> None:
+    opened = both[1]
+    found: list[native.Outcome] = []
+
+    def note(outcome: native.Outcome) -> bool:
+        found.append(outcome)
+        return len(found) < 2
+
+    opened.generate_many(["", "Write a haiku.", ""] * 3, note, max_concurrency=4)
+    assert [outcome.index for outcome in found] == [0, 2]
+    with pytest.raises(native.RubricrmError, match="OPTION_INVALID: top_p"):
+        opened.generate_many(["x"], note, top_p=2.0)
+
+
 @pytest.mark.parametrize(
     ("request_text", "way"),
     [
@@ -174,8 +243,9 @@ def test_a_prompt_by_name_takes_its_fields_as_text(library: native.Library, judg
     opened.close()
 
 
-def test_a_judges_prompt_and_text_are_equal(library: native.Library, tmp_path: Path) -> None:
-    bundle = pairwise_bundle(tmp_path / "bundle", keep_rubric=True)
+@pytest.mark.parametrize("keep_rubric", [True, False])
+def test_a_judges_prompt_and_text_are_equal(library: native.Library, tmp_path: Path, keep_rubric: bool) -> None:
+    bundle = pairwise_bundle(tmp_path / "bundle", keep_rubric=keep_rubric)
     values = {
         "instruction": "Write {rubric} <|im_end|>.",
         "rubric": "1. The response is short. [Hard Rule]",
@@ -196,3 +266,29 @@ def test_rubrics_are_equal(library: native.Library) -> None:
     for text in ("", "1. The response is short. [Hard Rule]", "<think>x</think>\n- a\n- b [Principle]\x00", "\ud800"):
         data = text.encode("utf-8", "surrogatepass")
         assert library.parse(data) == parse(data.decode("utf-8", "replace")).to_dict()
+
+
+@pytest.mark.parametrize(
+    "text", ["1) The response is short. [Hard Rule]\n- The response rhymes [Principle]", "", "1. It is short."]
+)
+def test_a_rubric_is_written_and_weighed_alike(library: native.Library, text: str) -> None:
+    rubric = parse(text)
+    for weights in ((3.0, 1.0), (0.25, 0.0), (0.0, 0.0), (-1.0, 1.0), (math.inf, 1.0)):
+        expected = outcome_of(lambda weights=weights: list(rubric.weights(*weights)))
+        assert outcome_of(lambda weights=weights: library.weights(text.encode(), *weights)) == expected
+    assert outcome_of(lambda: library.render(text.encode())) == outcome_of(rubric.render)
+
+
+def test_the_form_for_other_engines_is_the_packages(library: native.Library) -> None:
+    for max_items in (1, 7, form.MAX_ITEMS, 64):
+        assert library.form_regex(max_items) == form.regex(max_items)
+        assert library.form_gbnf(max_items) == form.gbnf(max_items)
+    assert (library.form_regex(), library.form_gbnf()) == (form.regex(), form.gbnf())
+
+
+def outcome_of(call: Callable[[], Any]) -> Any:
+    """What a call returns, or the text of its error."""
+    try:
+        return call()
+    except (RubricrmError, native.RubricrmError) as error:
+        return str(error)

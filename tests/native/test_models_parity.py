@@ -147,7 +147,7 @@ def sides(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         patch.setenv("RUBRICRM_CACHE", str(directory / "cache"))
         path = made_bundle(case, checkpoint, directory)
         patch.setattr(step_cost, "measure_step_cost", lambda _: FREE_ROWS)
-        # The first opening keeps packed data, which librubricrm does not derive, and the cost of steps for both sides.
+        # The first opening keeps the cost of steps for both sides.
         python = opened.enter_context(RubricModel.open(path, threads=1))
         drafting = opened.enter_context(closing(opened_model(native.Library(LIBRARY), path)))
         plain = opened.enter_context(closing(opened_model(native.Library(LIBRARY), path, draft=native.OFF)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ def _add_tokenizer(writer: Any, checkpoint: Path, vocab_size: int) -> None:
     writer.add_add_bos_token(False)
 
 
-def _tensors(path: Path) -> Any:
+def _tensors(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield names and float32 arrays; numpy has no BF16, so the bytes are widened here."""
-    header_size = int.from_bytes(path.open("rb").read(8), "little")
-    data = np.memmap(path, np.uint8, "r")
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    header_size = int.from_bytes(bytes(data[:8]), "little")
     header = json.loads(bytes(data[8 : 8 + header_size]))
     for name, facts in header.items():
         if name == "__metadata__":

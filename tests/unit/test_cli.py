@@ -644,6 +644,7 @@ def test_all_commands_are_listed() -> None:
         "parse",
         "phrases",
         "plan",
+        "prompt",
     ]
 
 

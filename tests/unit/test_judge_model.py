@@ -162,7 +162,7 @@ def test_a_model_opens_for_what_its_bundle_holds(bundle: Path, tmp_path: Path) -
         assert model.generate("Write a haiku.").text == demo.generate("Write a haiku.").text
     with JudgeModel.open(both, threads=1) as judge:  # its own stop ids end it, which are none that the model writes
         assert judge.judge(*CASE, seed=1, max_new_tokens=4).finish_reason == "length"
-        assert judge._prompt.facts.stop_ids == (5,)
+        assert judge._backend.engine._stop_ids == {5}
 
 
 @pytest.mark.parametrize("sampling", [{"temperature": -1}, {"heat": 1}, {"temperature": "warm"}, [1], "x"])

@@ -190,6 +190,7 @@ def seen(text: str) -> str:
 @given(hostile_texts.filter(lambda text: not any(name in text.lower() for name in ("think", "reasoning", "\x1b"))))
 @example("[Hard\n Rule]")
 @example("\r\u200b\n1. ")
+@example("[**Principles:**\n2. Principles (3)\n")
 def test_no_text_is_lost(text: str) -> None:
     """A line is in a criterion or has an issue; lines without issue are their criterion, number and tag, exactly."""
     rubric = parse(text)
@@ -203,8 +204,10 @@ def test_no_text_is_lost(text: str) -> None:
             assert seen(text[criterion.span.start : criterion.span.end]).split() == seen(expected).split()
         accounted.update(lines)
     for number, line in enumerate(text.splitlines(), 1):
-        goes_on = number - 1 in accounted and seen(line).lstrip().startswith("Rule]")  # a tag that wraps
-        if goes_on or not seen(line).strip():
+        words = " ".join(seen(line).split())
+        goes_on = number - 1 in accounted and words.startswith("Rule]")  # a tag that wraps
+        is_quoted = any(issue.line == number - 1 and words in issue.message for issue in rubric.issues)
+        if goes_on or is_quoted or not seen(line).strip():
             accounted.add(number)
     assert accounted >= set(range(1, len(text.splitlines()) + 1))
 

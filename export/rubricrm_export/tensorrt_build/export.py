@@ -6,14 +6,16 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.manifest import REQUEST_FIELD
-from rubricrm.runtime.published_directory import check_space, whole_directory
+from rubricrm.runtime.manifest import REQUEST_FIELD, FileFacts
+from rubricrm.runtime.prompt_directory import PROMPT_FOLDER, prompt_manifest
+from rubricrm.runtime.published_directory import check_space, describe_files, whole_directory, write_manifest
 
 from rubricrm_export.checkpoint.checkpoint import checkpoint_digests
 from rubricrm_export.checkpoint.files import (
@@ -23,6 +25,7 @@ from rubricrm_export.checkpoint.files import (
     TOKENIZER_CONFIG,
     read_tokenizer_config,
 )
+from rubricrm_export.onnx_bundle.bundle_files import write_companions
 from rubricrm_export.system.progress_bar import Progress, no_progress
 from rubricrm_export.tensorrt import commands
 from rubricrm_export.tensorrt.config_files import hf_quant_config, llm_config, unified_config
@@ -117,12 +120,14 @@ def _write(plan: TensorRTPlan, weights: ModelWeights, on_progress: Progress) -> 
                 _write_json(directory / "hf_quant_config.json", hf_quant_config(choice, has_factors=has_factors))
         _write_json(directory / CONFIG, config)
         _write_companions(plan, directory)
+        digests = checkpoint_digests(checkpoint.path, checkpoint.files)
+        _write_prompt(plan, digests, directory / PROMPT_FOLDER)
         for name, text in commands.files(choice, plan.limits, plan.bundle.manifest).items():
             (directory / name).write_text(text, "utf-8")
             (directory / name).chmod(0o755 if name.endswith(".sh") else 0o644)
         for finding in require_sound(directory, choice.format.reader, job.device, output=job.output):
             logger.warning("%s", finding)
-        _describe(plan, directory)
+        _describe(plan, digests, directory)
 
 
 def _write_companions(plan: TensorRTPlan, directory: Path) -> None:
@@ -138,6 +143,17 @@ def _write_companions(plan: TensorRTPlan, directory: Path) -> None:
     # vLLM and TensorRT-LLM stop at the ids of this file, Edge-LLM at those of config.json too.
     stop_ids = {"eos_token_id": list(plan.bundle.manifest.prompt.stop_ids)}
     _write_json(directory / GENERATION_CONFIG, {**(checkpoint.generation_config or {}), **stop_ids})
+
+
+def _write_prompt(plan: TensorRTPlan, digests: Mapping[str, FileFacts], directory: Path) -> None:
+    """Write what a client of the server needs: `RubricModel.connect(prompt=...)`."""
+    provenance = plan.bundle.manifest.provenance
+    source = replace(provenance.source, files=digests)
+    provenance = replace(provenance, source=source, command=plan.job.command)
+    manifest = replace(prompt_manifest(plan.bundle.manifest), provenance=provenance)
+    directory.mkdir()
+    write_companions(plan.checkpoint.path, plan.job.chat_template, manifest, directory)
+    write_manifest(directory, replace(manifest, files=describe_files(directory)))
 
 
 def _tensors(plan: TensorRTPlan, weights: ModelWeights) -> list[WeightTensor]:
@@ -189,12 +205,12 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _describe(plan: TensorRTPlan, directory: Path) -> None:
+def _describe(plan: TensorRTPlan, digests: Mapping[str, FileFacts], directory: Path) -> None:
     """Write what the directory is, with the size and hash of every file."""
-    job, choice, checkpoint = plan.job, plan.choice, plan.checkpoint
+    job, choice = plan.job, plan.choice
     prompt = plan.bundle.manifest.prompt
-    digests = checkpoint_digests(checkpoint.path, checkpoint.files)
-    files = {path.name: describe_file(path) for path in sorted(directory.iterdir())}
+    # The prompt's own manifest speaks for what lies in its folder.
+    files = {path.name: describe_file(path) for path in sorted(directory.iterdir()) if path.is_file()}
     TensorRTDirectory(
         path=directory,
         reader=choice.format.reader,

@@ -10,11 +10,12 @@ namespace rubricrm {
 BundleTexts::BundleTexts(Bundle bundle)
     : bundle_(std::move(bundle)),
       tokenizer_(Tokenizer::from_file(bundle_.file(manifest().tokenizer.file).string())),
-      prompt_(manifest().prompt(), manifest().chat, tokenizer_) {
+      conversation_(manifest().chat, tokenizer_) {
   token_texts_.num_tokens = tokenizer_.num_tokens();
   token_texts_.token_bytes = [this](int32_t id) { return tokenizer_.token_bytes(id); };
   token_texts_.text_bytes = [this](int32_t id) { return tokenizer_.text_bytes(id); };
   token_texts_.encode = [this](std::string_view text) { return tokenizer_.encode(text); };
+  manifest().prompt();  // which every bundle has
   for (const auto& [name, facts] : manifest().prompts) add_prompt(name, facts);
   show();
 }
@@ -27,8 +28,7 @@ void BundleTexts::add_prompt(const std::string& name, const PromptFacts& facts) 
         load_grammar(bundle_.file(*facts.grammar), num_tokens, facts.stop_ids));
   }
   auto stop_ids = std::make_unique<const IdsView>(facts.stop_ids, false);
-  FieldPrompt fields(name, facts, manifest().chat, tokenizer_);
-  Named named{name, std::move(fields), std::move(stop_ids), std::move(grammar)};
+  Named named{name, Prompt(name, facts, manifest().chat, tokenizer_), std::move(stop_ids), std::move(grammar)};
   const auto added = named_.emplace(name, std::move(named)).first;
   names_.push_back(added->first.c_str());
 }
@@ -57,7 +57,7 @@ void BundleTexts::add_model(std::string device, std::string kernels, int threads
 }
 
 const BundleTexts::Named* BundleTexts::find(const char* name) const {
-  const auto found = named_.find(name == nullptr ? kRubricPrompt : name);
+  const auto found = named_.find(name == nullptr ? manifest().prompt_name() : name);
   return found == named_.end() ? nullptr : &found->second;
 }
 
@@ -66,7 +66,7 @@ const BundleTexts::Named& BundleTexts::get(const char* name) const {
   std::string names;
   for (const char* known : names_) names += (names.empty() ? "" : ", ") + std::string(known);
   throw Error(Code::OPTION_INVALID, bundle_.path().string() + ": there is no prompt " +
-                                        (name == nullptr ? kRubricPrompt : name) + ". It has " + names + ".");
+                                        (name == nullptr ? manifest().prompt_name() : name) + ". It has " + names + ".");
 }
 
 }  // namespace rubricrm

@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "api/field_prompt.h"
 #include "generation/grammar.h"
 #include "generation/token_texts.h"
 #include "runtime/bundle.h"
+#include "runtime/conversation.h"
 #include "runtime/prompt.h"
 #include "runtime/tokenizer.h"
 #include "rubricrm.h"
@@ -33,7 +33,7 @@ class BundleTexts {
  public:
   struct Named {
     std::string name;
-    FieldPrompt fields;
+    Prompt prompt;
     std::unique_ptr<const IdsView> stop_ids;
     std::unique_ptr<const Grammar> grammar;  // null: the bundle holds none
   };
@@ -47,12 +47,12 @@ class BundleTexts {
   const Manifest& manifest() const { return bundle_.manifest(); }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   const TokenTexts& token_texts() const { return token_texts_; }
-  const Prompt& rubric_prompt() const { return prompt_; }
+  const Conversation& conversation() const { return conversation_; }
   const rubricrm_facts& facts() const { return facts_; }
   // What the model of this bundle adds, once it is open.
   void add_model(std::string device, std::string kernels, int threads, int64_t max_concurrency);
 
-  // The prompt of a name; null: "rubric". find: null where there is none; get: OPTION_INVALID.
+  // The prompt of a name; null: the manifest's `prompt_name`. find: null where there is none; get: OPTION_INVALID.
   const Named* find(const char* name) const;
   const Named& get(const char* name) const;
   static bool is_rubric(const Named& named) { return named.name == kRubricPrompt; }
@@ -64,7 +64,7 @@ class BundleTexts {
   Bundle bundle_;
   Tokenizer tokenizer_;
   TokenTexts token_texts_;
-  Prompt prompt_;
+  Conversation conversation_;
   std::map<std::string, Named> named_;
   std::vector<const char*> names_;
   std::string device_, kernels_;

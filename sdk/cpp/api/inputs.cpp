@@ -4,6 +4,10 @@
 
 namespace rubricrm {
 
+FieldValues request_values(const char* request, size_t size) {
+  return {{kRequestField, std::string(text_of(request, size, "request"))}};
+}
+
 FieldValues values_of(const rubricrm_field* fields, size_t num_fields) {
   if (num_fields > 0) required(fields, "fields");
   FieldValues values;

@@ -23,6 +23,7 @@ ModelOptions model_options(const rubricrm_model_options& given) {
   options.session.threads = static_cast<int>(std::min<uint32_t>(given.threads, INT32_MAX));
   options.session.onnxruntime = option_text(given.onnxruntime, "onnxruntime");
   options.session.kernels = option_text(given.kernels, "kernels");
+  options.session.cache = CacheDirectory(option_text(given.cache_directory, "cache_directory"));
   set_unless_zero(options.engine.max_concurrency, given.max_concurrency);
   set_unless_zero(options.engine.max_waiting, given.max_waiting);
   const uint64_t max_memory = std::min<uint64_t>(given.max_memory, INT64_MAX);
@@ -32,7 +33,7 @@ ModelOptions model_options(const rubricrm_model_options& given) {
   options.save_phrases = is_on(given.save_phrases, "save_phrases", false);
   options.phrases_file = option_text(given.phrases_file, "phrases_file");
   if (const auto call = given.on_warning) {
-    options.warn = [call, user = given.warning_user](const std::string& warning) { call(warning.c_str(), user); };
+    options.session.warn = [call, user = given.warning_user](const std::string& text) { call(text.c_str(), user); };
   }
   return options;
 }
@@ -114,8 +115,8 @@ rubricrm_code rubricrm_generate(rubricrm_model* model, const char* request, size
   return guarded(error, [&] {
     const rubricrm_result*& made = output(result, "result");
     const auto open = model_of(model);
-    const std::string text(text_of(request, size, "request"));
-    finish(*OpenRequest::rubric(open, text, generation_options(options)), made);
+    const FieldValues values = request_values(request, size);
+    finish(*OpenRequest::fields(open, nullptr, values, generation_options(options)), made);
   });
 }
 
@@ -125,8 +126,8 @@ rubricrm_code rubricrm_stream(rubricrm_model* model, const char* request, size_t
   if (result != nullptr) *result = nullptr;
   return guarded(error, [&] {
     const auto open = model_of(model);
-    const std::string text(text_of(request, size, "request"));
-    const auto running = OpenRequest::rubric(open, text, generation_options(options));
+    const FieldValues values = request_values(request, size);
+    const auto running = OpenRequest::fields(open, nullptr, values, generation_options(options));
     running->stream(callback, user);
     if (result != nullptr) *result = running->result().release();
   });

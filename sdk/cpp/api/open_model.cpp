@@ -11,13 +11,13 @@ namespace rubricrm {
 OpenModel::OpenModel(const std::string& path, const ModelOptions& options) : process_(getpid()) {
   check(options.engine);
   Bundle bundle = Bundle::open(path, options.verify);
+  const Warn& warn = options.session.warn;
   std::unique_ptr<OnnxSession> session = OnnxSession::open(bundle, options.session);
-  if (options.warn && session->skipped()) options.warn(bundle.path().string() + ": " + *session->skipped());
-  std::optional<Prefix> kept = kept_prefix(bundle, *session, options.warn);
+  std::optional<Prefix> kept = kept_prefix(bundle, *session, warn);
   texts_ = std::make_shared<BundleTexts>(std::move(bundle));
   const Manifest& manifest = texts_->manifest();
-  const TokenIds fixed = texts_->rubric_prompt().fixed_prefix();
-  if (!fixed.empty()) prefix_.emplace(open_prefix(texts_->bundle(), *session, fixed, std::move(kept), options.warn));
+  const TokenIds fixed = texts_->get(nullptr).prompt.fixed_prefix();
+  if (!fixed.empty()) prefix_.emplace(open_prefix(texts_->bundle(), *session, fixed, std::move(kept), warn));
   texts_->add_model(session->device(), session->kernels(), session->threads(), options.engine.max_concurrency);
   description_ = {{"name", manifest.model.name},
                   {"weights", manifest.quantization.weights},
@@ -36,9 +36,10 @@ OpenModel::OpenModel(const std::string& path, const ModelOptions& options) : pro
 std::unique_ptr<Drafts> OpenModel::make_drafts(OnnxSession& session, const ModelOptions& options) {
   if (!options.draft || !session.is_exact()) return nullptr;
   fs::path file = options.phrases_file;
-  if (file.empty() && options.save_phrases) file = saved_phrases(texts_->bundle().manifest_sha256());
-  phrases_ = std::make_unique<SharedPhrases>(*texts_, std::move(file), options.warn);
-  return open_drafts(session, texts_->bundle(), prefix_ ? &*prefix_ : nullptr, *phrases_, options.warn);
+  if (file.empty() && options.save_phrases) file = saved_phrases(session.cache(), texts_->bundle().manifest_sha256());
+  phrases_ = std::make_unique<SharedPhrases>(*texts_, std::move(file), options.session.warn);
+  return open_drafts(session, texts_->bundle(), prefix_ ? &*prefix_ : nullptr, *phrases_,
+                     options.session.warn);
 }
 
 bool OpenModel::is_here() const { return getpid() == process_; }

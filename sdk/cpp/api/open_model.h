@@ -24,7 +24,6 @@ struct ModelOptions {
   bool draft = true;
   bool save_phrases = false;
   fs::path phrases_file;  // in place of the bundle's own in the cache directory
-  Warn warn;              // called while the model is opened
 };
 
 // For any number of threads. In a fork every method throws MODEL_CLOSED before it takes a lock, and nothing may be
@@ -64,9 +63,7 @@ class OpenModel {
 // A generation that was submitted, and its reader. Reading methods throw STREAM_BUSY while another one reads.
 class OpenRequest {
  public:
-  // What was asked for: a request for a rubric, a prompt's fields, or a conversation.
-  static std::shared_ptr<OpenRequest> rubric(std::shared_ptr<OpenModel> model, std::string request,
-                                             const GenerationOptions& options);
+  // What was asked for: a prompt's fields (name: null: for a rubric), or a conversation.
   static std::shared_ptr<OpenRequest> fields(std::shared_ptr<OpenModel> model, const char* name,
                                              const FieldValues& values, const GenerationOptions& options);
   static std::shared_ptr<OpenRequest> messages(std::shared_ptr<OpenModel> model, const std::vector<Message>& messages,

@@ -32,20 +32,11 @@ OpenRequest::OpenRequest(std::shared_ptr<OpenModel> model, std::string request, 
       sequence_(model_->submit(std::move(prompt_ids), named, options, started)),
       events_(is_rubric_, model_->texts()->manifest().chat.starts_in_thought) {}
 
-std::shared_ptr<OpenRequest> OpenRequest::rubric(std::shared_ptr<OpenModel> model, std::string request,
-                                                 const GenerationOptions& options) {
-  const Time started = Clock::now();
-  const BundleTexts& texts = *model->texts();
-  TokenIds prompt_ids = texts.rubric_prompt().encode_request(request);
-  return std::shared_ptr<OpenRequest>(new OpenRequest(std::move(model), std::move(request), std::move(prompt_ids),
-                                                      &texts.get(nullptr), options, started));
-}
-
 std::shared_ptr<OpenRequest> OpenRequest::fields(std::shared_ptr<OpenModel> model, const char* name,
                                                  const FieldValues& values, const GenerationOptions& options) {
   const Time started = Clock::now();
   const BundleTexts::Named& named = model->texts()->get(name);
-  TokenIds prompt_ids = named.fields.encode(values);
+  TokenIds prompt_ids = named.prompt.encode(values);
   std::string request = BundleTexts::is_rubric(named) ? values.front().second : std::string();
   return std::shared_ptr<OpenRequest>(
       new OpenRequest(std::move(model), std::move(request), std::move(prompt_ids), &named, options, started));
@@ -55,7 +46,7 @@ std::shared_ptr<OpenRequest> OpenRequest::messages(std::shared_ptr<OpenModel> mo
                                                    const std::vector<Message>& messages,
                                                    const GenerationOptions& options) {
   const Time started = Clock::now();
-  TokenIds prompt_ids = model->texts()->rubric_prompt().encode_messages(messages);
+  TokenIds prompt_ids = model->texts()->conversation().encode(messages);
   return std::shared_ptr<OpenRequest>(
       new OpenRequest(std::move(model), {}, std::move(prompt_ids), nullptr, options, started));
 }

@@ -5,17 +5,10 @@
 #include "api/errors.h"
 #include "api/handles.h"
 #include "api/inputs.h"
+#include "api/text_view.h"
 
 namespace rubricrm {
 namespace {
-
-struct TextView : rubricrm_text {
-  explicit TextView(std::string given) : rubricrm_text{}, text(std::move(given)) {
-    data = text.c_str();
-    size = text.size();
-  }
-  const std::string text;
-};
 
 const BundleTexts& texts_of(const rubricrm_prompt* prompt) { return *required(prompt, "prompt").texts; }
 
@@ -68,21 +61,21 @@ const rubricrm_facts* rubricrm_prompt_facts(const rubricrm_prompt* prompt) {
 rubricrm_code rubricrm_encode_request(const rubricrm_prompt* prompt, const char* request, size_t size,
                                       const rubricrm_ids** ids, rubricrm_error* error) {
   return give_ids(prompt, ids, error, [&](const BundleTexts& texts) {
-    return texts.rubric_prompt().encode_request(text_of(request, size, "request"));
+    return texts.get(nullptr).prompt.encode(request_values(request, size));
   });
 }
 
 rubricrm_code rubricrm_encode_fields(const rubricrm_prompt* prompt, const char* name, const rubricrm_field* fields,
                                      size_t num_fields, const rubricrm_ids** ids, rubricrm_error* error) {
   return give_ids(prompt, ids, error, [&](const BundleTexts& texts) {
-    return texts.get(name).fields.encode(values_of(fields, num_fields));
+    return texts.get(name).prompt.encode(values_of(fields, num_fields));
   });
 }
 
 rubricrm_code rubricrm_encode_messages(const rubricrm_prompt* prompt, const rubricrm_message* messages,
                                        size_t num_messages, const rubricrm_ids** ids, rubricrm_error* error) {
   return give_ids(prompt, ids, error, [&](const BundleTexts& texts) {
-    return texts.rubric_prompt().encode_messages(messages_of(messages, num_messages));
+    return texts.conversation().encode(messages_of(messages, num_messages));
   });
 }
 
@@ -90,13 +83,15 @@ rubricrm_code rubricrm_render_fields(const rubricrm_prompt* prompt, const char* 
                                      size_t num_fields, const rubricrm_text** text, rubricrm_error* error) {
   return guarded(error, [&] {
     const rubricrm_text*& made = output(text, "text");
-    const FieldPrompt& named = texts_of(prompt).get(name).fields;
-    made = std::make_unique<TextView>(named.render(values_of(fields, num_fields))).release();
+    const Prompt& named = texts_of(prompt).get(name).prompt;
+    made = new_text(named.render(values_of(fields, num_fields)));
   });
 }
 
 rubricrm_code rubricrm_fixed_prefix(const rubricrm_prompt* prompt, const rubricrm_ids** ids, rubricrm_error* error) {
-  return give_ids(prompt, ids, error, [](const BundleTexts& texts) { return texts.rubric_prompt().fixed_prefix(); });
+  return give_ids(prompt, ids, error, [](const BundleTexts& texts) {
+    return texts.get(nullptr).prompt.fixed_prefix();
+  });
 }
 
 rubricrm_code rubricrm_tokenize(const rubricrm_prompt* prompt, const char* text, size_t size, const rubricrm_ids** ids,
@@ -112,7 +107,7 @@ rubricrm_code rubricrm_detokenize(const rubricrm_prompt* prompt, const int32_t* 
     const rubricrm_text*& made = output(text, "text");
     const BundleTexts& texts = texts_of(prompt);
     check_ids(texts, ids, num_ids);
-    made = std::make_unique<TextView>(texts.tokenizer().decode(TokenIds(ids, ids + num_ids))).release();
+    made = new_text(texts.tokenizer().decode(TokenIds(ids, ids + num_ids)));
   });
 }
 
@@ -132,7 +127,5 @@ void rubricrm_ids_free(const rubricrm_ids* ids) {
   const auto* view = static_cast<const IdsView*>(ids);
   if (view != nullptr && view->is_owned) delete view;
 }
-
-void rubricrm_text_free(const rubricrm_text* text) { delete static_cast<const TextView*>(text); }
 
 }  // extern "C"

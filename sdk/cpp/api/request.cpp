@@ -40,7 +40,7 @@ rubricrm_code rubricrm_submit(rubricrm_model* model, const char* request, size_t
                               const rubricrm_generation_options* options, rubricrm_request** handle,
                               rubricrm_error* error) {
   return submit(model, options, handle, error, [&](std::shared_ptr<OpenModel> open, const GenerationOptions& how) {
-    return OpenRequest::rubric(std::move(open), std::string(text_of(request, size, "request")), how);
+    return OpenRequest::fields(std::move(open), nullptr, request_values(request, size), how);
   });
 }
 

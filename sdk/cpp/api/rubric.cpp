@@ -1,9 +1,12 @@
 // Section 4 of rubricrm.h.
+#include <algorithm>
 #include <memory>
 #include <utility>
 
 #include "api/errors.h"
 #include "api/rubric_view.h"
+#include "api/text_view.h"
+#include "rubric/form.h"
 
 namespace rubricrm {
 namespace {
@@ -11,6 +14,18 @@ namespace {
 rubricrm_kind show(const std::optional<Kind>& kind) {
   if (!kind) return RUBRICRM_NO_KIND;
   return *kind == Kind::kHardRule ? RUBRICRM_HARD_RULE : RUBRICRM_PRINCIPLE;
+}
+
+static_assert(RUBRICRM_HARD_RULE_WEIGHT == KindWeights{}.hard_rule);
+static_assert(RUBRICRM_PRINCIPLE_WEIGHT == KindWeights{}.principle);
+
+// One of the functions that write the form.
+rubricrm_code give_form(std::string (*write)(int), uint32_t max_items, const rubricrm_text** text,
+                        rubricrm_error* error) {
+  return guarded(error, [&] {
+    const rubricrm_text*& made = output(text, "text");
+    made = new_text(write(max_items == 0 ? kMaxItems : static_cast<int>(std::min<uint32_t>(max_items, INT32_MAX))));
+  });
 }
 
 }  // namespace
@@ -65,6 +80,37 @@ const char* rubricrm_rubric_json(const rubricrm_rubric* rubric) {
   if (rubric == nullptr) return nullptr;
   return guarded_or<const char*>(nullptr, [&] { return RubricView::of(rubric)->json(); });
 }
+
+rubricrm_code rubricrm_rubric_render(const rubricrm_rubric* rubric, const rubricrm_text** text, rubricrm_error* error) {
+  return guarded(error, [&] {
+    const rubricrm_text*& made = output(text, "text");
+    made = new_text(RubricView::of(&required(rubric, "rubric"))->rubric().render());
+  });
+}
+
+rubricrm_code rubricrm_rubric_weights(const rubricrm_rubric* rubric, double hard_rule, double principle,
+                                      double* weights, size_t num_weights, rubricrm_error* error) {
+  return guarded(error, [&] {
+    const Rubric& found = RubricView::of(&required(rubric, "rubric"))->rubric();
+    const std::vector<double> all = found.weights({hard_rule, principle});
+    if (!all.empty()) required(weights, "weights");
+    if (num_weights < all.size()) {
+      throw Error(Code::OPTION_INVALID, "num_weights is " + std::to_string(num_weights) + ", expected at least " +
+                                            std::to_string(all.size()) + ", one per criterion.");
+    }
+    std::copy(all.begin(), all.end(), weights);
+  });
+}
+
+rubricrm_code rubricrm_form_regex(uint32_t max_items, const rubricrm_text** text, rubricrm_error* error) {
+  return give_form(form_regex, max_items, text, error);
+}
+
+rubricrm_code rubricrm_form_gbnf(uint32_t max_items, const rubricrm_text** text, rubricrm_error* error) {
+  return give_form(form_gbnf, max_items, text, error);
+}
+
+void rubricrm_text_free(const rubricrm_text* text) { delete static_cast<const TextView*>(text); }
 
 void rubricrm_rubric_free(const rubricrm_rubric* rubric) {
   const RubricView* view = RubricView::of(rubric);

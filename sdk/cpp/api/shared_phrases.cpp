@@ -5,16 +5,11 @@
 #include "error.h"
 #include "generation/phrase_file.h"
 #include "generation/step_cost_file.h"
-#include "runtime/cache_directory.h"
 
 namespace rubricrm {
 namespace {
 
 std::string tokenizer_sha256_of(const Manifest& manifest) { return manifest.files.at(manifest.tokenizer.file).sha256; }
-
-void tell(const Warn& warn, const std::string& warning) {
-  if (warn && !warning.empty()) warn(warning);
-}
 
 // Runs a step of so many rows after the prefix, in a slot that the first step makes.
 RunStep step_runner(OnnxSession& session, const Prefix* prefix) {
@@ -48,7 +43,7 @@ SharedPhrases::SharedPhrases(const BundleTexts& texts, fs::path file, const Warn
   }
   LoadedPhrases loaded = load_phrases(file_, numbers_, tokenizer_sha256_);
   table_ = std::move(loaded.table);
-  tell(warn, loaded.warning);
+  if (!loaded.warning.empty()) tell(warn, loaded.warning);
 }
 
 void SharedPhrases::save() const {
@@ -60,18 +55,18 @@ void SharedPhrases::save() const {
   }
 }
 
-fs::path saved_phrases(const std::string& manifest_sha256) {
+fs::path saved_phrases(const CacheDirectory& cache, const std::string& manifest_sha256) {
   try {
-    return own_directory(manifest_sha256) / "phrases.safetensors";
+    return cache.own(manifest_sha256) / "phrases.safetensors";
   } catch (const FileError& error) {
-    throw Error(Code::OPTION_INVALID, std::string("save_phrases: ") + without_cache(error));
+    throw Error(Code::OPTION_INVALID, std::string("save_phrases: ") + cache.without(error));
   }
 }
 
 std::unique_ptr<Drafts> open_drafts(OnnxSession& session, const Bundle& bundle, const Prefix* prefix,
                                     SharedPhrases& phrases, const Warn& warn) {
-  OpenedStepCost opened = open_step_cost(bundle.manifest_sha256(), session.cache_key(), conditions_of(session),
-                                         step_runner(session, prefix));
+  OpenedStepCost opened = open_step_cost(session.cache(), bundle.manifest_sha256(), session.cache_key(),
+                                         conditions_of(session), step_runner(session, prefix));
   for (const std::string& warning : opened.warnings) tell(warn, warning);
   return std::make_unique<DeskDrafts>(DraftDesk(std::move(opened.cost), phrases.numbers(), phrases.table()));
 }

@@ -32,7 +32,7 @@ class SharedPhrases {
 
 // The file in the cache directory that keeps the phrases of a bundle's rubrics. OPTION_INVALID: there is no such
 // directory that is this user's alone.
-fs::path saved_phrases(const std::string& manifest_sha256);
+fs::path saved_phrases(const CacheDirectory& cache, const std::string& manifest_sha256);
 
 // Drafts for a session whose results are the same with any: measures, once on a machine, what rows cost. prefix: may be
 // null. The phrases outlive them.

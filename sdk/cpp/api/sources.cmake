@@ -2,7 +2,6 @@ target_sources(rubricrm_objects PRIVATE
   api/answer_events.cpp
   api/bundle_texts.cpp
   api/errors.cpp
-  api/field_prompt.cpp
   api/grammar.cpp
   api/inputs.cpp
   api/prompt.cpp
@@ -11,6 +10,7 @@ target_sources(rubricrm_objects PRIVATE
   api/rubric.cpp)
 if(RUBRICRM_RUNTIME)
   target_sources(rubricrm_objects PRIVATE
+    api/generate_many.cpp
     api/model.cpp
     api/open_model.cpp
     api/open_request.cpp

@@ -11,161 +11,30 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from ctypes import (
-    POINTER,
-    Structure,
-    byref,
-    c_char,
-    c_char_p,
-    c_double,
-    c_int,
-    c_int32,
-    c_int64,
-    c_size_t,
-    c_uint32,
-    c_uint64,
-    c_void_p,
-)
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ctypes import POINTER, byref, c_char_p, c_double, c_size_t, c_uint32, c_void_p
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+
+from rubricrm_structs import (
+    Error,
+    Event,
+    Field,
+    GenerationOptions,
+    Ids,
+    Message,
+    ModelOptions,
+    OutcomeView,
+    ParseOptions,
+    Rubric,
+    Text,
+)
 
 ON, OFF = 1, 2
-STREAM_CALLBACK = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p)
-
-
-class Text(Structure):
-    """`rubricrm_text`."""
-
-    _fields_: ClassVar = [("data", c_void_p), ("size", c_size_t)]
-
-    def __str__(self) -> str:
-        return ctypes.string_at(self.data, self.size).decode()
-
-
-class Error(Structure):
-    """`rubricrm_error`."""
-
-    _fields_: ClassVar = [("code", c_int), ("message", c_char * 2040)]
-
-
-class Criterion(Structure):
-    """`rubricrm_criterion`."""
-
-    _fields_: ClassVar = [
-        ("number", c_int64),
-        ("text", Text),
-        ("kind", c_int),
-        ("line", c_uint32),
-        ("column", c_uint32),
-        ("start", c_uint64),
-        ("end", c_uint64),
-    ]
-
-
-class Rubric(Structure):
-    """`rubricrm_rubric`."""
-
-    _fields_: ClassVar = [
-        ("criteria", POINTER(Criterion)),
-        ("num_criteria", c_size_t),
-        ("issues", c_void_p),
-        ("num_issues", c_size_t),
-    ]
-
-
-class Event(Structure):
-    """`rubricrm_event`."""
-
-    _fields_: ClassVar = [
-        ("text", Text),
-        ("criteria", POINTER(Criterion)),
-        ("num_criteria", c_size_t),
-        ("takes_back", c_int32),
-    ]
-
-
-class Ids(Structure):
-    """`rubricrm_ids`."""
-
-    _fields_: ClassVar = [("data", POINTER(c_int32)), ("size", c_size_t)]
-
-
-class Message(Structure):
-    """`rubricrm_message`."""
-
-    _fields_: ClassVar = [("role", c_char_p), ("content", c_char_p), ("content_size", c_size_t)]
-
-
-class Field(Structure):
-    """`rubricrm_field`."""
-
-    _fields_: ClassVar = [("name", c_char_p), ("value", c_char_p), ("value_size", c_size_t)]
-
-
-class Options(Structure):
-    """A struct of options: its size comes first, and what is not set is 0, the default."""
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(ctypes.sizeof(self), **values)
-
-
-class ParseOptions(Options):
-    """`rubricrm_parse_options`."""
-
-    _fields_: ClassVar = [
-        ("struct_size", c_size_t),
-        ("truncated", c_int32),
-        ("starts_in_thought", c_int32),
-        ("strict", c_int32),
-        ("reserved", c_int32),
-    ]
-
-
-class ModelOptions(Options):
-    """`rubricrm_model_options`."""
-
-    _fields_: ClassVar = [
-        ("struct_size", c_size_t),
-        ("device", c_char_p),
-        ("threads", c_uint32),
-        ("max_concurrency", c_uint32),
-        ("max_waiting", c_uint32),
-        ("verify", c_int32),
-        ("keep_prompts", c_int32),
-        ("draft", c_int32),
-        ("save_phrases", c_int32),
-        ("reserved", c_int32),
-        ("max_memory", c_uint64),
-        ("phrases_file", c_char_p),
-        ("onnxruntime", c_char_p),
-        ("kernels", c_char_p),
-        ("on_warning", c_void_p),
-        ("warning_user", c_void_p),
-    ]
-
-
-class GenerationOptions(Options):
-    """`rubricrm_generation_options`."""
-
-    _fields_: ClassVar = [
-        ("struct_size", c_size_t),
-        ("max_new_tokens", c_uint32),
-        ("top_k", c_uint32),
-        ("temperature", c_double),
-        ("top_p", c_double),
-        ("min_p", c_double),
-        ("timeout_s", c_double),
-        ("seed", c_uint64),
-        ("has_seed", c_int32),
-        ("priority", c_int32),
-        ("logprobs", c_int32),
-        ("num_top_logprobs", c_uint32),
-        ("stop_on_repetition", c_int32),
-        ("constrain", c_int32),
-        ("stop", POINTER(c_char_p)),
-        ("num_stop", c_size_t),
-    ]
+STREAM_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p, c_void_p)
+OUTCOME_CALLBACK = STREAM_CALLBACK
 
 
 def generation_options(**keywords: Any) -> GenerationOptions:
@@ -197,6 +66,15 @@ class RubricrmError(Exception):
         self.code = code
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one of many requests: the JSON of its result, or an error."""
+
+    index: int
+    result: str | None
+    error: RubricrmError | None
+
+
 class Library:
     """The functions of librubricrm."""
 
@@ -221,7 +99,11 @@ class Library:
         """
         error = Error()
         if getattr(self._library, name)(*arguments, byref(error)):
-            raise RubricrmError(self._library.rubricrm_code_name(error.code).decode(), error.message.decode())
+            raise self.error_of(error)
+
+    def error_of(self, error: Error) -> RubricrmError:
+        """Return what a call failed with."""
+        return RubricrmError(self._library.rubricrm_code_name(error.code).decode(), error.message.decode())
 
     def free(self, name: str, handle: c_void_p) -> None:
         """Call a function that frees."""
@@ -229,12 +111,47 @@ class Library:
 
     def parse(self, text: bytes, **options: int) -> dict[str, Any]:
         """Return the dictionary of the rubric in a text."""
+        with self._parsed(text, **options) as rubric:
+            return dict(json.loads(self._library.rubricrm_rubric_json(rubric)))
+
+    def render(self, text: bytes) -> str:
+        """Return the canonical text of the rubric in a text."""
+        with self._parsed(text) as rubric:
+            return self._text("rubricrm_rubric_render", rubric)
+
+    def weights(self, text: bytes, hard_rule: float, principle: float) -> list[float]:
+        """Return the weight of each criterion of the rubric in a text."""
+        with self._parsed(text) as rubric:
+            count = Rubric.from_address(rubric.value or 0).num_criteria
+            weights = (c_double * count)()
+            kinds = (c_double(hard_rule), c_double(principle))
+            self.call("rubricrm_rubric_weights", rubric, *kinds, weights, c_size_t(count))
+        return list(weights)
+
+    def form_regex(self, max_items: int = 0) -> str:
+        """Return the expression that a rubric of at most so many items matches."""
+        return self._text("rubricrm_form_regex", c_uint32(max_items))
+
+    def form_gbnf(self, max_items: int = 0) -> str:
+        """Return the grammar of llama.cpp for a rubric of at most so many items."""
+        return self._text("rubricrm_form_gbnf", c_uint32(max_items))
+
+    @contextmanager
+    def _parsed(self, text: bytes, **options: int) -> Iterator[c_void_p]:
         rubric = c_void_p()
         self.call("rubricrm_parse", text, c_size_t(len(text)), byref(ParseOptions(**options)), byref(rubric))
         try:
-            return dict(json.loads(self._library.rubricrm_rubric_json(rubric)))
+            yield rubric
         finally:
             self.free("rubricrm_rubric_free", rubric)
+
+    def _text(self, name: str, *arguments: Any) -> str:
+        text = c_void_p()
+        self.call(name, *arguments, byref(text))
+        try:
+            return str(Text.from_address(text.value or 0))
+        finally:
+            self.free("rubricrm_text_free", text)
 
     def take_result(self, result: c_void_p) -> str:
         """Return the JSON of a result, and free it."""
@@ -284,6 +201,28 @@ class Model:
         arguments = (self._handle, data, c_size_t(len(data)), byref(options), callback, None, byref(result))
         self._library.call("rubricrm_stream", *arguments)
         return self._library.take_result(result)
+
+    def generate_many(
+        self,
+        requests: Sequence[str],
+        on_outcome: Callable[[Outcome], bool],
+        *,
+        max_concurrency: int = 0,
+        **keywords: Any,
+    ) -> None:
+        """Call a function for the outcome of each request as it ends, as long as it returns True."""
+        data = [request.encode("utf-8", "surrogatepass") for request in requests]
+        texts = (Text * len(data))(*(Text(ctypes.cast(text, c_void_p), len(text)) for text in data))
+
+        def call(address: int, _: object) -> int:
+            view = OutcomeView.from_address(address)
+            result = None if view.result is None else self._library.take_result(c_void_p(view.result))
+            error = self._library.error_of(view.error.contents) if view.error else None
+            return 0 if on_outcome(Outcome(view.index, result, error)) else 1
+
+        callback, options = OUTCOME_CALLBACK(call), generation_options(**keywords)
+        arguments = (self._handle, texts, c_size_t(len(texts)), byref(options), c_uint32(max_concurrency))
+        self._library.call("rubricrm_generate_many", *arguments, callback, None)
 
     def generate_fields(self, prompt: str, fields: Mapping[str, str], **keywords: Any) -> str:
         """Return the JSON of the answer to one of the bundle's prompts."""

@@ -1,7 +1,6 @@
 // A rubric into a terminal while it is written, in C++; Ctrl-C ends it. streaming BUNDLE REQUEST
 #include <atomic>
 #include <csignal>
-#include <cstdio>
 #include <iostream>
 
 #include <rubricrm.hpp>
@@ -9,9 +8,20 @@
 namespace {
 
 std::atomic<bool> is_interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
 
-// No function of the library may be called from a signal's handler: it leaves a note.
+// A signal's handler may call next to nothing of the library ("Signals" in rubricrm.h): it leaves a note.
 void interrupt(int) { is_interrupted = true; }
+
+// Computes one step after the other and prints what each brings. Model::stream is shorter, but it calls back only where
+// there is text: a long prompt takes many steps before that, and here the note is read after each.
+void run(rubricrm::Model& model, rubricrm::Request& request) {
+  while (!request.is_finished()) {
+    model.step();
+    if (is_interrupted) request.cancel();
+    while (const rubricrm_event* event = request.poll()) std::cout << rubricrm::view(event->text) << std::flush;
+  }
+}
 
 }  // namespace
 
@@ -23,10 +33,9 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, interrupt);
   try {
     rubricrm::Model model(argv[1]);
-    const rubricrm::Result result = model.stream(argv[2], [](const rubricrm_event& event) {
-      std::cout << rubricrm::view(event.text) << std::flush;
-      return !is_interrupted;
-    });
+    rubricrm::Request request = model.submit(argv[2]);
+    run(model, request);
+    const rubricrm::Result result = request.result();
     std::cout << "\n";
     std::cerr << result.criteria().size() << " criteria, " << rubricrm_finish_reason_name(result.finish_reason())
               << "\n";

@@ -27,13 +27,6 @@ Context extended(Context context, int32_t symbol) {
   return (context << kSymbolBits | static_cast<Context>(symbol + 1)) & kThree;
 }
 
-std::vector<int32_t> symbols_of(Context context) {
-  std::vector<int32_t> symbols;
-  for (; context != 0; context >>= kSymbolBits) symbols.push_back(static_cast<int32_t>(context & kOne) - 1);
-  std::reverse(symbols.begin(), symbols.end());
-  return symbols;
-}
-
 void NextToken::count(Context context, int32_t symbol) {
   if (symbol >= kMostSymbols) return;
   for (Context mask : kLongestFirst) {

@@ -18,9 +18,6 @@ constexpr Context kEmptyContext = 0;                      // of the first symbol
 // The context after one more symbol; a token id too large for it empties the context.
 Context extended(Context context, int32_t symbol);
 
-// The symbols of a packed context, the earliest first.
-std::vector<int32_t> symbols_of(Context context);
-
 // What followed each context, and how often that was so.
 class NextToken {
  public:

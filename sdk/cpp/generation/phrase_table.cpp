@@ -1,7 +1,6 @@
 #include "generation/phrase_table.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace rubricrm {
 
@@ -17,11 +16,6 @@ void PhraseTable::learn(const TokenIds& token_ids) {
   }
 }
 
-void PhraseTable::clear() {
-  const std::lock_guard held(mutex_);
-  next_ = NextToken();
-}
-
 void PhraseTable::assign(const std::vector<NextToken::Entry>& entries) {
   const std::lock_guard held(mutex_);
   next_ = NextToken();
@@ -32,19 +26,6 @@ void PhraseTable::assign(const std::vector<NextToken::Entry>& entries) {
 std::vector<NextToken::Entry> PhraseTable::entries() const {
   const std::lock_guard held(mutex_);
   return next_.entries();
-}
-
-std::vector<Phrase> PhraseTable::phrases(size_t most) const {
-  std::vector<Phrase> found;
-  for (const NextToken::Entry& entry : entries()) {
-    if (entry.context >> 2 * kSymbolBits == 0) continue;
-    found.push_back({symbols_of(entry.context), entry.hits});
-    found.back().symbols.push_back(entry.symbol);
-  }
-  std::sort(found.begin(), found.end(),
-            [](const Phrase& a, const Phrase& b) { return std::tie(b.hits, a.symbols) < std::tie(a.hits, b.symbols); });
-  if (found.size() > most) found.resize(most);
-  return found;
 }
 
 // Frees a quarter, from the oldest entries on: a count of one goes, others are halved and count as new.

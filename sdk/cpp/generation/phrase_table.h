@@ -15,12 +15,6 @@
 
 namespace rubricrm {
 
-// Four tokens of which the last is foreseen after the first three; kNumber stands for any number.
-struct Phrase {
-  std::vector<int32_t> symbols;
-  int32_t hits;
-};
-
 // What followed each context of up to three tokens in finished rubrics. Its functions are safe from any thread.
 //
 // It never holds more than `most_entries` contexts (a rubric of 200 tokens adds up to 600). When it is full, a quarter
@@ -36,14 +30,10 @@ class PhraseTable {
 
   // Takes in the tokens of a finished rubric.
   void learn(const TokenIds& token_ids);
-  // Forgets everything.
-  void clear();
   // Puts entries, the oldest first, in the place of what it holds, as many as it may.
   void assign(const std::vector<NextToken::Entry>& entries);
   // All entries, the oldest first.
   std::vector<NextToken::Entry> entries() const;
-  // The surest phrases of four tokens, the most frequent first.
-  std::vector<Phrase> phrases(size_t most = 20) const;
 
   // For several look-ups: next() stays what it is as long as the lock is held, for a few microseconds.
   std::unique_lock<std::mutex> lock() const { return std::unique_lock(mutex_); }

@@ -3,8 +3,6 @@
 #include <optional>
 #include <stdexcept>
 
-#include "runtime/cache_directory.h"
-
 namespace rubricrm {
 namespace {
 
@@ -22,14 +20,14 @@ std::optional<StepCost> read(const fs::path& path, std::vector<std::string>& war
 
 }  // namespace
 
-OpenedStepCost open_step_cost(const std::string& manifest_sha256, const std::string& cache_key,
-                              const std::string& conditions, const RunStep& run) {
+OpenedStepCost open_step_cost(const CacheDirectory& cache, const std::string& manifest_sha256,
+                              const std::string& cache_key, const std::string& conditions, const RunStep& run) {
   std::vector<std::string> warnings;
   fs::path path;
   try {
-    path = own_directory(fs::path(manifest_sha256) / cache_key) / ("step_cost." + conditions + ".json");
+    path = cache.own(fs::path(manifest_sha256) / cache_key) / ("step_cost." + conditions + ".json");
   } catch (const FileError& error) {
-    return {measure_step_cost(run), {without_cache(error)}};
+    return {measure_step_cost(run), {cache.without(error)}};
   }
   if (const std::optional<StepCost> kept = read(path, warnings)) return {*kept, warnings};
   StepCost cost = measure_step_cost(run);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "generation/step_cost.h"
+#include "runtime/cache_directory.h"
 
 namespace rubricrm {
 
@@ -18,7 +19,7 @@ struct OpenedStepCost {
 // again. Without a cache directory every opening measures.
 // manifest_sha256: the bundle's. cache_key: the session's. conditions: what else changes how long a step takes, as part
 // of a file's name: "2-threads-avx512vnni".
-OpenedStepCost open_step_cost(const std::string& manifest_sha256, const std::string& cache_key,
-                              const std::string& conditions, const RunStep& run);
+OpenedStepCost open_step_cost(const CacheDirectory& cache, const std::string& manifest_sha256,
+                              const std::string& cache_key, const std::string& conditions, const RunStep& run);
 
 }  // namespace rubricrm

@@ -26,11 +26,11 @@
  *   1. Versions            which library this is
  *   2. Errors              codes and messages
  *   3. Texts               how strings come in and go out
- *   4. Rubrics             a text -> criteria and issues; needs no bundle
+ *   4. Rubrics             a text -> criteria and issues, and back; the form for other engines; needs no bundle
  *   5. Results and events  what a generation gives
  *   6. Prompts             a bundle without its model: requests -> ids, ids -> text and criteria, what a grammar allows
  *   7. Models              open, generate, stream
- *   8. Requests            several generations at once: submit, step, poll
+ *   8. Requests            several generations at once: submit, step, poll; many through one model
  *
  * Sections 1 to 6 are the core. A library that was built with RUBRICRM_RUNTIME=OFF has no others: it needs no ONNX
  * Runtime, and serves programs that run the model on an engine of their own. Linking a function of sections 7 and 8
@@ -46,8 +46,9 @@
  * NULL.       A handle that is NULL is RUBRICRM_OPTION_INVALID, a text that is NULL is RUBRICRM_REQUEST_INVALID. Every
  *             ..._free(NULL) does nothing. Other pointers that may be NULL say so.
  * Owners.     Who receives an object from a function that its name says makes it (open, new, submit, generate, parse,
- *             encode, result) frees it with the ..._free of its type. Everything that is reached through a pointer to
- *             const inside another object belongs to that object and lives as long as it.
+ *             encode, render, result) frees it with the ..._free of its type. Everything that is reached through a
+ *             pointer to const inside another object belongs to that object and lives as long as it, unless its
+ *             comment says otherwise.
  * Threads.    Any function may be called from any thread. Objects that are const in this header may be read by any
  *             number of threads at a time. A function that frees an object must be the last to use it: no other thread
  *             may be inside a call with it, unless the function says otherwise. The library starts no thread to compute
@@ -66,7 +67,13 @@
  * Fork.       A model, and its requests, belong to the process that opened it. In a fork every call with them gives
  *             RUBRICRM_MODEL_CLOSED at once, without waiting for a lock, and ..._free releases what is safe to release
  *             there. Rubrics, results and prompts are plain data and work in a fork.
- * Signals.    No function may be called from a signal's handler.
+ * Signals.    From a signal's handler these may be called, which return static texts and numbers: rubricrm_version,
+ *             rubricrm_abi_version, rubricrm_code_name, rubricrm_finish_reason_name. No other function may: not even
+ *             rubricrm_request_cancel, which takes locks that the interrupted thread may hold. A handler sets a flag of
+ *             the program's own (volatile sig_atomic_t, or a lock-free atomic), and the program looks at it between
+ *             steps: rubricrm_model_step returns after each, also while a long prompt is computed, and there the
+ *             request can be cancelled. The callback of rubricrm_stream is no such place: it is called where there is
+ *             text. sdk/cpp/examples/streaming.cpp does so.
  */
 #ifndef RUBRICRM_H
 #define RUBRICRM_H
@@ -244,6 +251,55 @@ RUBRICRM_API rubricrm_code rubricrm_parse(const char* text, size_t size, const r
  * inside a result. Returns NULL for NULL, and if memory runs out.
  */
 RUBRICRM_API const char* rubricrm_rubric_json(const rubricrm_rubric* rubric);
+
+/*
+ * Writes a rubric as its canonical text: a line `N. The response ... [Hard Rule]` per criterion, numbered from 1, each
+ * with a line break. Parsing it gives the same texts and kinds, and no issue but "repetition" where criteria are equal.
+ *
+ *   rubric  Any rubric: also one inside a result or a reader.
+ *   text    Receives the text, to be freed with rubricrm_text_free.
+ *
+ * Fails with RUBRIC_MALFORMED where there is no criterion, or one has no canonical form; the message says which and
+ * why. The cost is one parse of the text.
+ */
+RUBRICRM_API rubricrm_code rubricrm_rubric_render(const rubricrm_rubric* rubric, const rubricrm_text** text,
+                                                  rubricrm_error* error);
+
+/* What criteria weigh in RUBRIC-ARROW, whose reward is sum(weight * score) / sum(weight). */
+#define RUBRICRM_HARD_RULE_WEIGHT 3.0
+#define RUBRICRM_PRINCIPLE_WEIGHT 1.0
+
+/*
+ * Writes the weight of each criterion, in order. A criterion without kind weighs as a principle: a lost tag must not
+ * make an item decide alone.
+ *
+ *   hard_rule, principle  What a criterion of each kind weighs: finite, at least 0, not both 0.
+ *   weights, num_weights  Room for a number per criterion: rubric->num_criteria, or more, which stay as they are.
+ *
+ * Fails with OPTION_INVALID, and then writes nothing.
+ */
+RUBRICRM_API rubricrm_code rubricrm_rubric_weights(const rubricrm_rubric* rubric, double hard_rule, double principle,
+                                                   double* weights, size_t num_weights, rubricrm_error* error);
+
+/*
+ * Writes the form of a rubric for another engine's structured output, which holds an answer to it:
+ *
+ *   rubricrm_form_regex  a regular expression without anchors, which Python's `re`, Rust's `regex` and what is built on
+ *                        them read alike: `structured_outputs` of vLLM, `regex` of SGLang. About 1,200 characters per
+ *                        item.
+ *   rubricrm_form_gbnf   a grammar of llama.cpp: `grammar` of its server.
+ *
+ *   max_items  Most items of a rubric, 1 to 64. 0: 40, more than any published rubric has.
+ *   text       Receives the text, to be freed with rubricrm_text_free.
+ *
+ * A program that chooses tokens itself takes the bundle's grammar instead (section 6): it needs no compilation. Fails
+ * with OPTION_INVALID.
+ */
+RUBRICRM_API rubricrm_code rubricrm_form_regex(uint32_t max_items, const rubricrm_text** text, rubricrm_error* error);
+RUBRICRM_API rubricrm_code rubricrm_form_gbnf(uint32_t max_items, const rubricrm_text** text, rubricrm_error* error);
+
+/* Frees a text that a function made: rubricrm_rubric_render, _form_regex, _form_gbnf, _render_fields, _detokenize. */
+RUBRICRM_API void rubricrm_text_free(const rubricrm_text* text);
 
 /*
  * Frees a rubric that rubricrm_parse gave. A rubric inside a result or a reader is freed with that, and this function
@@ -430,7 +486,7 @@ RUBRICRM_API rubricrm_code rubricrm_encode_request(const rubricrm_prompt* prompt
 /*
  * Turns values into the ids of one of the bundle's prompts, a judge's for example.
  *
- *   name                Of the prompt; NULL: "rubric".
+ *   name                Of the prompt; NULL: "rubric", or "judge-pairwise" in a bundle without that one.
  *   fields, num_fields  The value of each field of the prompt, in any order, each once.
  *   ids                 Receives the ids, to be freed with rubricrm_ids_free.
  *
@@ -489,15 +545,15 @@ RUBRICRM_API rubricrm_code rubricrm_detokenize(const rubricrm_prompt* prompt, co
 
 /*
  * Returns the ids that end an answer to a prompt. They belong to the prompt. NULL where there is no prompt of that name
- * (NULL: "rubric").
+ * (NULL: as in rubricrm_encode_fields).
  */
 RUBRICRM_API const rubricrm_ids* rubricrm_stop_ids(const rubricrm_prompt* prompt, const char* name);
 
-RUBRICRM_API void rubricrm_ids_free(const rubricrm_ids* ids);    /* not those of rubricrm_stop_ids: it ignores them */
-RUBRICRM_API void rubricrm_text_free(const rubricrm_text* text); /* of _render_fields, _detokenize */
+RUBRICRM_API void rubricrm_ids_free(const rubricrm_ids* ids); /* not those of rubricrm_stop_ids: it ignores them */
 
 /*
- * Returns the grammar of a prompt (NULL: "rubric"), which belongs to the prompt. NULL where the bundle holds none.
+ * Returns the grammar of a prompt (NULL: as in rubricrm_encode_fields), which belongs to the prompt. NULL where the
+ * bundle holds none.
  *
  * A grammar is an automaton. Its states are numbers: 1 before the first token of an answer, 0 after the end. A program
  * asks for the mask of a state, lets its sampler choose among what is allowed, and goes on with rubricrm_grammar_next.
@@ -656,18 +712,23 @@ typedef struct rubricrm_model_options {
   /* Gets what a user should know though nothing failed, while the model is opened. Default: nobody does. */
   rubricrm_warning_callback on_warning;
   void* warning_user;
+  /* The directory for what belongs to this machine: keys and values of a prompt, costs of steps, phrases, weights in
+   * another layout. It is made with the mode 0700 if it is missing, and used only if no other user can write it; else
+   * there is a warning, and every opening computes anew. Default: $RUBRICRM_CACHE, else `rubricrm` in the user's cache
+   * ($XDG_CACHE_HOME, else ~/.cache). */
+  const char* cache_directory;
 } rubricrm_model_options;
 
 /*
  * Opens a bundle. Milliseconds where its weights are in the packed layout. The first opening on a machine may take
- * seconds for a large model: what it computes is kept in the cache directory, which is $RUBRICRM_CACHE, else the
- * user's cache; the Python package uses the same files.
+ * seconds for a large model: what it computes is kept in the cache directory (see the options); the Python package uses
+ * the same files.
  *
  * The first graph of the bundle that the device here can run is chosen, but none whose way to keep keys and values is
- * `paged` or `concatenate`: the library does not run those. Unlike the Python package the library derives no weights:
- * a graph whose weights are in another layout than the bundle's is skipped, with a warning, unless the Python package
- * has kept them in the cache directory. So a bundle in the standard layout runs without this project's kernels until
- * it was opened once with the Python package, or converted (`rubricrm convert --layout packed`).
+ * `paged` or `concatenate`: the library does not run those. Where the bundle has the weights of that graph in another
+ * layout only, they are derived once (2 GB: seconds) and kept in the cache directory; without one that can be used,
+ * each opening writes them into a temporary directory ($TMPDIR) and removes them. `rubricrm convert --layout packed`
+ * does the same to a bundle for good.
  *
  * Files of the bundle and of the cache directory are mapped: one that somebody shortens while a model is open ends the
  * process with SIGBUS. Replace files (write another one, rename it), and never change them in place.
@@ -786,8 +847,8 @@ RUBRICRM_API rubricrm_code rubricrm_stream(rubricrm_model* model, const char* re
                                            void* user, const rubricrm_result** result, rubricrm_error* error);
 
 /*
- * As rubricrm_generate, for one of the bundle's prompts by name (NULL: "rubric") and its fields: see
- * rubricrm_encode_fields. The result of any other prompt than "rubric" has text and no rubric.
+ * As rubricrm_generate, for one of the bundle's prompts by name and its fields: see rubricrm_encode_fields. The result
+ * of any other prompt than "rubric" has text and no rubric.
  */
 RUBRICRM_API rubricrm_code rubricrm_generate_fields(rubricrm_model* model, const char* name,
                                                     const rubricrm_field* fields, size_t num_fields,
@@ -909,6 +970,43 @@ RUBRICRM_API rubricrm_code rubricrm_request_result(rubricrm_request* request, co
  * the callback then returns.
  */
 RUBRICRM_API void rubricrm_request_free(rubricrm_request* request);
+
+/* What became of one of many requests: a result or an error, and never neither. */
+typedef struct rubricrm_outcome {
+  size_t index;                  /* the request's place, from 0 */
+  const rubricrm_result* result; /* NULL: there is an error. It is the callback's, to be freed with rubricrm_result_free
+                                    there or later */
+  const rubricrm_error* error;   /* why there is no result; NULL where there is one. Lives until the callback returns */
+} rubricrm_outcome;
+
+/*
+ * Is called with each outcome, in the thread that called rubricrm_generate_many. That thread computes nothing meanwhile
+ * and holds no lock: the callback may call any function of the library, for this model too. What runs goes on if
+ * another thread waits for something of this model; else it stands still until the callback returns.
+ *
+ * Returns 0 to go on; anything else cancels what still runs, and nothing more is begun. It must not throw or longjmp.
+ */
+typedef int (*rubricrm_outcome_callback)(const rubricrm_outcome* outcome, void* user);
+
+/*
+ * Writes the rubrics of many requests, several at a time, and gives the outcome of each as it ends. Without an end that
+ * the callback asked for, each request has exactly one outcome.
+ *
+ *   requests, num_requests  The texts, read during the call; a size may be RUBRICRM_NUL_TERMINATED.
+ *   options                 Of every request. May be NULL.
+ *   max_concurrency         Most of them that run at a time; 0: as many as the model computes together.
+ *   callback, user          What gets outcomes. Not NULL.
+ *
+ * What fails with one request (REQUEST_INVALID, PROMPT_TOO_LONG, OUTPUT_INVALID, RUNTIME_FAILED, MODEL_CLOSED) is the
+ * outcome of that one, and the others go on. Where requests of others fill the queue (ENGINE_BUSY), a request waits for
+ * one of this call to end and is tried again; it has the outcome ENGINE_BUSY only if none of this call runs.
+ *
+ * Fails with OPTION_INVALID, OPTION_UNKNOWN before anything runs. A call that the callback ended returns RUBRICRM_OK.
+ */
+RUBRICRM_API rubricrm_code rubricrm_generate_many(rubricrm_model* model, const rubricrm_text* requests,
+                                                  size_t num_requests, const rubricrm_generation_options* options,
+                                                  uint32_t max_concurrency, rubricrm_outcome_callback callback,
+                                                  void* user, rubricrm_error* error);
 
 #ifdef __cplusplus
 }

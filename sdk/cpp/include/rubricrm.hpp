@@ -12,6 +12,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -102,6 +103,42 @@ inline std::vector<rubricrm_message> as_messages(const Messages& messages) {
 
 }  // namespace detail
 
+namespace detail {
+
+// A text that one of the library's functions makes.
+template <typename Call>
+std::string made_text(Call call) {
+  rubricrm_error error;
+  const rubricrm_text* made = nullptr;
+  check(call(&made, &error), error);
+  const Handle<const rubricrm_text, &rubricrm_text_free> text(made);
+  return std::string(view(*text));
+}
+
+}  // namespace detail
+
+// Of any rubric: also one inside a result or a reader.
+inline std::string render(const rubricrm_rubric& rubric) {
+  return detail::made_text([&](auto made, auto error) { return rubricrm_rubric_render(&rubric, made, error); });
+}
+
+inline std::vector<double> weights(const rubricrm_rubric& rubric, double hard_rule = RUBRICRM_HARD_RULE_WEIGHT,
+                                   double principle = RUBRICRM_PRINCIPLE_WEIGHT) {
+  rubricrm_error error;
+  std::vector<double> all(rubric.num_criteria);
+  check(rubricrm_rubric_weights(&rubric, hard_rule, principle, all.data(), all.size(), &error), error);
+  return all;
+}
+
+// The form of a rubric for other engines. 0: the library's own limit.
+inline std::string form_regex(uint32_t max_items = 0) {
+  return detail::made_text([&](auto made, auto error) { return rubricrm_form_regex(max_items, made, error); });
+}
+
+inline std::string form_gbnf(uint32_t max_items = 0) {
+  return detail::made_text([&](auto made, auto error) { return rubricrm_form_gbnf(max_items, made, error); });
+}
+
 // The rubric in a text.
 class Rubric {
  public:
@@ -161,12 +198,10 @@ class Prompt {
   }
 
   std::string render_fields(const char* name, const Fields& fields) const {
-    rubricrm_error error;
-    const rubricrm_text* made = nullptr;
     const auto values = detail::as_fields(fields);
-    check(rubricrm_render_fields(get(), name, values.data(), values.size(), &made, &error), error);
-    const detail::Handle<const rubricrm_text, &rubricrm_text_free> text(made);
-    return std::string(view(*text));
+    return detail::made_text([&](auto made, auto error) {
+      return rubricrm_render_fields(get(), name, values.data(), values.size(), made, error);
+    });
   }
 
   Ids encode_messages(const Messages& messages) const {
@@ -187,11 +222,9 @@ class Prompt {
   }
 
   std::string detokenize(const int32_t* ids, size_t num_ids) const {
-    rubricrm_error error;
-    const rubricrm_text* made = nullptr;
-    check(rubricrm_detokenize(get(), ids, num_ids, &made, &error), error);
-    const detail::Handle<const rubricrm_text, &rubricrm_text_free> text(made);
-    return std::string(view(*text));
+    return detail::made_text([&](auto made, auto error) {
+      return rubricrm_detokenize(get(), ids, num_ids, made, error);
+    });
   }
 
   const rubricrm_grammar* grammar(const char* name = nullptr) const { return rubricrm_prompt_grammar(get(), name); }
@@ -281,21 +314,36 @@ class Result {
 // Returns whether to go on. What it throws cancels the generation, and leaves the call that it was given to.
 using EventCallback = std::function<bool(const rubricrm_event&)>;
 
+// What became of one of many requests: a result or a failure.
+struct Outcome {
+  size_t index;  // the request's place, from 0
+  std::optional<Result> result;
+  std::optional<Failure> failure;
+};
+
+// Returns whether to go on. It may move the result away. What it throws cancels what still runs.
+using OutcomeCallback = std::function<bool(Outcome&)>;
+
 namespace detail {
 
 // Carries a callback through C, and what it throws.
+template <typename Call>
 class Callback {
  public:
-  explicit Callback(const EventCallback& call) : call_(call) {}
+  explicit Callback(const Call& call) : call_(call) {}
 
-  static int run(const rubricrm_event* event, void* user) {
-    auto* self = static_cast<Callback*>(user);
-    try {
-      return self->call_(*event) ? 0 : 1;
-    } catch (...) {
-      self->thrown_ = std::current_exception();
-      return 1;
-    }
+  static int on_event(const rubricrm_event* event, void* user) {
+    return run(user, [&](const Call& call) { return call(*event); });
+  }
+
+  static int on_outcome(const rubricrm_outcome* given, void* user) {
+    const auto own = [&](const Call& call) {
+      Outcome outcome{given->index, std::nullopt, std::nullopt};
+      if (given->result != nullptr) outcome.result.emplace(given->result);
+      if (given->error != nullptr) outcome.failure.emplace(*given->error);
+      return call(outcome);
+    };
+    return run(user, own);
   }
 
   void rethrow() const {
@@ -303,7 +351,18 @@ class Callback {
   }
 
  private:
-  const EventCallback& call_;
+  template <typename Act>
+  static int run(void* user, const Act& act) {
+    auto* self = static_cast<Callback*>(user);
+    try {
+      return act(self->call_) ? 0 : 1;
+    } catch (...) {
+      self->thrown_ = std::current_exception();
+      return 1;
+    }
+  }
+
+  const Call& call_;
   std::exception_ptr thrown_;
 };
 
@@ -330,8 +389,8 @@ class Request {
 
   void stream(const EventCallback& on_event) {
     rubricrm_error error;
-    detail::Callback callback(on_event);
-    const rubricrm_code code = rubricrm_request_stream(handle_.get(), &detail::Callback::run, &callback, &error);
+    detail::Callback<EventCallback> callback(on_event);
+    const rubricrm_code code = rubricrm_request_stream(handle_.get(), callback.on_event, &callback, &error);
     callback.rethrow();
     check(code, error);
   }
@@ -381,9 +440,9 @@ class Model {
                 GenerationOptions options = defaults<GenerationOptions>()) {
     rubricrm_error error;
     const rubricrm_result* made = nullptr;
-    detail::Callback callback(on_event);
+    detail::Callback<EventCallback> callback(on_event);
     const rubricrm_code code = rubricrm_stream(get(), detail::data_of(request), request.size(), &options,
-                                               &detail::Callback::run, &callback, &made, &error);
+                                               callback.on_event, &callback, &made, &error);
     Result result(made);
     callback.rethrow();
     check(code, error);
@@ -403,6 +462,19 @@ class Model {
     return result([&](auto made, auto error) {
       return rubricrm_generate_messages(get(), values.data(), values.size(), &options, made, error);
     });
+  }
+
+  // max_concurrency: 0: as many as the model computes together.
+  void generate_many(const std::vector<std::string>& requests, const OutcomeCallback& on_outcome,
+                     GenerationOptions options = defaults<GenerationOptions>(), uint32_t max_concurrency = 0) {
+    rubricrm_error error;
+    std::vector<rubricrm_text> texts;
+    for (const std::string& request : requests) texts.push_back({request.data(), request.size()});
+    detail::Callback<OutcomeCallback> callback(on_outcome);
+    const rubricrm_code code = rubricrm_generate_many(get(), texts.data(), texts.size(), &options, max_concurrency,
+                                                      callback.on_outcome, &callback, &error);
+    callback.rethrow();
+    check(code, error);
   }
 
   Request submit(std::string_view request, GenerationOptions options = defaults<GenerationOptions>()) {

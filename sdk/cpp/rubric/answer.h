@@ -54,7 +54,6 @@ class AnswerReader {
   bool is_control_a_word(const Line& line, const Match& match) const;
   void read_rest(Line& line);
   void end(Line& line, const Match& match);
-  void open_thought(size_t number);
   void quote_thought(const Line& line, size_t end);
   Issue end_thought(const std::string& how_it_ends);
 

@@ -29,7 +29,6 @@ class AddedTokens {
   AddedTokens(AddedTokens&&) = default;
   AddedTokens& operator=(AddedTokens&&) = default;
 
-  const std::vector<AddedToken>& tokens() const { return tokens_; }
   // The token of an id, null if it is none.
   const AddedToken* find(int32_t id) const;
 

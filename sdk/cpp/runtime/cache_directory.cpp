@@ -63,19 +63,24 @@ void make(const fs::path& directory) {
 
 }  // namespace
 
-fs::path cache_directory() {
+CacheDirectory::CacheDirectory(const fs::path& chosen) : is_option_(!chosen.empty()) {
+  chosen_ = is_option_ ? chosen : fs::path(variable(kVariable));
+  if (chosen_.empty()) return;
   std::error_code error;
-  if (const std::string chosen = variable(kVariable); !chosen.empty()) {
-    const fs::path directory = fs::absolute(chosen, error);
-    return directory.has_filename() ? directory : directory.parent_path();
-  }
+  const fs::path absolute = fs::absolute(chosen_, error);
+  if (!error) chosen_ = absolute;
+  if (!chosen_.has_filename()) chosen_ = chosen_.parent_path();
+}
+
+fs::path CacheDirectory::path() const {
+  if (!chosen_.empty()) return chosen_;
   const fs::path user = variable("XDG_CACHE_HOME");
   // A path that is not absolute is to be ignored, by the specification of this variable.
   return (user.is_absolute() ? user : home() / ".cache") / "rubricrm";
 }
 
-fs::path own_directory(const fs::path& below) {
-  const fs::path directory = cache_directory() / below;
+fs::path CacheDirectory::own(const fs::path& below) const {
+  const fs::path directory = path() / below;
   make(directory);
   require_own(directory);
   std::error_code error;
@@ -85,8 +90,8 @@ fs::path own_directory(const fs::path& below) {
   return directory;
 }
 
-void require_own(const fs::path& path) {
-  const fs::path top = cache_directory();
+void CacheDirectory::require_own(const fs::path& path) const {
+  const fs::path top = this->path();
   fs::path place = resolved(top);
   for (fs::path above = place; above.has_relative_path();) {
     above = above.parent_path();
@@ -104,9 +109,9 @@ void require_own(const fs::path& path) {
   }
 }
 
-std::string without_cache(const FileError& error) {
+std::string CacheDirectory::without(const FileError& error) const {
   return std::string("nothing is kept between runs (") + error.what() + "): opening takes longer each time. Set " +
-         kVariable + " to a directory of your own, with the mode 0700.";
+         (is_option_ ? "cache_directory" : kVariable) + " to a directory of your own, with the mode 0700.";
 }
 
 }  // namespace rubricrm

@@ -9,6 +9,7 @@
 namespace rubricrm {
 namespace {
 
+constexpr const char* kController = "cpu";  // of version 1
 constexpr const char* kDefaultMount = "/sys/fs/cgroup";
 constexpr size_t kMostDigits = 30;
 
@@ -96,7 +97,7 @@ std::vector<Group> groups(const fs::path& root) {
     if (line.find_first_not_of("0123456789") != first) continue;
     found.push_back({names_in(line.substr(first + 1, second - first - 1)), line.substr(second + 1)});
   }
-  if (found.empty()) found = {{{}, "/"}, {{"cpu"}, "/"}, {{"memory"}, "/"}};
+  if (found.empty()) found = {{{}, "/"}, {{kController}, "/"}};
   return found;
 }
 
@@ -114,12 +115,12 @@ std::vector<Mount> mounts(const fs::path& root) {
 }
 
 // Where the trees are by convention, for where `mountinfo` does not tell.
-std::vector<Mount> usual_mounts(const Names& controllers, const std::string& controller) {
+std::vector<Mount> usual_mounts(const Names& controllers) {
   if (controllers.empty()) return {{kDefaultMount, "/", {}}};
   std::string joined;
   for (const std::string& name : controllers) joined += (joined.empty() ? "" : ",") + name;
   std::vector<Mount> found;
-  for (const std::string& name : Names{controller, joined}) {
+  for (const std::string& name : Names{kController, joined}) {
     found.push_back({std::string(kDefaultMount) + "/" + name, "/", controllers});
   }
   return found;
@@ -161,16 +162,16 @@ std::vector<std::string> lineages(const std::vector<Mount>& mounts, const std::s
   return found;
 }
 
-Limit tightest(const fs::path& root, const std::string& controller, const ReadLimit& read_2, const ReadLimit& read_1) {
+Limit tightest(const fs::path& root, const ReadLimit& read_2, const ReadLimit& read_1) {
   const std::vector<Mount> all = mounts(root);
   Limit limit;
   for (const Group& group : groups(root)) {
-    if (!group.controllers.empty() && group.controllers.count(controller) == 0) continue;
+    if (!group.controllers.empty() && group.controllers.count(kController) == 0) continue;
     std::vector<Mount> places;
     std::copy_if(all.begin(), all.end(), std::back_inserter(places), [&](const Mount& mount) {
-      return group.controllers.empty() ? mount.controllers.empty() : mount.controllers.count(controller) != 0;
+      return group.controllers.empty() ? mount.controllers.empty() : mount.controllers.count(kController) != 0;
     });
-    if (places.empty()) places = usual_mounts(group.controllers, controller);
+    if (places.empty()) places = usual_mounts(group.controllers);
     for (const std::string& directory : lineages(places, group.path)) {
       const Limit found = (group.controllers.empty() ? read_2 : read_1)(below(root, directory));
       if (found && (!limit || *found < *limit)) limit = found;
@@ -182,8 +183,6 @@ Limit tightest(const fs::path& root, const std::string& controller, const ReadLi
 Limit cores(Limit quota, Limit period) {
   return quota && period && *quota > 0 && *period > 0 ? Limit(*quota / *period) : std::nullopt;
 }
-
-Limit positive(Limit limit) { return limit && *limit > 0 ? limit : std::nullopt; }
 
 Limit number_in(const fs::path& path) { return number(stripped(contents(path))); }
 
@@ -198,19 +197,7 @@ std::optional<double> cpu_quota(const fs::path& root) {
   const ReadLimit cfs_quota = [](const fs::path& directory) {
     return cores(number_in(directory / "cpu.cfs_quota_us"), number_in(directory / "cpu.cfs_period_us"));
   };
-  return tightest(root, "cpu", cpu_max, cfs_quota);
-}
-
-std::optional<double> memory_limit(const fs::path& root) {
-  const ReadLimit memory_max = [](const fs::path& directory) {
-    const Limit most = positive(number_in(directory / "memory.max"));
-    const Limit high = positive(number_in(directory / "memory.high"));
-    return most && high ? std::min(most, high) : most ? most : high;
-  };
-  const ReadLimit memory_limit_1 = [](const fs::path& directory) {
-    return positive(number_in(directory / "memory.limit_in_bytes"));
-  };
-  return tightest(root, "memory", memory_max, memory_limit_1);
+  return tightest(root, cpu_max, cfs_quota);
 }
 
 }  // namespace rubricrm

@@ -12,8 +12,4 @@ namespace rubricrm {
 // The tightest CPU quota in cores. `root`: the directory in which /proc and /sys lie.
 std::optional<double> cpu_quota(const fs::path& root = "/");
 
-// The tightest limit of memory in bytes. A process above `memory.high` is not killed, but slowed until it hardly moves:
-// it counts as a limit.
-std::optional<double> memory_limit(const fs::path& root = "/");
-
 }  // namespace rubricrm

@@ -1,19 +1,31 @@
-// Where a graph's data lie. This library derives none: it uses what the bundle has, or what the Python package has kept
-// in this machine's cache directory.
+// Where a graph's data lie: derived once on a machine where the bundle has them in another layout only, and kept in its
+// cache directory. The Python package uses the same files, and writes the same bytes.
 #pragma once
 
-#include <optional>
-
 #include "runtime/bundle.h"
-#include "runtime/graph_choice.h"
+#include "runtime/cache_directory.h"
+#include "runtime/warn.h"
 
 namespace rubricrm {
 
-// The directory of a graph's data file: the bundle's own, or one of the cache directory that is this user's alone; none
-// where neither has the file.
-std::optional<fs::path> data_directory(const Bundle& bundle, const GraphFacts& graph);
+// The directory in which a graph's data file lies while it is opened; what is open stays usable after it.
+class DataDirectory {
+ public:
+  // The first opening on a machine writes the file into the cache directory (2 GB: seconds). Where there is no cache it
+  // is written into a temporary directory at each opening, with a warning. Throws BUNDLE_INVALID: the bundle's data are
+  // damaged, or of another model than the graph; RUNTIME_FAILED: the file cannot be written anywhere.
+  DataDirectory(const Bundle& bundle, const GraphFacts& graph, const CacheDirectory& cache, const Warn& warn);
+  ~DataDirectory();
+  DataDirectory(const DataDirectory&) = delete;
+  DataDirectory& operator=(const DataDirectory&) = delete;
 
-// Why a graph's data cannot be had; none where they can.
-Problem data_problem(const Bundle& bundle, const GraphFacts& graph);
+  const fs::path& path() const { return path_; }
+
+ private:
+  void write_temporary(const Bundle& bundle, const GraphFacts& graph);
+
+  fs::path path_;
+  bool is_temporary_ = false;
+};
 
 }  // namespace rubricrm

@@ -37,18 +37,13 @@ size_t index_of(const Words& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) - words.begin();
 }
 
-Problem problem_of(const GraphFacts& graph, const Surroundings& surroundings) {
-  if (Problem problem = unknown_words(graph, surroundings.kernels)) return problem;
-  return surroundings.data_problem(graph);
-}
-
 // Graphs that could be run if their device is here.
 std::vector<const GraphFacts*> usable(const std::vector<GraphFacts>& graphs, const std::string& where,
-                                      const Surroundings& surroundings) {
+                                      const Kernels& kernels) {
   std::vector<const GraphFacts*> found;
   Words reasons;
   for (const GraphFacts& graph : graphs) {
-    const Problem problem = problem_of(graph, surroundings);
+    const Problem problem = unknown_words(graph, kernels);
     if (problem) {
       reasons.push_back(graph.file + ": " + *problem);
     } else {
@@ -99,7 +94,7 @@ GraphChoice choose_graph(const std::vector<GraphFacts>& graphs, const std::strin
   }
   std::map<std::string, std::string> problems;
   Words texts;
-  for (const GraphFacts* graph : fitting(usable(graphs, where, surroundings), device, where)) {
+  for (const GraphFacts* graph : fitting(usable(graphs, where, surroundings.kernels), device, where)) {
     const std::string chosen = device.empty() ? graph->target : device;
     if (problems.count(chosen) != 0) continue;
     const Problem problem = surroundings.device_problem(chosen);
@@ -139,24 +134,11 @@ Problem unknown_words(const GraphFacts& graph, const Kernels& kernels) {
          (kernels.problem.empty() ? "of version " + kernels.operators : "not used: " + kernels.problem);
 }
 
-Problem skipped_graph(const GraphChoice& choice, const std::vector<GraphFacts>& graphs,
-                      const Surroundings& surroundings) {
-  for (const GraphFacts& graph : graphs) {
-    if (graph.file == choice.graph.file) break;
-    if (graph.target != choice.graph.target || unknown_words(graph, surroundings.kernels)) continue;
-    if (const Problem problem = surroundings.data_problem(graph)) {
-      return graph.file + " is not run: " + *problem + ". " + choice.graph.file + " runs in its place.";
-    }
-  }
-  return std::nullopt;
-}
-
-std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs,
-                            const Surroundings& surroundings) {
-  if (graph.required.library) return "rubricrm " + surroundings.kernels.instruction_set;
+std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs, const Kernels& kernels) {
+  if (graph.required.library) return "rubricrm " + kernels.instruction_set;
   for (const GraphFacts& other : graphs) {
     if (!other.required.library) continue;
-    if (const Problem problem = problem_of(other, surroundings)) return "onnxruntime (" + *problem + ")";
+    if (const Problem problem = unknown_words(other, kernels)) return "onnxruntime (" + *problem + ")";
   }
   return "onnxruntime (the graph has no operators of rubricrm)";
 }

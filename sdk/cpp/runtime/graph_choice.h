@@ -23,8 +23,6 @@ using Problem = std::optional<std::string>;
 struct Surroundings {
   const Kernels& kernels;
   std::function<Problem(const std::string& device)> device_problem;
-  // Of a graph whose data the bundle lacks: this reader derives none, and skips it, unless somebody else has.
-  std::function<Problem(const GraphFacts& graph)> data_problem;
 };
 
 // Devices by name; the targets of the graphs that each one runs, its own first. Throws OPTION_INVALID: there is none of
@@ -43,13 +41,7 @@ GraphChoice choose_graph(const std::vector<GraphFacts>& graphs, const std::strin
 // needs CUDA, and `concatenate` are skipped.
 Problem unknown_words(const GraphFacts& graph, const Kernels& kernels);
 
-// What a user should know of a choice: a graph of the same target that stands before it was skipped for want of its
-// data; none: there is none such.
-Problem skipped_graph(const GraphChoice& choice, const std::vector<GraphFacts>& graphs,
-                      const Surroundings& surroundings);
-
 // Which kernels run a graph: "rubricrm avx2", say, or "onnxruntime (REASON)".
-std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs,
-                            const Surroundings& surroundings);
+std::string running_kernels(const GraphFacts& graph, const std::vector<GraphFacts>& graphs, const Kernels& kernels);
 
 }  // namespace rubricrm

@@ -29,7 +29,13 @@ bool Manifest::has_data(const GraphFacts& graph) const {
   return !graph.data_file || files.count(*graph.data_file) != 0;
 }
 
-const PromptFacts& Manifest::prompt(const std::string& name) const {
+const char* Manifest::prompt_name() const {
+  const bool is_judge = prompts.count(kRubricPrompt) == 0 && prompts.count(kJudgePairwisePrompt) != 0;
+  return is_judge ? kJudgePairwisePrompt : kRubricPrompt;
+}
+
+const PromptFacts& Manifest::prompt() const {
+  const std::string name = prompt_name();
   const auto found = prompts.find(name);
   if (found != prompts.end()) return found->second;
   std::string names;

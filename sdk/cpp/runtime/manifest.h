@@ -12,8 +12,9 @@ namespace rubricrm {
 
 constexpr const char* kBundleFormat = "rubricrm-bundle";
 constexpr int64_t kFormatVersion = 2;
-constexpr const char* kRubricPrompt = "rubric";   // the prompt that turns a request into a rubric
-constexpr const char* kRequestField = "request";  // its field
+constexpr const char* kRubricPrompt = "rubric";                 // the prompt that turns a request into a rubric
+constexpr const char* kRequestField = "request";                // its field
+constexpr const char* kJudgePairwisePrompt = "judge-pairwise";  // the prompt that compares two answers by a rubric
 constexpr const char* kPackedLayout = "packed";
 constexpr const char* kStandardLayout = "standard";
 
@@ -114,8 +115,10 @@ struct Manifest {
 
   // Whether the bundle itself holds a graph's data.
   bool has_data(const GraphFacts& graph) const;
-  // The prompt of a name. Throws BUNDLE_INVALID where there is none.
-  const PromptFacts& prompt(const std::string& name = kRubricPrompt) const;
+  // What the model is for: the rubric's prompt if it has that one, else the judge's.
+  const char* prompt_name() const;
+  // The prompt of `prompt_name`. Throws BUNDLE_INVALID where there is none.
+  const PromptFacts& prompt() const;
 };
 
 }  // namespace rubricrm

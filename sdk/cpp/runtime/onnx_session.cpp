@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "error.h"
-#include "runtime/cache_directory.h"
 #include "runtime/derived_data.h"
 #include "runtime/kernels.h"
 #include "runtime/machine.h"
@@ -39,10 +38,11 @@ std::vector<GraphFacts> wanted_graphs(const Bundle& bundle, const std::string& f
 }
 
 // The directory in which TensorRT's engines are kept; empty where there is no cache.
-fs::path engine_directory(const Bundle& bundle, const std::string& device, const std::string& cache_key) {
+fs::path engine_directory(const CacheDirectory& cache, const Bundle& bundle, const std::string& device,
+                          const std::string& cache_key) {
   if (device != "tensorrt" && device != "tensorrt-rtx") return {};
   try {
-    return own_directory(fs::path(bundle.manifest_sha256()) / cache_key / "engines");
+    return cache.own(fs::path(bundle.manifest_sha256()) / cache_key / "engines");
   } catch (const FileError&) {
     return {};
   }
@@ -73,14 +73,11 @@ std::unique_ptr<OnnxSession> OnnxSession::open(const Bundle& bundle, const Sessi
   require_count("max_rows", options.max_rows, kMostRows);
   const std::shared_ptr<OnnxRuntime> runtime = OnnxRuntime::load(options.onnxruntime);
   const Kernels kernels = find_kernels(options.kernels);
-  const Surroundings surroundings{kernels, [&](const std::string& name) { return device_problem(*runtime, name); },
-                                  [&](const GraphFacts& graph) { return data_problem(bundle, graph); }};
+  const Surroundings surroundings{kernels, [&](const std::string& name) { return device_problem(*runtime, name); }};
   const std::vector<GraphFacts> graphs = wanted_graphs(bundle, options.graph_file);
   GraphChoice choice = choose_graph(graphs, options.device, bundle.path().string(), surroundings);
-  Problem skipped = skipped_graph(choice, graphs, surroundings);
   std::unique_ptr<OnnxSession> session(new OnnxSession(bundle, std::move(choice), options));
-  session->skipped_ = std::move(skipped);
-  session->open_graph(bundle, runtime, surroundings);
+  session->open_graph(bundle, runtime, kernels, options.warn);
   return session;
 }
 
@@ -91,18 +88,20 @@ OnnxSession::OnnxSession(const Bundle& bundle, GraphChoice choice, const Session
       device_(std::move(choice.device)),
       threads_(options.threads != 0 ? options.threads : usable_cores()),
       max_rows_(options.max_rows),
-      process_(getpid()) {}
+      process_(getpid()),
+      cache_(options.cache) {}
 
-void OnnxSession::open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime,
-                             const Surroundings& surroundings) {
-  kernels_ = running_kernels(facts_, bundle.manifest().graphs, surroundings);
+void OnnxSession::open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime, const Kernels& kernels,
+                             const Warn& warn) {
+  kernels_ = running_kernels(facts_, bundle.manifest().graphs, kernels);
   cache_key_ =
       device_ + "-" + facts_.file + "-" + facts_.kv_type + "-onnxruntime-" + runtime->version() + "-" + processor();
   GraphOptions options{device_, threads_, {}, {}, {}};
-  options.provider = provider_options(device_, model_, max_rows_, engine_directory(bundle, device_, cache_key_));
-  const fs::path directory = data_directory(bundle, facts_).value_or(bundle.path());
-  if (directory != bundle.path()) options.data_directory = directory;
-  if (facts_.required.library) options.kernels_library = surroundings.kernels.library;
+  const fs::path engines = engine_directory(cache_, bundle, device_, cache_key_);
+  options.provider = provider_options(device_, model_, max_rows_, engines);
+  const DataDirectory data(bundle, facts_, cache_, warn);
+  if (data.path() != bundle.path()) options.data_directory = data.path();
+  if (facts_.required.library) options.kernels_library = kernels.library;
   const fs::path file = bundle.file(facts_.file);
   const std::string what = file.string() + " with onnxruntime " + runtime->version() + ": ";
   try {

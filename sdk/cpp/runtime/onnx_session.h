@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "runtime/bundle.h"
+#include "runtime/cache_directory.h"
 #include "runtime/graph_choice.h"
 #include "runtime/onnx_arena.h"
 #include "runtime/onnx_graph.h"
 #include "runtime/session.h"
+#include "runtime/warn.h"
 
 namespace rubricrm {
 
@@ -21,6 +23,8 @@ struct SessionOptions {
   int max_rows = 256;      // most tokens of one step
   fs::path onnxruntime;    // library of ONNX Runtime; empty: as OnnxRuntime::load
   fs::path kernels;        // library of kernels; empty: as find_kernels
+  CacheDirectory cache;    // for what belongs to this machine
+  Warn warn;               // while it is opened
   std::string graph_file;  // the only graph that is wanted; empty: any
 };
 
@@ -29,7 +33,8 @@ struct SessionOptions {
 class OnnxSession : public Session {
  public:
   // Opens the best graph of a bundle: milliseconds where packed weights are mapped; ONNX Runtime repacks those of a 4B
-  // model in seconds. Throws
+  // model in seconds, and weights in another layout than the bundle's are derived once. Throws
+  //   BUNDLE_INVALID   data that others are derived from are damaged, or of another model;
   //   GRAPH_UNUSABLE   the bundle has no graph that this version can run here;
   //   OPTION_INVALID   unknown device, one that the bundle was not exported for, or a number out of range;
   //   RUNTIME_MISSING  there is no ONNX Runtime, or not what the device needs;
@@ -42,10 +47,9 @@ class OnnxSession : public Session {
   int threads() const { return threads_; }
   // "rubricrm avx2", say, or "onnxruntime (REASON)".
   const std::string& kernels() const { return kernels_; }
-  // As skipped_graph.
-  const Problem& skipped() const { return skipped_; }
   // Names all that keys and values, or engines, of this graph depend on beside the bundle; the same as Python's.
   const std::string& cache_key() const { return cache_key_; }
+  const CacheDirectory& cache() const { return cache_; }
   // A copy of a slot's first positions, as a prefix file holds them. They must not be borrowed.
   std::string positions(const Slot& slot, int64_t length) const;
 
@@ -60,7 +64,7 @@ class OnnxSession : public Session {
 
  private:
   OnnxSession(const Bundle& bundle, GraphChoice choice, const SessionOptions& options);
-  void open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime, const Surroundings& surroundings);
+  void open_graph(const Bundle& bundle, std::shared_ptr<OnnxRuntime> runtime, const Kernels& kernels, const Warn& warn);
   std::shared_ptr<OnnxArena> new_arena(int64_t count, int64_t num_positions);
   void check_step(const std::vector<Chunk>& chunks) const;
   void run(const std::vector<Chunk>& chunks, const std::vector<size_t>& group, std::vector<Logits>& found);
@@ -71,8 +75,8 @@ class OnnxSession : public Session {
   const GraphFacts facts_;
   const std::string device_;
   const int threads_, max_rows_, process_;
+  const CacheDirectory cache_;
   std::string kernels_, cache_key_;
-  Problem skipped_;
   std::atomic<bool> is_closed_{false};
   std::mutex mutex_;  // of all that runs, and of what follows
   std::shared_ptr<OnnxGraph> graph_;

@@ -3,15 +3,10 @@
 #include <algorithm>
 
 #include "error.h"
-#include "runtime/cache_directory.h"
 #include "runtime/row_summary.h"
 
 namespace rubricrm {
 namespace {
-
-void tell(const Warn& warn, const std::string& what) {
-  if (warn) warn(what);
-}
 
 // The bundle's own file for a session's type of cache; none: the cache directory has it.
 std::optional<fs::path> own_file(const Bundle& bundle, const OnnxSession& session) {
@@ -21,8 +16,8 @@ std::optional<fs::path> own_file(const Bundle& bundle, const OnnxSession& sessio
 }
 
 fs::path cached_file(const Bundle& bundle, const OnnxSession& session) {
-  return own_directory(fs::path(bundle.manifest_sha256()) / session.cache_key()) /
-         prefix_file_name(kRubricPrompt, session.facts().kv_type);
+  return session.cache().own(fs::path(bundle.manifest_sha256()) / session.cache_key()) /
+         prefix_file_name(bundle.manifest().prompt_name(), session.facts().kv_type);
 }
 
 std::optional<Prefix> load_cached(const fs::path& path, const Bundle& bundle, const KvType& type, const Warn& warn) {
@@ -73,7 +68,7 @@ std::optional<Prefix> kept_prefix(const Bundle& bundle, const OnnxSession& sessi
   try {
     return load_cached(cached_file(bundle, session), bundle, type, warn);
   } catch (const FileError& error) {
-    tell(warn, without_cache(error));
+    tell(warn, session.cache().without(error));
     return std::nullopt;
   }
 }
@@ -91,7 +86,7 @@ Prefix open_prefix(const Bundle& bundle, OnnxSession& session, const TokenIds& t
   try {
     path = cached_file(bundle, session);
   } catch (const FileError& error) {
-    tell(warn, without_cache(error));
+    tell(warn, session.cache().without(error));
     return prefix;
   }
   try {

@@ -2,7 +2,6 @@
 // once and kept there. The Python package finds and writes the same files.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 
@@ -10,9 +9,6 @@
 #include "runtime/prefix_file.h"
 
 namespace rubricrm {
-
-// Gets what a user should know though nothing failed. May be empty.
-using Warn = std::function<void(const std::string&)>;
 
 // Runs the tokens through the model (as long as one prefill of them). Throws OUTPUT_INVALID: a key, a value or a logit
 // is NaN or infinite; and as Session::step.

@@ -1,6 +1,8 @@
 #include "runtime/prompt.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "error.h"
 #include "text/unicode.h"
@@ -10,7 +12,7 @@ namespace rubricrm {
 namespace {
 
 // First characters that merge with the text before them in different ways: a token that is the same under all of them
-// does not depend on the request. A line break is the one that reaches furthest back in byte-level BPE.
+// does not depend on a value. A line break is the one that reaches furthest back in byte-level BPE.
 constexpr const char* kProbes[] = {"\n", "\r\n", " ",  "  \n",   "a",      "A",      "1",
                                    ".",  "?",    "'s", "\u00e9", "\u0301", "\u4e2d", "\U0001f642"};
 
@@ -32,85 +34,119 @@ bool is_blank(std::string_view text) {
   return true;
 }
 
-[[noreturn]] void refuse(const std::string& message) { throw Error(Code::OPTION_INVALID, message); }
+using Names = std::vector<std::string>;
 
-std::string field_names(const PromptFacts& prompt) {
-  std::string names;
-  for (const auto& [name, placeholder] : prompt.fields) names += (names.empty() ? "" : ", ") + name;
+std::string joined(const Names& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text.empty() ? "none" : text;
+}
+
+Names sorted(Names names) {
+  std::sort(names.begin(), names.end());
   return names;
+}
+
+struct Placeholder {
+  size_t start;
+  std::string field, text;
+};
+
+std::vector<Placeholder> placeholders_of(const PromptFacts& facts) {
+  std::vector<Placeholder> found;
+  for (const auto& [field, placeholder] : facts.fields) {
+    const size_t start = placeholder.empty() ? std::string::npos : facts.template_text.find(placeholder);
+    if (start == std::string::npos || facts.template_text.find(placeholder, start + 1) != std::string::npos) {
+      throw Error(Code::BUNDLE_INVALID, "\"template\" of the prompt from " + facts.template_source +
+                                            " does not hold '" + placeholder +
+                                            "' exactly once. Export the bundle again.");
+    }
+    found.push_back({start, field, placeholder});
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.start < b.start; });
+  return found;
 }
 
 }  // namespace
 
-Prompt::Prompt(const PromptFacts& prompt, ChatFacts chat, const Tokenizer& tokenizer)
-    : chat_(std::move(chat)), tokenizer_(tokenizer) {
-  const auto field = prompt.fields.find(kRequestField);
-  if (prompt.fields.size() != 1 || field == prompt.fields.end()) {
-    throw Error(Code::BUNDLE_INVALID, "\"fields\" of the prompt from " + prompt.template_source + " are " + field_names(prompt) +
-                                          ", expected request alone. Export the bundle again.");
+Prompt::Prompt(std::string name, const PromptFacts& facts, const ChatFacts& chat, const Tokenizer& tokenizer)
+    : name_(std::move(name)), tokenizer_(tokenizer) {
+  check_fields(facts);
+  append(before_, tokenizer.split_control(chat.opening));
+  append(before_, tokenizer.split_control(chat.user.before));
+  std::vector<Segment>* last = &before_;
+  std::string* last_text = &text_before_;
+  size_t end = 0;
+  const std::vector<Placeholder> placeholders = placeholders_of(facts);
+  places_.reserve(placeholders.size());
+  const auto take = [&](size_t until) {
+    *last_text = facts.template_text.substr(end, until - end);
+    append(*last, tokenizer.split_control(*last_text));
+  };
+  for (const Placeholder& placeholder : placeholders) {
+    take(placeholder.start);
+    end = placeholder.start + placeholder.text.size();
+    places_.push_back({placeholder.field, {}, {}});
+    last = &places_.back().after;
+    last_text = &places_.back().text_after;
   }
-  const std::string& placeholder = field->second;
-  const size_t at = placeholder.empty() ? std::string::npos : prompt.template_text.find(placeholder);
-  if (at == std::string::npos || prompt.template_text.find(placeholder, at + 1) != std::string::npos) {
-    throw Error(Code::BUNDLE_INVALID, "\"template\" of the prompt from " + prompt.template_source + " does not hold '" +
-                                          placeholder + "' exactly once. Export the bundle again.");
-  }
-  const auto split = [&](const std::string& text) { return tokenizer.split_control(text); };
-  for (const std::string& text : {chat_.opening, chat_.user.before, prompt.template_text.substr(0, at)}) {
-    append(before_, split(text));
-  }
-  for (const std::string& text : {prompt.template_text.substr(at + placeholder.size()), chat_.user.after, chat_.generation}) {
-    append(after_, split(text));
-  }
+  take(facts.template_text.size());
+  append(*last, tokenizer.split_control(chat.user.after));
+  append(*last, tokenizer.split_control(chat.generation));
 }
 
-TokenIds Prompt::encode_between(std::string_view request) const {
-  std::vector<Segment> segments = before_;
-  segments.emplace_back(std::string(request));
-  append(segments, after_);
-  return tokenizer_.encode_segments(segments);
+void Prompt::check_fields(const PromptFacts& facts) const {
+  Names fields;
+  for (const auto& [field, placeholder] : facts.fields) fields.push_back(field);
+  if (name_ != kRubricPrompt || fields == Names{kRequestField}) return;
+  throw Error(Code::BUNDLE_INVALID, "\"fields\" of the prompt from " + facts.template_source + " are " +
+                                        joined(fields) + ", expected " + kRequestField +
+                                        " alone. Export the bundle again.");
 }
 
-TokenIds Prompt::encode_request(std::string_view request) const {
-  check_text(request, "request");
-  return encode_between(request);
-}
+TokenIds Prompt::encode(const FieldValues& values) const { return encode_in_order(in_order(values)); }
 
-TokenIds Prompt::encode_messages(const std::vector<Message>& messages) const {
-  if (messages.empty() || messages.back().role != "user") {
-    refuse("messages: the last message must have the role user. Add the user's message.");
-  }
-  std::vector<Segment> segments;
-  if (messages.front().role != "system") append(segments, tokenizer_.split_control(chat_.opening));
-  for (size_t index = 0; index < messages.size(); ++index) {
-    const RoleFacts& pieces = role(messages, index);
-    const std::string& content = messages[index].content;
-    check_text(content, "messages[" + std::to_string(index) + "].content");
-    append(segments, tokenizer_.split_control(pieces.before));
-    segments.emplace_back(content);
-    append(segments, tokenizer_.split_control(pieces.after));
-  }
-  append(segments, tokenizer_.split_control(chat_.generation));
-  return tokenizer_.encode_segments(segments);
-}
-
-const RoleFacts& Prompt::role(const std::vector<Message>& messages, size_t index) const {
-  const std::string& role = messages[index].role;
-  const std::string where = "messages[" + std::to_string(index) + "].role: ";
-  if (role == "user") return chat_.user;
-  if (role != "system" && role != "assistant") {
-    refuse(where + "got '" + role + "', expected one of system, user, assistant.");
-  }
-  if (role == "system" && index > 0) refuse(where + "system may only come first. Move it to the front.");
-  const std::optional<RoleFacts>& pieces = role == "system" ? chat_.system : chat_.assistant;
-  if (!pieces) refuse(where + "this model's chat template cannot place a " + role + " message.");
-  return *pieces;
+std::string Prompt::render(const FieldValues& values) const {
+  const std::vector<std::string_view> ordered = in_order(values);
+  std::string text = text_before_;
+  for (size_t i = 0; i < places_.size(); ++i) text.append(ordered[i]).append(places_[i].text_after);
+  return text;
 }
 
 TokenIds Prompt::fixed_prefix() const {
-  TokenIds prefix = encode_between(kProbes[0]);
-  for (const char* probe : kProbes) prefix.resize(common_prefix(prefix, encode_between(probe)));
+  const auto with = [this](const char* probe) {
+    return encode_in_order(std::vector<std::string_view>(places_.size(), probe));
+  };
+  TokenIds prefix = with(kProbes[0]);
+  for (const char* probe : kProbes) prefix.resize(common_prefix(prefix, with(probe)));
   return prefix;
+}
+
+std::vector<std::string_view> Prompt::in_order(const FieldValues& values) const {
+  Names given, wanted;
+  for (const auto& [field, value] : values) given.push_back(field);
+  for (const Place& place : places_) wanted.push_back(place.field);
+  if (sorted(given) != sorted(wanted)) {
+    throw Error(Code::OPTION_INVALID, "the fields of the prompt " + name_ + ": got " + joined(sorted(given)) +
+                                          ", expected " + joined(sorted(wanted)) + ", each once.");
+  }
+  std::vector<std::string_view> ordered;
+  for (const std::string& field : wanted) {
+    const auto index = std::find(given.begin(), given.end(), field) - given.begin();
+    const std::string& value = values[static_cast<size_t>(index)].second;
+    check_text(value, field);
+    ordered.push_back(value);
+  }
+  return ordered;
+}
+
+TokenIds Prompt::encode_in_order(const std::vector<std::string_view>& values) const {
+  std::vector<Segment> segments = before_;
+  for (size_t i = 0; i < places_.size(); ++i) {
+    segments.emplace_back(std::string(values[i]));
+    append(segments, places_[i].after);
+  }
+  return tokenizer_.encode_segments(segments);
 }
 
 size_t common_prefix(const TokenIds& left, const TokenIds& right) {

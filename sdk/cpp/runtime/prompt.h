@@ -1,8 +1,9 @@
-// Request to prompt tokens. Template text may hold control tokens; what a user typed is ordinary text, always.
+// Values to prompt tokens. Template text may hold control tokens; what a user typed is ordinary text, always.
 #pragma once
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/manifest.h"
@@ -11,35 +12,41 @@
 
 namespace rubricrm {
 
-struct Message {
-  std::string role;  // system, user or assistant
-  std::string content;
-};
+// The value of each field, in any order.
+using FieldValues = std::vector<std::pair<std::string, std::string>>;
 
-// Encodes requests and conversations the way that the bundle's model was trained on. For any number of threads.
+// One of a bundle's prompts: a template with fields, in the turn of a user. For any number of threads.
 class Prompt {
  public:
-  // The tokenizer must outlive the prompt. BUNDLE_INVALID: the prompt has other fields than the request, or its
-  // template does not hold the placeholder once.
-  Prompt(const PromptFacts& prompt, ChatFacts chat, const Tokenizer& tokenizer);
+  // name: of the prompt. The tokenizer must outlive it. BUNDLE_INVALID: the template does not hold each placeholder
+  // once, or the prompt for rubrics has other fields than the request.
+  Prompt(std::string name, const PromptFacts& facts, const ChatFacts& chat, const Tokenizer& tokenizer);
 
-  // The whole prompt's ids for a request. REQUEST_INVALID: the request is blank, holds NUL, or is no UTF-8.
-  TokenIds encode_request(std::string_view request) const;
-
-  // The ids of a conversation, ready for the model's turn. OPTION_INVALID: no message, an unknown role, one that the
-  // chat template cannot place, or a wrong order. REQUEST_INVALID: a message is blank, holds NUL, or is no UTF-8.
-  TokenIds encode_messages(const std::vector<Message>& messages) const;
-
-  // The ids that begin the prompt of every request, whatever it says.
+  // The whole prompt's ids. OPTION_INVALID: a field is missing, unknown, or given twice. REQUEST_INVALID: a value is
+  // blank, holds NUL, or is no UTF-8.
+  TokenIds encode(const FieldValues& values) const;
+  // The user's message as text, without the chat template.
+  std::string render(const FieldValues& values) const;
+  // The ids that begin the prompt whatever the values are.
   TokenIds fixed_prefix() const;
 
  private:
-  const RoleFacts& role(const std::vector<Message>& messages, size_t index) const;
-  TokenIds encode_between(std::string_view request) const;
+  struct Place {
+    std::string field;
+    std::vector<Segment> after;  // what follows its value, the end of the chat template too
+    std::string text_after;      // what follows its value in the template
+  };
 
-  ChatFacts chat_;
+  void check_fields(const PromptFacts& facts) const;
+  // Checked values in the order of the template.
+  std::vector<std::string_view> in_order(const FieldValues& values) const;
+  TokenIds encode_in_order(const std::vector<std::string_view>& values) const;
+
+  std::string name_;
   const Tokenizer& tokenizer_;
-  std::vector<Segment> before_, after_;
+  std::vector<Segment> before_;
+  std::string text_before_;
+  std::vector<Place> places_;  // in the order of the template
 };
 
 // How many leading ids two sequences share.

@@ -6,7 +6,7 @@ target_sources(rubricrm_objects PRIVATE
   runtime/byte_pair_encoding.cpp
   runtime/cache_directory.cpp
   runtime/control_group.cpp
-  runtime/derived_data.cpp
+  runtime/conversation.cpp
   runtime/graph_choice.cpp
   runtime/json_document.cpp
   runtime/kernels.cpp
@@ -17,6 +17,7 @@ target_sources(rubricrm_objects PRIVATE
   runtime/manifest_rules.cpp
   runtime/mapped_file.cpp
   runtime/merge_table.cpp
+  runtime/new_file.cpp
   runtime/npy.cpp
   runtime/npz.cpp
   runtime/pre_tokenizer.cpp
@@ -33,6 +34,10 @@ target_sources(rubricrm_objects PRIVATE
   runtime/word_encoder.cpp)
 if(RUBRICRM_RUNTIME)
   target_sources(rubricrm_objects PRIVATE
+    runtime/derivation.cpp
+    runtime/derived_data.cpp
+    runtime/graph_tensors.cpp
+    runtime/hidden_directory.cpp
     runtime/kv_memory.cpp
     runtime/onnx_arena.cpp
     runtime/onnx_binding.cpp
@@ -40,6 +45,7 @@ if(RUBRICRM_RUNTIME)
     runtime/onnx_session.cpp
     runtime/onnx_slot.cpp
     runtime/onnxruntime_library.cpp
+    runtime/packed_layout.cpp
     runtime/prefix.cpp
     runtime/providers.cpp
     runtime/step_inputs.cpp)

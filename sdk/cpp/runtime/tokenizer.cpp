@@ -7,6 +7,7 @@
 #include "runtime/tokenizer_file.h"
 #include "runtime/word_encoder.h"
 #include "text/nfc.h"
+#include "text/utf8.h"
 
 namespace rubricrm {
 namespace {
@@ -72,8 +73,6 @@ Tokenizer Tokenizer::from_contents(std::string_view contents, const std::string&
 
 int32_t Tokenizer::num_tokens() const { return state_->file.num_tokens; }
 
-const std::vector<AddedToken>& Tokenizer::added_tokens() const { return state_->file.added.tokens(); }
-
 bool Tokenizer::is_special(int32_t token_id) const {
   const AddedToken* const token = state_->file.added.find(token_id);
   return token != nullptr && token->is_special;
@@ -136,7 +135,5 @@ std::string Tokenizer::decode(const TokenIds& token_ids) const {
   for (const int32_t token_id : token_ids) text += utf8.push(text_bytes(token_id));
   return text + utf8.finish();
 }
-
-std::string TextDecoder::push(int32_t token_id) { return utf8_.push(tokenizer_->text_bytes(token_id)); }
 
 }  // namespace rubricrm

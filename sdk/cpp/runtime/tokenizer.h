@@ -10,28 +10,8 @@
 
 #include "runtime/added_tokens.h"
 #include "runtime/token_ids.h"
-#include "text/utf8.h"
 
 namespace rubricrm {
-
-class Tokenizer;
-
-// Decodes one completion as it grows; made by Tokenizer::text_decoder, for one thread. The pieces, joined, equal
-// Tokenizer::decode of all ids. No piece holds a part of a character: its bytes wait for the rest.
-class TextDecoder {
- public:
-  // The tokenizer must outlive the decoder.
-  explicit TextDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
-
-  // The characters that this token completes; often none.
-  std::string push(int32_t token_id);
-  // U+FFFD if the last character never became whole, else nothing. The decoder then begins afresh.
-  std::string finish() { return utf8_.finish(); }
-
- private:
-  const Tokenizer* tokenizer_;
-  Utf8Stream utf8_;
-};
 
 // A byte-level BPE tokenizer. It may be shared by threads: each call of `encode` has a cache of words for itself.
 class Tokenizer {
@@ -49,8 +29,6 @@ class Tokenizer {
 
   // One more than the largest id; rows of the model's vocabulary beyond it are padding.
   int32_t num_tokens() const;
-  // Every added token, special or not, in the file's order.
-  const std::vector<AddedToken>& added_tokens() const;
   // Whether an id is marked special and so never part of a completion's text.
   bool is_special(int32_t token_id) const;
 
@@ -78,11 +56,8 @@ class Tokenizer {
   // The text of the ids, without special tokens; added tokens that are not special are text. Bytes that are no UTF-8
   // become U+FFFD.
   std::string decode(const TokenIds& token_ids) const;
-  // A decoder for one completion, token by token. The tokenizer must outlive it.
-  TextDecoder text_decoder() const { return TextDecoder(*this); }
 
  private:
-  friend class TextDecoder;
   struct State;
 
   explicit Tokenizer(std::unique_ptr<State> state);

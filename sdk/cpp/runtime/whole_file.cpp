@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/descriptor.h"
+#include "runtime/new_file.h"
 #include "runtime/sha256.h"
 
 namespace rubricrm {
@@ -29,22 +30,6 @@ void read_blocks(const fs::path& path, const std::function<void(const char*, siz
     if (size == 0) return;
     take(block.data(), static_cast<size_t>(size));
   }
-}
-
-void write_all(const fs::path& path, int descriptor, std::string_view contents) {
-  while (!contents.empty()) {
-    const ssize_t size = write(descriptor, contents.data(), contents.size());
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) throw FileError(path, errno);
-    contents.remove_prefix(static_cast<size_t>(size));
-  }
-}
-
-void write_and_rename(const fs::path& writing, const fs::path& path, std::string_view contents) {
-  const Descriptor file(writing, O_WRONLY | O_CREAT | O_TRUNC, path);
-  write_all(path, file.number(), contents);
-  if (fsync(file.number()) != 0) throw FileError(path, errno);
-  if (rename(writing.c_str(), path.c_str()) != 0) throw FileError(path, errno);
 }
 
 }  // namespace
@@ -70,16 +55,12 @@ void write_whole(const fs::path& path, std::string_view contents) {
   const fs::path writing = path.parent_path() / ("." + path.filename().string() + "." + std::to_string(getpid()) + "-" +
                                                  std::to_string(thread) + ".writing");
   try {
-    write_and_rename(writing, path, contents);
+    NewFile file(writing, path);
+    file.write(contents);
+    file.rename_to(path);
   } catch (...) {
     unlink(writing.c_str());
     throw;
-  }
-  try {
-    // Some file systems, of networks above all, cannot do this; the contents are safe without it.
-    const Descriptor directory(path.parent_path(), O_RDONLY);
-    fsync(directory.number());
-  } catch (const FileError&) {
   }
 }
 

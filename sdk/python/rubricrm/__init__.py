@@ -13,6 +13,8 @@ from rubricrm._version import __version__ as __version__
 if TYPE_CHECKING:
     from rubricrm.async_model import AsyncRubricModel as AsyncRubricModel
     from rubricrm.errors import RubricrmError as RubricrmError
+    from rubricrm.errors import ServerError as ServerError
+    from rubricrm.generation.capabilities import Capabilities as Capabilities
     from rubricrm.generation.future import RubricFuture as RubricFuture
     from rubricrm.generation.options import GenerationOptions as GenerationOptions
     from rubricrm.generation.outcome import Outcome as Outcome
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
     from rubricrm.rubric.rubric import Rubric as Rubric
     from rubricrm.rubric.rubric import parse as parse
     from rubricrm.runtime.bundle import Bundle as Bundle
+    from rubricrm.runtime.prompt_directory import write_prompt_directory as write_prompt_directory
 
 _HOMES = {
     "AsyncRubricModel": "async_model",
     "Bundle": "runtime.bundle",
+    "Capabilities": "generation.capabilities",
     "Criterion": "rubric.rubric",
     "GenerationOptions": "generation.options",
     "Issue": "rubric.rubric",
@@ -51,6 +55,7 @@ _HOMES = {
     "RubricResult": "generation.result",
     "RubricStream": "generation.rubric_stream",
     "RubricrmError": "errors",
+    "ServerError": "errors",
     "StreamEvent": "generation.rubric_stream",
     "TextResult": "generation.result",
     "TextStream": "generation.text_stream",
@@ -63,6 +68,7 @@ _HOMES = {
     "Verdict": "judge.verdict",
     "parse_judgment": "judge.judgment",
     "parse": "rubric.rubric",
+    "write_prompt_directory": "runtime.prompt_directory",
 }
 
 __all__ = [

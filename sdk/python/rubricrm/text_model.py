@@ -21,6 +21,7 @@ from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prompt import Prompt
+from rubricrm.runtime.prompt_directory import open_prompt_directory
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
 # Of a description, what tells one open model from another.
@@ -149,7 +150,8 @@ class TextModel(Closing):
 
         Args:
             url: Such as http://127.0.0.1:8000, with or without /v1.
-            prompt: A prompt directory of the model (`write_prompt_directory`, `rubricrm export tensorrt`), or a bundle.
+            prompt: The model's prompt directory, which `write_prompt_directory` writes; or a bundle, or what
+                `rubricrm export tensorrt` wrote.
             model: The model's name there; None: the only one.
             api_key: The server's key. No key of the environment is sent.
             dialect: "vllm", "sglang", "tensorrt-llm", "llama.cpp" or "openai"; None: as the server says of itself.
@@ -174,7 +176,7 @@ class TextModel(Closing):
         """
         from rubricrm.remote.server_backend import ServerBackend
 
-        bundle = Bundle.open(prompt)
+        bundle = open_prompt_directory(prompt)
         backend = ServerBackend.connect(
             url,
             bundle,

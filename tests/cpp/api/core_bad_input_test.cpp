@@ -36,6 +36,12 @@ void null_is_typed() {
   EXPECT(rubricrm_reader_push(nullptr, nullptr, 0, nullptr, nullptr, nullptr) == RUBRICRM_OPTION_INVALID, "a handle");
   EXPECT(rubricrm_reader_finish(nullptr, 0, nullptr, nullptr) == RUBRICRM_OPTION_INVALID, "a handle");
   EXPECT(rubricrm_reader_text(nullptr).size == 0 && rubricrm_reader_rubric(nullptr) == nullptr, "a handle");
+  const rubricrm_text* text = reinterpret_cast<const rubricrm_text*>(&error);
+  EXPECT(rubricrm_rubric_render(nullptr, &text, nullptr) == RUBRICRM_OPTION_INVALID && text == nullptr, "a rubric");
+  EXPECT(rubricrm_form_regex(1, nullptr, nullptr) == RUBRICRM_OPTION_INVALID, "an output");
+  EXPECT(rubricrm_form_gbnf(UINT32_MAX, &text, nullptr) == RUBRICRM_OPTION_INVALID && text == nullptr, "a number");
+  double weight = 0;
+  EXPECT(rubricrm_rubric_weights(nullptr, 1, 1, &weight, 1, nullptr) == RUBRICRM_OPTION_INVALID, "a rubric");
   rubricrm_ids_free(nullptr);
   rubricrm_text_free(nullptr);
 }
@@ -85,6 +91,31 @@ void any_bytes_are_read_as_a_rubric() {
   for (const rubricrm_issue& issue : rubric.issues()) is_reported |= std::string(issue.code) == "undecodable";
   EXPECT(is_reported, "a byte that is no text");
   EXPECT(rubricrm::Rubric("").issues().size() == 1, "an empty text");
+}
+
+template <typename Call>
+rubricrm_code code_of(Call call) {
+  try {
+    call();
+  } catch (const rubricrm::Failure& failure) {
+    return failure.code();
+  }
+  return RUBRICRM_OK;
+}
+
+void a_rubric_is_written_only_in_its_form() {
+  const rubricrm::Rubric sound("2) The response is short. [Hard Rule]\n- The response rhymes. [Principle]");
+  EXPECT(rubricrm::render(*sound.get()) == "1. The response is short. [Hard Rule]\n2. The response rhymes. [Principle]\n",
+         "%s", rubricrm::render(*sound.get()).c_str());
+  EXPECT((rubricrm::weights(*sound.get(), 5) == std::vector<double>{5, 1}), "weights");
+  for (const double bad : {-1.0, 1.0 / 0.0, 0.0 / 0.0}) {
+    EXPECT(code_of([&] { rubricrm::weights(*sound.get(), 1, bad); }) == RUBRICRM_OPTION_INVALID, "%f", bad);
+  }
+  EXPECT(rubricrm_rubric_weights(sound.get(), 1, 1, nullptr, 2, nullptr) == RUBRICRM_OPTION_INVALID, "NULL");
+  const rubricrm::Rubric empty(""), untagged("1. The response is short.");
+  EXPECT(code_of([&] { rubricrm::render(*empty.get()); }) == RUBRICRM_RUBRIC_MALFORMED, "no criteria");
+  EXPECT(code_of([&] { rubricrm::render(*untagged.get()); }) == RUBRICRM_RUBRIC_MALFORMED, "no tag");
+  EXPECT(rubricrm_rubric_weights(empty.get(), 1, 1, nullptr, 0, nullptr) == RUBRICRM_OK, "no criteria");
 }
 
 void long_messages_are_cut_at_a_character() {
@@ -176,6 +207,7 @@ int main(int argc, char** argv) {
   sizes_of_options_are_checked();
   a_newer_struct_is_taken_if_it_sets_nothing_new();
   any_bytes_are_read_as_a_rubric();
+  a_rubric_is_written_only_in_its_form();
   long_messages_are_cut_at_a_character();
   const rubricrm::Prompt prompt(argv[1]);
   bad_requests(prompt);

@@ -24,6 +24,38 @@ static void names(void) {
   EXPECT(strcmp(rubricrm_finish_reason_name(77), "") == 0);
 }
 
+static void written_again(const rubricrm_rubric* rubric) {
+  rubricrm_error error;
+  const rubricrm_text* text = NULL;
+  EXPECT(rubricrm_rubric_render(rubric, &text, &error) == RUBRICRM_OK);
+  EXPECT(text->size == strlen(text->data) && strncmp(text->data, kText, text->size) == 0);
+  EXPECT(strstr(text->data, "That is all.") == NULL && strstr(text->data, "vivid. [Principle]\n") != NULL);
+  rubricrm_text_free(text);
+  double weights[3] = {-1, -1, -1};
+  EXPECT(rubricrm_rubric_weights(rubric, RUBRICRM_HARD_RULE_WEIGHT, RUBRICRM_PRINCIPLE_WEIGHT, weights, 3, &error) ==
+         RUBRICRM_OK);
+  EXPECT(weights[0] == 3 && weights[1] == 1 && weights[2] == -1);
+  EXPECT(rubricrm_rubric_weights(rubric, 0.5, 0, weights, 2, &error) == RUBRICRM_OK);
+  EXPECT(weights[0] == 0.5 && weights[1] == 0);
+  EXPECT(rubricrm_rubric_weights(rubric, 0, 0, weights, 2, &error) == RUBRICRM_OPTION_INVALID && weights[0] == 0.5);
+  EXPECT(rubricrm_rubric_weights(rubric, 1, 1, weights, 1, &error) == RUBRICRM_OPTION_INVALID && weights[0] == 0.5);
+}
+
+static void forms(void) {
+  rubricrm_error error;
+  const rubricrm_text *text = NULL, *same = NULL;
+  EXPECT(rubricrm_form_regex(1, &text, &error) == RUBRICRM_OK);
+  EXPECT(text->size == strlen(text->data) && strncmp(text->data, "1\\. ", 4) == 0);
+  EXPECT(strstr(text->data, "Hard Rule") != NULL && strstr(text->data, "2\\. ") == NULL);
+  rubricrm_text_free(text);
+  EXPECT(rubricrm_form_gbnf(0, &text, &error) == RUBRICRM_OK && rubricrm_form_gbnf(40, &same, &error) == RUBRICRM_OK);
+  EXPECT(strncmp(text->data, "root ::= \"1. \" item", 19) == 0 && strcmp(text->data, same->data) == 0);
+  rubricrm_text_free(text);
+  rubricrm_text_free(same);
+  EXPECT(rubricrm_form_gbnf(65, &text, &error) == RUBRICRM_OPTION_INVALID && text == NULL);
+  EXPECT(strcmp(error.message, "max_items must be from 1 to 64, got 65.") == 0);
+}
+
 static void rubrics(void) {
   rubricrm_error error;
   rubricrm_parse_options options = {.struct_size = sizeof options};
@@ -40,6 +72,7 @@ static void rubrics(void) {
   const char* json = rubricrm_rubric_json(rubric);
   EXPECT(strncmp(json, "{\"schema_version\": 1, \"criteria\": [{\"number\": 1, \"text\": ", 57) == 0);
   EXPECT(json == rubricrm_rubric_json(rubric));
+  written_again(rubric);
   rubricrm_rubric_free(rubric);
   options.strict = RUBRICRM_ON;
   EXPECT(rubricrm_parse(kText, sizeof kText - 1, &options, &rubric, &error) == RUBRICRM_RUBRIC_MALFORMED);
@@ -159,6 +192,7 @@ int main(int argc, char** argv) {
   versions();
   names();
   rubrics();
+  forms();
   rubricrm_error error;
   rubricrm_prompt* prompt = NULL;
   EXPECT(rubricrm_prompt_open("no such directory", RUBRICRM_DEFAULT, &prompt, &error) == RUBRICRM_BUNDLE_NOT_FOUND);

@@ -44,6 +44,12 @@ int main(int argc, char** argv) {
     rubricrm_ids_free(ids);
     return code;
   });
+  expect_typed("form", RUBRICRM_OK, [&](rubricrm_error* error) {
+    const rubricrm_text* written = nullptr;
+    const rubricrm_code code = rubricrm_form_regex(3, &written, error);
+    rubricrm_text_free(written);
+    return code;
+  });
   expect_typed("a bad request", RUBRICRM_REQUEST_INVALID, [&](rubricrm_error* error) {
     const rubricrm_ids* ids = nullptr;
     const char* bad = "a\xFF of which a message tells";

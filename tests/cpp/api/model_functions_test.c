@@ -161,6 +161,48 @@ static void steps(rubricrm_model* model, const rubricrm_result* expected) {
   EXPECT(rubricrm_request_state(NULL) == RUBRICRM_FINISHED);
 }
 
+/* What came of many requests. */
+struct outcomes {
+  const rubricrm_result* results[8];
+  rubricrm_code codes[8];
+  size_t num, most;
+};
+
+static int take(const rubricrm_outcome* outcome, void* user) {
+  struct outcomes* seen = user;
+  EXPECT(outcome->index < 8 && (outcome->result == NULL) != (outcome->error == NULL));
+  EXPECT(seen->results[outcome->index] == NULL && seen->codes[outcome->index] == RUBRICRM_OK); /* each once */
+  seen->results[outcome->index] = outcome->result;
+  if (outcome->error != NULL) seen->codes[outcome->index] = outcome->error->code;
+  return ++seen->num == seen->most;
+}
+
+static void many(rubricrm_model* model, const rubricrm_result* expected) {
+  const rubricrm_text requests[] = {{kRequest, RUBRICRM_NUL_TERMINATED}, {"", 0}, {kRequest, sizeof kRequest - 1},
+                                    {NULL, 3}, {"\xFF", 1}, {kRequest, 0}, {kRequest, RUBRICRM_NUL_TERMINATED}};
+  struct outcomes seen = {.most = 0};
+  EXPECT(rubricrm_generate_many(model, requests, 7, NULL, 2, take, &seen, &error) == RUBRICRM_OK);
+  EXPECT(seen.num == 7);
+  for (size_t i = 0; i < 7; ++i) {
+    if (i == 0 || i == 2 || i == 6) {
+      EXPECT(seen.results[i] != NULL && strcmp(seen.results[i]->text.data, expected->text.data) == 0);
+    } else {
+      EXPECT(seen.codes[i] == RUBRICRM_REQUEST_INVALID);
+    }
+    rubricrm_result_free(seen.results[i]);
+  }
+  struct outcomes first = {.most = 1};
+  EXPECT(rubricrm_generate_many(model, requests, 7, NULL, 0, take, &first, &error) == RUBRICRM_OK && first.num == 1);
+  for (size_t i = 0; i < 7; ++i) rubricrm_result_free(first.results[i]);
+  EXPECT(rubricrm_generate_many(model, NULL, 0, NULL, 0, take, NULL, &error) == RUBRICRM_OK);
+  EXPECT(rubricrm_generate_many(model, NULL, 1, NULL, 0, take, NULL, &error) == RUBRICRM_OPTION_INVALID);
+  EXPECT(rubricrm_generate_many(model, requests, 1, NULL, 0, NULL, NULL, &error) == RUBRICRM_OPTION_INVALID);
+  EXPECT(rubricrm_generate_many(NULL, requests, 1, NULL, 0, take, NULL, &error) == RUBRICRM_OPTION_INVALID);
+  rubricrm_generation_options options = {.struct_size = sizeof options};
+  options.top_p = 2;
+  EXPECT(rubricrm_generate_many(model, requests, 1, &options, 0, take, NULL, &error) == RUBRICRM_OPTION_INVALID);
+}
+
 static void closing(rubricrm_model* model) {
   rubricrm_request* handle = NULL;
   const rubricrm_event* event = NULL;
@@ -200,6 +242,7 @@ int main(int argc, char** argv) {
   sampling(model);
   other_prompts(model, expected);
   steps(model, expected);
+  many(model, expected);
   closing(model);
   EXPECT(strlen(rubricrm_result_json(expected)) > expected->text.size); /* it outlives the model */
   rubricrm_result_free(expected);

@@ -4,6 +4,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
@@ -15,6 +19,7 @@
 
 using rubricrm::Failure;
 using rubricrm::Model;
+using rubricrm::Outcome;
 using rubricrm::Request;
 using rubricrm::Result;
 
@@ -31,6 +36,12 @@ std::unique_ptr<Model> open(uint32_t max_concurrency = 8, uint32_t max_waiting =
   options.max_concurrency = max_concurrency;
   options.max_waiting = max_waiting;
   return std::make_unique<Model>(bundle, options);
+}
+
+rubricrm_generation_options options_of(uint32_t max_new_tokens) {
+  auto options = rubricrm::defaults<rubricrm_generation_options>();
+  options.max_new_tokens = max_new_tokens;
+  return options;
 }
 
 template <typename Call>
@@ -168,6 +179,150 @@ void a_full_queue_is_typed() {
   requests.clear();
 }
 
+struct Counts {
+  size_t results = 0, busy = 0, closed = 0, others = 0;
+};
+
+bool count(Counts& counts, const Outcome& outcome) {
+  if (outcome.result) return ++counts.results;
+  const rubricrm_code code = outcome.failure->code();
+  return ++(code == RUBRICRM_ENGINE_BUSY ? counts.busy : code == RUBRICRM_MODEL_CLOSED ? counts.closed : counts.others);
+}
+
+// As Python's generate_many: where others fill the line, a request waits for one of its own call to end.
+void many_requests_meet_a_full_queue() {
+  const auto model = open(1, 1);
+  const std::vector<std::string> requests(std::begin(kRequests), std::end(kRequests));
+  Counts alone;
+  model->generate_many(requests, [&](Outcome& outcome) { return count(alone, outcome); }, options_of(4), 100);
+  EXPECT(alone.results == requests.size(), "%zu results: no request is lost to the line", alone.results);
+
+  std::vector<Request> others;
+  others.push_back(model->submit(kRequests[0]));
+  model->step();  // it has the slot now
+  others.push_back(model->submit(kRequests[0]));
+  Counts beside;
+  model->generate_many(requests, [&](Outcome& outcome) { return count(beside, outcome); }, options_of(4));
+  EXPECT(beside.busy == requests.size(), "%zu were refused: nothing of this call runs", beside.busy);
+}
+
+void many_requests_end_one_after_the_other(const std::vector<std::string>& alone) {
+  const auto model = open(8);
+  const std::vector<std::string> requests(std::begin(kRequests), std::end(kRequests));
+  std::vector<size_t> order;
+  model->generate_many(requests, [&](Outcome& outcome) {
+    const Result kept = std::move(*outcome.result);
+    EXPECT(kept.text() == alone[outcome.index], "request %zu", outcome.index);
+    order.push_back(outcome.index);
+    return true;
+  }, options_of(0), 1);
+  EXPECT((order == std::vector<size_t>{0, 1, 2, 3, 4}), "one at a time");
+}
+
+// In its callback the model may be used, closed and freed, and what it throws arrives.
+void many_requests_and_their_callback(const std::vector<std::string>& alone) {
+  const auto model = open(2);
+  const std::vector<std::string> requests(6, kRequests[1]);
+  bool is_first = true;
+  Counts counts;
+  model->generate_many(requests, [&](Outcome& outcome) {
+    if (is_first) EXPECT(model->generate(kRequests[0]).text() == alone[0], "a generation in a callback");
+    is_first = false;
+    return count(counts, outcome);
+  }, options_of(8));
+  EXPECT(counts.results == 6, "%zu results", counts.results);
+  bool has_arrived = false;
+  try {
+    model->generate_many(requests, [](Outcome&) -> bool { throw std::runtime_error("mine"); }, options_of(8));
+  } catch (const std::runtime_error& error) {
+    has_arrived = std::string(error.what()) == "mine";
+  }
+  EXPECT(has_arrived && !model->step(), "what ran was cancelled");
+  Counts closed;
+  model->generate_many(requests, [&](Outcome& outcome) {
+    model->close();
+    return count(closed, outcome);
+  }, options_of(8), 2);
+  // Both that ran may have ended in one step.
+  EXPECT(closed.results + closed.closed == 6 && closed.closed >= 4, "%zu and %zu", closed.results, closed.closed);
+}
+
+void many_requests_among_threads(const std::vector<std::string>& alone) {
+  const auto model = open(3);
+  const std::vector<std::string> requests(std::begin(kRequests), std::end(kRequests));
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      model->generate_many(requests, [&](Outcome& outcome) {
+        wrong += !outcome.result || outcome.result->text() != alone[outcome.index];
+        return true;
+      });
+    });
+  }
+  for (int i = 0; i < 3; ++i) wrong += model->generate(kRequests[i]).text() != alone[i];
+  for (std::thread& thread : threads) thread.join();
+  EXPECT(wrong == 0, "%d results are others", wrong.load());
+}
+
+// Its timeout is kept though nobody reads it.
+void many_requests_have_their_timeouts() {
+  const auto model = open();
+  auto options = rubricrm::defaults<rubricrm_generation_options>();
+  options.timeout_s = 1e-6;
+  size_t num = 0;
+  model->generate_many({kRequests[0], kRequests[1]}, [&](Outcome& outcome) {
+    EXPECT(outcome.result && outcome.result->finish_reason() == RUBRICRM_TIMEOUT, "its time was up");
+    return ++num > 0;
+  }, options);
+  EXPECT(num == 2, "%zu outcomes", num);
+}
+
+// An application that was compiled with a header without the newest option.
+void an_older_struct_of_options_opens_a_model() {
+  auto options = rubricrm::defaults<rubricrm_model_options>();
+  options.threads = 1;
+  options.struct_size = offsetof(rubricrm_model_options, cache_directory);
+  options.cache_directory = reinterpret_cast<const char*>(1);  // is not looked at
+  EXPECT(code_of([&] { Model(bundle, options); }) == RUBRICRM_OK, "an older struct");
+}
+
+// Each opening keeps what this machine computed where the option says. packed: a bundle of exact kernels.
+void a_cache_directory_is_an_option(const std::string& packed) {
+  namespace fs = std::filesystem;
+  const fs::path top = fs::temp_directory_path() / ("rubricrm-cache-" + std::to_string(getpid()));
+  fs::create_directory(top);
+  fs::permissions(top, fs::perms::owner_all);
+  std::vector<std::string> warnings;
+  const auto note = [](const char* message, void* user) {
+    static_cast<std::vector<std::string>*>(user)->push_back(message);
+  };
+  auto options = rubricrm::defaults<rubricrm_model_options>();
+  options.threads = 1;
+  options.save_phrases = RUBRICRM_ON;
+  options.on_warning = note;
+  options.warning_user = &warnings;
+  const std::string chosen = (top / "chosen").string();
+  options.cache_directory = chosen.c_str();
+  {
+    Model model(packed, options);
+    model.generate(kRequests[0]);
+    model.close();
+    EXPECT(fs::exists(fs::path(chosen) / model.facts().manifest_sha256 / "phrases.safetensors"), "what was kept");
+  }
+  EXPECT(warnings.empty(), "%s", warnings.front().c_str());
+  options.save_phrases = RUBRICRM_OFF;
+  std::ofstream(top / "file").put('x');
+  const std::string unusable = (top / "file" / "below").string();
+  options.cache_directory = unusable.c_str();
+  EXPECT(code_of([&] { Model(packed, options); }) == RUBRICRM_OK, "it opens");
+  EXPECT(!warnings.empty() && warnings.front().find("Set cache_directory to") != std::string::npos, "%zu warnings",
+         warnings.size());
+  options.cache_directory = "\xFF";
+  EXPECT(code_of([&] { Model(bundle, options); }) == RUBRICRM_OPTION_INVALID, "no UTF-8");
+  fs::remove_all(top);
+}
+
 void a_timeout_is_a_result() {
   const auto model = open();
   auto options = rubricrm::defaults<rubricrm_generation_options>();
@@ -294,7 +449,7 @@ void a_fork_frees_handles() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 3) return 2;
   bundle = argv[1];
   try {
     open();
@@ -310,6 +465,13 @@ int main(int argc, char** argv) {
   what_a_callback_throws_arrives();
   closing_while_threads_wait_ends_them();
   a_full_queue_is_typed();
+  many_requests_meet_a_full_queue();
+  many_requests_end_one_after_the_other(alone);
+  many_requests_and_their_callback(alone);
+  many_requests_among_threads(alone);
+  many_requests_have_their_timeouts();
+  an_older_struct_of_options_opens_a_model();
+  a_cache_directory_is_an_option(argv[2]);
   a_timeout_is_a_result();
   a_default_text_is_empty();
   bad_options_are_typed();

@@ -52,7 +52,7 @@ if(RUBRICRM_RUNTIME)
   # ThreadSanitizer sees nothing of what ONNX Runtime does with its threads: generation/engine_threads_test is for it.
   if(NOT RUBRICRM_SANITIZE MATCHES thread)
     add_api_test(model_functions_test model_functions_test ${bundle})
-    add_api_test(model_threads_test model_threads_test ${bundle})
+    add_api_test(model_threads_test model_threads_test ${bundle} ${CMAKE_SOURCE_DIR}/tests/cases/engine/int4)
     add_api_test(example_blocking example_blocking ${bundle} "Write a haiku about rain.")
     add_api_test(example_streaming example_streaming ${bundle} "Write a haiku about rain.")
     set_tests_properties(api/example_blocking api/example_streaming PROPERTIES

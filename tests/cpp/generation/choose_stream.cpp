@@ -52,7 +52,6 @@ class Stream {
     if (what == "repetition") return repetition(request);
     if (what == "complete") return complete(request);
     if (what == "learn") return learn(request);
-    if (what == "phrases") return phrases(request);
     if (what == "draft") return draft(request);
     if (what == "plan") return plan(request);
     throw std::runtime_error("no such request: " + what);
@@ -190,12 +189,6 @@ class Stream {
       entries.push_back({context, int64_t{symbol} << 8 | int64_t{hits} << 4 | occurrences});
     }
     return {entries, warning};
-  }
-
-  json phrases(const json& request) {
-    json found = json::array();
-    for (const Phrase& phrase : table_->phrases(request["most"])) found.push_back({phrase.symbols, phrase.hits});
-    return found;
   }
 
   // The drafts of a text, token by token; those that come true are told to the drafter.

@@ -81,7 +81,7 @@ void test_statistics() {
              "context %llx", static_cast<unsigned long long>(key));
     }
   }
-  EXPECT(symbols_of(extended(extended(kEmptyContext, 0), 7)) == std::vector<int32_t>({0, 7}), "symbols");
+  EXPECT(extended(extended(kEmptyContext, 0), 7) == (Context{1} << kSymbolBits | 8), "symbols");
   EXPECT(extended(5, kMostSymbols) == kEmptyContext, "a token id too large");
 }
 
@@ -180,8 +180,8 @@ void test_threads() {
       for (int turn = 0; turn < 100; ++turn) {
         table.learn(ids(kRubric + static_cast<char>('A' + (seed * 31 + turn) % 26)));
         drafter.propose(9);
-        if (turn % 50 == seed) table.clear();
-        if (turn % 20 == seed) table.phrases();
+        if (turn % 50 == seed) table.assign({});
+        if (turn % 20 == seed) table.entries();
       }
     });
   }

@@ -45,9 +45,8 @@ GraphChoice read_and_choose(const Json& document, const Json& given) {
     const bool is_missing = std::find(missing.begin(), missing.end(), device) != missing.end();
     return is_missing ? Problem("it is not here") : std::nullopt;
   };
-  const auto data_problem = [](const GraphFacts&) { return Problem(); };  // as a reader that derives what it lacks
   return choose_graph(manifest.graphs, given.value("device", std::string()), "bundle",
-                      {kernels, device_problem, data_problem});
+                      {kernels, device_problem});
 }
 
 void check(const std::string& name, const Json& manifest, const Json& given) {
@@ -68,37 +67,6 @@ void check(const std::string& name, const Json& manifest, const Json& given) {
   }
 }
 
-// A graph that stands first is skipped for want of its data: not without a word.
-void a_graph_without_data_is_skipped_and_named(const Json& document) {
-  std::vector<GraphFacts> graphs = read_manifest(document.dump(), "bundle/rubricrm.json").graphs;
-  graphs.resize(1, graphs.front());
-  graphs.push_back(graphs.front());
-  GraphFacts& first = graphs[0];
-  first.file = "model.step.onnx", first.target = "cpu", first.layout = "packed", first.kv_update = "slots";
-  first.kv_type = "float16", first.required.library = "1";
-  GraphFacts& second = graphs[1];
-  second.file = "model.onnx", second.target = "cpu", second.layout = "standard", second.kv_update = "shared";
-  second.kv_type = "float32", second.required.library = std::nullopt;
-  Kernels kernels;
-  kernels.operators = "1", kernels.instruction_set = "avx2";
-  bool is_here = false;
-  const Surroundings surroundings{kernels, [](const std::string&) { return Problem(); },
-                                  [&](const GraphFacts& graph) {
-                                    return graph.layout == "packed" && !is_here ? Problem("its data are not here")
-                                                                                : std::nullopt;
-                                  }};
-  const GraphChoice choice = choose_graph(graphs, "", "bundle", surroundings);
-  const std::string skipped = skipped_graph(choice, graphs, surroundings).value_or("nothing was said");
-  EXPECT(skipped == "model.step.onnx is not run: its data are not here. model.onnx runs in its place.", "%s",
-         skipped.c_str());
-  const std::string running = running_kernels(choice.graph, graphs, surroundings);
-  EXPECT(running == "onnxruntime (its data are not here)", "%s", running.c_str());
-  is_here = true;
-  const GraphChoice best = choose_graph(graphs, "", "bundle", surroundings);
-  EXPECT(best.graph.file == "model.step.onnx" && !skipped_graph(best, graphs, surroundings), "%s",
-         best.graph.file.c_str());
-}
-
 }  // namespace
 
 int main() {
@@ -111,7 +79,6 @@ int main() {
     ++count;
   }
   std::printf("%d cases\n", count);
-  a_graph_without_data_is_skipped_and_named(manifest);
   EXPECT(count >= 40, "only %d cases were found", count);
   return failures != 0;
 }

@@ -33,8 +33,7 @@ void test_a_whole_bundle() {
   EXPECT(bundle.manifest_sha256() == sha256_hex(read_text(kBundle / kManifestName)), "its hash");
   EXPECT(bundle.manifest().has_data(bundle.manifest().graphs[0]), "the data of the first graph");
   EXPECT(!bundle.manifest().has_data(bundle.manifest().graphs[1]), "the data of the second graph");
-  expect_error(Code::BUNDLE_INVALID, "\"prompts\" has rubric, expected other",
-               [&] { bundle.manifest().prompt("other"); });
+  EXPECT(&bundle.manifest().prompt() == &bundle.manifest().prompts.at(kRubricPrompt), "its main prompt");
 }
 
 void test_what_is_not_found() {

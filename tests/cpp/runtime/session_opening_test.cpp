@@ -53,19 +53,19 @@ void test_options() {
 
 void test_libraries_that_are_not_there() {
   const Bundle bundle = Bundle::open(kInt4);
-  SessionOptions options = options_of();
+  SessionOptions options = options_of("model.step.onnx");
   options.onnxruntime = "/nowhere/libonnxruntime.so";
   expect_not_opened(Code::RUNTIME_MISSING, "cannot be loaded (/nowhere/libonnxruntime.so", bundle, options);
   options.onnxruntime = RUBRICRM_KERNELS_FILE;
   expect_not_opened(Code::RUNTIME_MISSING, "it lacks OrtGetApiBase", bundle, options);
-  options = options_of();
+  options = options_of("model.step.onnx");
   options.kernels = "/nowhere/kernels.so";
   expect_not_opened(Code::GRAPH_UNUSABLE, "the option names /nowhere/kernels.so, where there is no file", bundle,
                     options);
   options.kernels = onnxruntime_for_tests();
   expect_not_opened(Code::GRAPH_UNUSABLE, "it lacks rubricrm_kernels_operators", bundle, options);
   setenv("RUBRICRM_KERNELS", "off", 1);
-  expect_not_opened(Code::GRAPH_UNUSABLE, "RUBRICRM_KERNELS is off", bundle, options_of());
+  expect_not_opened(Code::GRAPH_UNUSABLE, "RUBRICRM_KERNELS is off", bundle, options_of("model.step.onnx"));
   unsetenv("RUBRICRM_KERNELS");
 }
 
@@ -74,24 +74,60 @@ void test_a_device_that_is_not_here() {
   copy.manifest["graphs"][0]["target"] = "cuda";
   copy.manifest["graphs"][0]["kv_update"] = "shared";
   copy.manifest["graphs"][0]["layout"] = "standard";
-  expect_not_opened(Code::RUNTIME_MISSING, "device cuda cannot be used: onnxruntime", copy.open(), options_of());
+  expect_not_opened(Code::RUNTIME_MISSING, "device cuda cannot be used: onnxruntime", copy.open(), options_of("model.step.onnx"));
 }
 
-// Of a graph whose data the bundle lacks, those that the Python package derived are used, where they can be trusted.
+// Data that the bundle lacks are derived, and kept where they can be trusted.
 void test_derived_data() {
   Copy copy;
   const Bundle bundle = copy.open();
   const fs::path cache = copy.directory.path() / "cache";
-  setenv("RUBRICRM_CACHE", cache.c_str(), 1);
+  std::vector<std::string> warnings;
   SessionOptions options = options_of("model.onnx");
-  expect_not_opened(Code::GRAPH_UNUSABLE, "are neither in the bundle nor in the cache directory", bundle, options);
+  options.cache = CacheDirectory(cache);
+  options.warn = [&](const std::string& warning) { warnings.push_back(warning); };
+  const auto logits = [&] {
+    const auto session = OnnxSession::open(bundle, options);
+    return run(*session, *session->new_slots(1, 10)[0], {5, 6, 7});
+  };
+  const Rows expected = logits();
   const fs::path data = cache / bundle.manifest_sha256() / "data-standard/model.onnx.data";
+  const std::string bytes = read_text(data);
+  EXPECT(warnings.empty() && !bytes.empty(), "%zu warnings, %zu bytes", warnings.size(), bytes.size());
+
+  // What somebody left unfinished is made again, and hidden directories of killed processes go.
   write_text(data, "too short");
-  fs::permissions(cache, fs::perms::owner_all);
-  expect_not_opened(Code::RUNTIME_FAILED, "file_length: 9", bundle, options);  // it was read
+  const fs::path left = data.parent_path() / ".model.onnx.data.writing-abcdefg1";
+  write_text(left / "lock", "");
+  write_text(data.parent_path() / ".model.onnx.data.writing-of-another" / "lock", "");
+  EXPECT(logits() == expected && read_text(data) == bytes && !fs::exists(left), "made again");
+  EXPECT(fs::exists(data.parent_path() / ".model.onnx.data.writing-of-another"), "what is not ours stays");
+
+  // Where others may write, and where nothing can be kept, they are derived for this opening alone.
   fs::permissions(cache, fs::perms::all);
-  expect_not_opened(Code::GRAPH_UNUSABLE, "nor in the cache directory", bundle, options);
-  unsetenv("RUBRICRM_CACHE");
+  EXPECT(logits() == expected && warnings.size() == 1, "%zu warnings", warnings.size());
+  EXPECT(warnings[0].find("may be written by other users") != std::string::npos, "%s", warnings[0].c_str());
+  setenv("TMPDIR", "/no/such/directory", 1);
+  expect_not_opened(Code::RUNTIME_FAILED, "its weights cannot be arranged in the layout standard", bundle, options);
+  unsetenv("TMPDIR");
+}
+
+void test_data_that_do_not_follow() {
+  Copy copy;
+  SessionOptions options = options_of("model.onnx");
+  options.cache = CacheDirectory(copy.directory.path() / "cache");
+  fs::resize_file(copy.path / "model.step.onnx.data", 4096);
+  expect_not_opened(Code::BUNDLE_INVALID, "truncated or replaced", copy.open(), options);
+  for (const std::string& contents : {std::string("not a graph"), std::string(10000, '\x3a')}) {
+    Copy damaged;
+    write_text(damaged.path / "model.step.onnx", contents);
+    expect_not_opened(Code::BUNDLE_INVALID, "model.step.onnx: is not an ONNX graph", damaged.open(), options);
+  }
+  Copy other;
+  std::string graph = read_text(other.path / "model.step.onnx");
+  for (size_t at; (at = graph.find(".packed")) != std::string::npos;) graph[at + 1] = 'q';
+  write_text(other.path / "model.step.onnx", graph);
+  expect_not_opened(Code::BUNDLE_INVALID, "does not follow from its tensors", other.open(), options);
 }
 
 void test_files_that_lie() {
@@ -195,6 +231,7 @@ int main() {
   test_libraries_that_are_not_there();
   test_a_device_that_is_not_here();
   test_derived_data();
+  test_data_that_do_not_follow();
   test_files_that_lie();
   test_a_memory_that_is_too_large();
   test_prefixes();

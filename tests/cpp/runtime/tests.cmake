@@ -10,7 +10,7 @@ set(runtime_tests
   row_summary_test
   tokenizer_test)
 if(RUBRICRM_RUNTIME)
-  list(APPEND runtime_tests session_end_test session_opening_test session_test)
+  list(APPEND runtime_tests packed_layout_test session_end_test session_opening_test session_test)
   # Sanitizers see into this one.
   add_library(stub_onnxruntime MODULE runtime/stub_onnxruntime.cpp)
   target_include_directories(stub_onnxruntime PRIVATE ${CMAKE_SOURCE_DIR}/sdk/cpp)

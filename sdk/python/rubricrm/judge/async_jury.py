@@ -16,6 +16,9 @@ from rubricrm.judge.verdict import Scored, Unscored, Verdict, score, tally
 class AsyncJury:
     """As `Jury`, for any number of tasks and event loops. A task that is canceled ends its samples.
 
+    It takes the models that `Jury` takes: of an `AsyncRubricModel` its `model`. All comparisons that are started run at
+    once: whoever starts thousands limits them, before the judge's line is full and votes are lost to EngineBusy.
+
     Example:
         >>> jury = AsyncJury(judge, rubrics, votes=3)
         >>> outcomes = await asyncio.gather(*(jury.reward(request, answer, reference) for answer in answers))

@@ -14,9 +14,9 @@ from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.remote.completion_request import completion_request
 from rubricrm.remote.dialects import DIALECTS, Dialect, found_dialect, named_dialect
 from rubricrm.remote.form_text import TRIAL_TOKENS, is_trial_kept, rubric_form, trial_form
+from rubricrm.remote.served_prompt import ServedPrompt
 from rubricrm.remote.server_client import ServerClient
-from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.prompt import Prompt, common_prefix
+from rubricrm.runtime.prompt import common_prefix
 
 # Spaces of several kinds, digits, contractions, scripts, signs of several code points, code: where tokenizers differ.
 # All of it is normalized already: servers of GGUF files normalize nothing.
@@ -46,9 +46,7 @@ class Identity:
     same_ids: bool | None
 
 
-async def identify(
-    client: ServerClient, bundle: Bundle, prompt: Prompt, model: str | None, dialect: str | None
-) -> Identity:
+async def identify(client: ServerClient, served: ServedPrompt, model: str | None, dialect: str | None) -> Identity:
     """Find the model in the server's list, and compare its tokenizer with ours.
 
     Raises:
@@ -63,20 +61,19 @@ async def identify(
             f"Pass dialect, one of {', '.join(DIALECTS)}; openai is for servers with nothing beyond the standard."
         )
     name = str(entry["id"])
-    same_ids = await _has_same_ids(client, bundle, prompt, row, name)
+    same_ids = await _has_same_ids(client, served, row, name)
     return Identity(name, row, _context_length(entry, row.context_keys), same_ids)
 
 
 async def try_out(
-    client: ServerClient, identity: Identity, bundle: Bundle, prompt: Prompt, *, constrain: bool
+    client: ServerClient, identity: Identity, served: ServedPrompt, *, constrain: bool
 ) -> tuple[Capabilities, str | None]:
     """Let the server write a few tokens: held to a form that no model writes by itself, and to the form of rubrics.
 
     Args:
         client: Asks it.
         identity: Who answers.
-        bundle: What the prompt is of.
-        prompt: Encodes the trial's request.
+        served: The prompt.
         constrain: Whether rubrics are to be held to their form there.
 
     Returns:
@@ -86,9 +83,9 @@ async def try_out(
         ServerError: It does not answer, adds tokens to the prompt, or does not keep the form.
     """
     dialect = identity.dialect
-    facts = prompt.facts
-    form = rubric_form(dialect, bundle.manifest.chat) if constrain and facts.grammar is not None else None
-    ids = prompt.encode_alike(_TRIAL_REQUEST)
+    manifest = served.bundle.manifest
+    form = rubric_form(dialect, manifest.chat) if constrain and served.has_form else None
+    ids = served.ids(_TRIAL_REQUEST)
 
     async def write(grammar: str | None, max_new_tokens: int) -> _Trial:
         trial = _Trial()
@@ -100,7 +97,7 @@ async def try_out(
             options,
             seed=0,
             max_new_tokens=max_new_tokens,
-            stop_ids=facts.stop_ids,
+            stop_ids=served.facts.stop_ids,
             grammar=grammar,
         )
         await client.complete(request, trial.take)
@@ -116,7 +113,7 @@ async def try_out(
                 f"{trial.text!r:.80}. {_remedy(dialect)}"
             )
     _check_count(client, trial, ids)
-    length = bundle.manifest.model.context_length
+    length = manifest.model.context_length
     capabilities = Capabilities(
         server=client.address.shown,
         model=identity.model,
@@ -189,28 +186,22 @@ def _context_length(entry: Mapping[str, Any], keys: Sequence[str]) -> int | None
     return value if type(value) is int and value > 0 else None
 
 
-async def _has_same_ids(
-    client: ServerClient, bundle: Bundle, prompt: Prompt, dialect: Dialect, model: str
-) -> bool | None:
+async def _has_same_ids(client: ServerClient, served: ServedPrompt, dialect: Dialect, model: str) -> bool | None:
     """Compare the ids of a whole prompt around a hostile text; None where the server tells none."""
     if dialect.tokenize_path is None:
         return None
-    chat, message = bundle.manifest.chat, prompt.facts.template
     # The text that the prompt's ids stand for: the server reads the control tokens of the template as such.
-    for placeholder in prompt.facts.fields.values():
-        message = message.replace(placeholder, HOSTILE_TEXT)
-    text = f"{chat.opening}{chat.user.before}{message}{chat.user.after}{chat.generation}"
-    theirs = await client.tokenize(dialect.tokenize_path, dialect.tokenize_body(model, text))
-    ours = prompt.encode_alike(HOSTILE_TEXT)
+    theirs = await client.tokenize(dialect.tokenize_path, dialect.tokenize_body(model, served.text(HOSTILE_TEXT)))
+    ours = served.ids(HOSTILE_TEXT)
     if theirs is None or theirs == ours:
         return None if theirs is None else True
     at = common_prefix(ours, theirs)
-    here = b"".join(map(prompt.tokenizer.token_bytes, ours[at : at + 4])).decode(errors="replace")
+    here = b"".join(map(served.prompt.tokenizer.token_bytes, ours[at : at + 4])).decode(errors="replace")
     raise ServerRefused(
-        f"{client.address.shown}: {model} has another tokenizer than {bundle.path}: of one text the server makes "
-        f"{len(theirs)} ids, the prompt directory {len(ours)}, and from token {at} on they differ: "
-        f"{theirs[at : at + 4]} there, {ours[at : at + 4]} here ({here!r}). Connect to the "
-        "model that the prompt was exported from."
+        f"{client.address.shown}: {model} has another tokenizer than {served.bundle.path}: of one text the server "
+        f"makes {len(theirs)} ids, the prompt directory {len(ours)}, and from token {at} on they differ: "
+        f"{theirs[at : at + 4]} there, {ours[at : at + 4]} here ({here!r}). Connect to the model that the prompt was "
+        "exported from."
     )
 
 
@@ -218,6 +209,6 @@ def _check_count(client: ServerClient, trial: _Trial, ids: Sequence[int]) -> Non
     counted = trial.usage.get("prompt_tokens")
     if type(counted) is int and counted != len(ids):
         raise ServerRefused(
-            f"{client.address.shown}: counts {counted} tokens of a prompt of {len(ids)} ids: it adds or changes tokens. "
+            f"{client.address.shown}: counts {counted} tokens of a prompt of {len(ids)} ids: it adds or changes some. "
             "Start it so that ids of prompts are taken as they are."
         )

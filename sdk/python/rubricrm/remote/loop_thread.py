@@ -26,20 +26,20 @@ class LoopThread:
         self._thread.start()
 
     @property
-    def is_here(self) -> bool:
-        """Whether the calling thread is the loop's own."""
-        return threading.current_thread() is self._thread
+    def is_of_this_process(self) -> bool:
+        """Whether the thread exists here: not in a fork."""
+        return self._process == os.getpid()
 
     def check_open(self) -> None:
         """Raise ModelClosed where no loop runs any more: after `stop`, or in a fork."""
-        if self._process != os.getpid():
+        if not self.is_of_this_process:
             raise ModelClosed(f"the model was opened in another process than its fork {os.getpid()}. Open it here.")
         if self._is_stopped:
             raise ModelClosed("the model was closed. Open it again.")
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Have a function called in the loop, soon; nothing once it has stopped."""
-        if self._process == os.getpid() and not self._loop.is_closed():
+        if self.is_of_this_process and not self._loop.is_closed():
             try:
                 self._loop.call_soon_threadsafe(function, *arguments)
             except RuntimeError:  # it was closed just now
@@ -65,11 +65,11 @@ class LoopThread:
 
     def stop(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Cancel all that runs, run one last coroutine, and end the thread. Stopping twice is fine."""
-        if self._process != os.getpid() or self._is_stopped:
+        if not self.is_of_this_process or self._is_stopped:
             return
         self._is_stopped = True
         self.call(lambda: self._loop.create_task(self._end(last)))
-        if not self.is_here:
+        if threading.current_thread() is not self._thread:
             self._thread.join(_LONGEST_STOP_S)
 
     async def _end(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -30,12 +30,12 @@ from rubricrm.remote.connection import Identity, identify, try_out
 from rubricrm.remote.loop_thread import LoopThread
 from rubricrm.remote.remote_generation import RemoteGeneration
 from rubricrm.remote.request_line import RequestLine
+from rubricrm.remote.served_prompt import ServedPrompt
 from rubricrm.remote.server_address import ServerAddress
 from rubricrm.remote.server_client import ServerClient
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.integer_option import check_integer
-from rubricrm.runtime.prompt import Prompt
-from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm.runtime.manifest import RUBRIC
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,7 @@ class ServerBackend:
 
     def __init__(
         self,
-        bundle: Bundle,
-        prompt: Prompt,
+        served: ServedPrompt,
         loop: LoopThread,
         client: ServerClient,
         *,
@@ -66,8 +65,8 @@ class ServerBackend:
         max_waiting: int,
     ) -> None:
         """Take what `connect` has opened."""
-        self._bundle = bundle
-        self.prompt = prompt
+        self._served = served
+        self.prompt = served.prompt
         self.max_concurrency = max_concurrency
         self._loop = loop
         self._client = client
@@ -75,12 +74,13 @@ class ServerBackend:
         self._identity: Identity
         self._form: str | None = None
         self.capabilities: Capabilities
-        self.context_length = bundle.manifest.model.context_length
+        self.context_length = served.bundle.manifest.model.context_length
         self.description: Mapping[str, str] = {}
         self._answers_as: str | None = None
         self._is_in_doubt = False
         self._looking = asyncio.Lock()
         _open_backends.add(self)
+        weakref.finalize(self, loop.stop, client.close).atexit = False  # who forgets to close leaves no thread
 
     @classmethod
     def connect(
@@ -88,7 +88,7 @@ class ServerBackend:
         url: str,
         bundle: Bundle,
         *,
-        prompt_name: str,
+        prompt_name: str = RUBRIC,
         model: str | None = None,
         api_key: str | None = None,
         dialect: str | None = None,
@@ -99,18 +99,16 @@ class ServerBackend:
     ) -> Self:
         """Look at a server, and return the backend of one of its models.
 
-        `bundle` is what holds the prompt, and `prompt_name` its name; the other arguments, and errors, are those of
-        `RubricModel.connect`.
+        Arguments and errors are those of `RubricModel.connect`; `prompt_name` says which of the bundle's prompts.
         """
         check_integer("max_concurrency", max_concurrency, _MOST_TOGETHER)
         check_integer("max_waiting", max_waiting, _MOST_WAITING)
         if type(max_retries) is not int or not 0 <= max_retries <= _MOST_RETRIES:
             raise OptionInvalid(f"max_retries must be an integer from 0 to {_MOST_RETRIES}, got {max_retries!r:.80}.")
         client = ServerClient(ServerAddress.of(url), api_key, max_retries)
-        tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
-        prompt = Prompt(bundle.manifest.prompt_of(prompt_name), bundle.manifest.chat, tokenizer, prompt_name)
+        served = ServedPrompt.open(bundle, prompt_name)
         loop = LoopThread("rubricrm-server")
-        backend = cls(bundle, prompt, loop, client, max_concurrency=max_concurrency, max_waiting=max_waiting)
+        backend = cls(served, loop, client, max_concurrency=max_concurrency, max_waiting=max_waiting)
         try:
             loop.run(backend._look(model, dialect, constrain=constrain))
         except BaseException:
@@ -135,7 +133,7 @@ class ServerBackend:
             )
         form = self._form if is_rubric and options.constrain else None
         tokenizer = self.prompt.tokenizer
-        is_held = is_rubric and options.constrain and self.prompt.facts.grammar is not None
+        is_held = is_rubric and options.constrain and self._served.has_form
         generation = RemoteGeneration(prompt_ids, options, tokenizer, is_held=is_held, cancel=cancel, started=started)
         request = completion_request(
             self._identity.dialect,
@@ -144,16 +142,25 @@ class ServerBackend:
             options,
             seed=generation.seed,
             max_new_tokens=self._room_after(prompt_ids, options),
-            stop_ids=self.prompt.facts.stop_ids,
+            stop_ids=self._served.facts.stop_ids,
             grammar=form,
         )
         self._line.add(generation, lambda: self._compute(generation, request))
+        try:
+            self._loop.check_open()  # again: `close` may have ended all generations meanwhile, and not this one
+        except ModelClosed as error:
+            generation.fail(error)
+            raise
         return generation
 
     def close(self) -> None:
         """End every generation with ModelClosed, and close the connections. Closing twice is fine."""
-        self._line.fail_all(ModelClosed("the model was closed. Open it again."))
+        if not self._loop.is_of_this_process:  # whoever held the locks may not exist here
+            return
+        closed = ModelClosed("the model was closed. Open it again.")
+        self._line.fail_all(closed)
         self._loop.stop(self._client.close)
+        self._line.fail_all(closed)
 
     def _room_after(self, prompt_ids: list[int], options: GenerationOptions) -> int:
         if not prompt_ids:
@@ -164,21 +171,19 @@ class ServerBackend:
                 f"the prompt has {len(prompt_ids)} tokens, the context {self.context_length}: no room for a new token. "
                 f"Shorten the request by at least {1 - room} tokens."
             )
-        return min(room, options.max_new_tokens or self._bundle.manifest.generation.max_new_tokens)
+        return min(room, options.max_new_tokens or self._served.bundle.manifest.generation.max_new_tokens)
 
     async def _look(self, model: str | None, dialect: str | None, *, constrain: bool) -> None:
         """Find out who answers, and what it can do."""
-        identity = await identify(self._client, self._bundle, self.prompt, model, dialect)
+        identity = await identify(self._client, self._served, model, dialect)
         self._identity = identity
-        self.capabilities, self._form = await try_out(
-            self._client, identity, self._bundle, self.prompt, constrain=constrain
-        )
+        self.capabilities, self._form = await try_out(self._client, identity, self._served, constrain=constrain)
         self.context_length = self.capabilities.context_length
         self.description = {
             "name": identity.model,
             "server": self._client.address.shown,
             "dialect": identity.dialect.name,
-            "manifest_sha256": self._bundle.manifest_sha256,
+            "manifest_sha256": self._served.bundle.manifest_sha256,
         }
 
     async def _compute(self, generation: RemoteGeneration, request: Mapping[str, object]) -> None:
@@ -220,7 +225,7 @@ class ServerBackend:
             if not self._is_in_doubt:
                 return
             before = self._identity
-            await identify(self._client, self._bundle, self.prompt, before.model, before.dialect.name)
+            await identify(self._client, self._served, before.model, before.dialect.name)
             self._is_in_doubt = False
 
 
