@@ -11,9 +11,9 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-batch test-reference test-referees test-trainers soak equality \
-	form native native-kernels native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi \
-	demo-bundle gpu gpu-pack clean
+.PHONY: demo test lint test-fast test-without-kernels test-batch test-page test-api test-reference test-referees \
+	test-trainers soak equality form native native-kernels native-release native-asan native-tsan native-aarch64 \
+	test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -48,6 +48,17 @@ native-aarch64: | .venv/bin/python
 # librubricrm beside the Python package: the same answers to thousands of random questions.
 test-native: native-release .venv/installed-test
 	$(BIN)/python -m pytest -q -rs -m native tests/native
+
+# The server's page in a headless Chromium: the system's, or RUBRICRM_CHROMIUM. Pictures go to build/page.
+test-page: .venv/installed-test
+	$(PIP) install 'playwright>=1.50'
+	$(BIN)/python -m pytest -q -rs -m page tests/serve
+
+# Random requests against the server's own OpenAPI document, for API_SECONDS, and 300 clients that come and go.
+API_SECONDS ?= 600
+test-api: .venv/installed-test .venv-api/installed
+	$(BIN)/python tests/references/api_fuzz.py .venv-api/bin/schemathesis $(API_SECONDS)
+	$(BIN)/python tests/references/come_and_go.py --clients 300
 
 # What anybody may have written: files of a bundle, texts, tokenizers. FUZZ_SECONDS each.
 FUZZ_SECONDS ?= 15
@@ -112,7 +123,7 @@ gpu-pack: .venv/installed-test
 	$(BIN)/python benchmarks/gpu/pack.py build/gpu-pack
 
 clean:
-	rm -rf .venv .venv-referees .venv-trainers .venv-without-kernels build dist
+	rm -rf .venv .venv-api .venv-referees .venv-trainers .venv-without-kernels build dist
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed")'
@@ -143,6 +154,11 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	$(PYTHON) -m venv .venv-without-kernels
 	CC=false CXX=false .venv-without-kernels/bin/python -m pip --disable-pip-version-check --quiet \
 		install -e '.[cpu,export,bench,dev]'
+	touch $@
+
+.venv-api/installed: Makefile
+	$(PYTHON) -m venv .venv-api
+	.venv-api/bin/python -m pip --disable-pip-version-check --quiet install 'schemathesis==4.32.5'
 	touch $@
 
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.

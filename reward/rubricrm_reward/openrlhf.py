@@ -7,8 +7,8 @@ A file for `--reward.remote_url reward.py` has these lines:
 
     reward_func = OpenRLHFReward(RubricReward(JurySource("http://judge:8000", judge_prompt="judge-prompt")))
 
-A label is the reference answer, or an object with `reference` and, where wanted, `request` and `rubric`. Where it has
-no request, the request is the last user message in the prompt.
+A label is the reference answer, or an object, or its JSON text, with `reference` and, where wanted, `request` and
+`rubric`. Where it has no request, the request is the last user message in the prompt.
 
 OpenRLHF knows no sample without a reward. A failure ends its training, which is right: a file raises, and a server
 answers 503.
@@ -16,8 +16,10 @@ answers 503.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from unicodedata import normalize
@@ -164,7 +166,7 @@ def _sample(index: int, query: object, prompt: object, label: object) -> RewardS
         raise RequestInvalid(
             f"{where}: query and prompt must be texts, got {type(query).__name__} and {type(prompt).__name__}."
         )
-    given = label if isinstance(label, Mapping) else {"reference": label}
+    given = _facts_of(label)
     request = given.get("request")
     return make_sample(
         where,
@@ -173,6 +175,16 @@ def _sample(index: int, query: object, prompt: object, label: object) -> RewardS
         reference=given.get("reference"),
         rubric=given.get("rubric"),
     )
+
+
+def _facts_of(label: object) -> Mapping[Any, object]:
+    """Return what a label says. The JSON text of an object is one: a column of a data set holds texts alone."""
+    found = label
+    if isinstance(label, str) and label.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(label)
+    is_object = isinstance(found, Mapping) and (found is label or "reference" in found)
+    return found if is_object and isinstance(found, Mapping) else {"reference": label}
 
 
 def _overlap(before: str, text: str) -> int:
