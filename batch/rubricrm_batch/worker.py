@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 from rubricrm.errors import RubricrmError
@@ -18,9 +18,6 @@ from rubricrm_batch.errors import JobStopped
 from rubricrm_batch.judging import JudgeSource, Judging, Outcome, verdict_columns
 from rubricrm_batch.model_source import ModelSource
 from rubricrm_batch.patience import Patience
-
-if TYPE_CHECKING:
-    pass
 
 
 class RubricWorker:
