@@ -11,8 +11,9 @@ KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
-.PHONY: demo test lint test-fast test-without-kernels test-reference test-referees soak equality form native native-kernels \
-	native-release native-asan native-tsan native-aarch64 test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
+.PHONY: demo test lint test-fast test-without-kernels test-batch test-page test-api test-reference test-referees \
+	test-trainers soak equality form native native-kernels native-release native-asan native-tsan native-aarch64 \
+	test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -48,6 +49,17 @@ native-aarch64: | .venv/bin/python
 test-native: native-release .venv/installed-test
 	$(BIN)/python -m pytest -q -rs -m native tests/native
 
+# The server's page in a headless Chromium: the system's, or RUBRICRM_CHROMIUM. Pictures go to build/page.
+test-page: .venv/installed-test
+	$(PIP) install 'playwright>=1.50'
+	$(BIN)/python -m pytest -q -rs -m page tests/serve
+
+# Random requests against the server's own OpenAPI document, for API_SECONDS, and 300 clients that come and go.
+API_SECONDS ?= 600
+test-api: .venv/installed-test .venv-api/installed
+	$(BIN)/python tests/references/api_fuzz.py .venv-api/bin/schemathesis $(API_SECONDS)
+	$(BIN)/python tests/references/come_and_go.py --clients 300
+
 # What anybody may have written: files of a bundle, texts, tokenizers. FUZZ_SECONDS each.
 FUZZ_SECONDS ?= 15
 fuzz: | $(CMAKE)
@@ -78,6 +90,13 @@ form: .venv/installed-test
 	$(BIN)/python tests/references/kept_form.py sdk/python/rubricrm/demo_bundle 500 \
 		benchmarks/rubricrm_bench/requests.jsonl $(wildcard ../shared/data/requests.jsonl)
 
+# Batches on Ray: killed and resumed, outages, a full disk, two nodes; then RUNS batches of 2,000 rows, each killed once.
+RUNS ?= 20
+test-batch: .venv/installed-test
+	$(BIN)/python -m pytest -q -rs -m ray tests/batch
+	rm -rf build/killed-batches
+	$(BIN)/python tests/references/killed_batches.py sdk/python/rubricrm/demo_bundle build/killed-batches --runs $(RUNS)
+
 # Against torch, transformers, optimum-onnx and onnxruntime-genai.
 test-reference: .venv/installed-reference
 	$(BIN)/python -m pytest -q -m reference
@@ -85,6 +104,10 @@ test-reference: .venv/installed-reference
 # Directories for TensorRT against nvidia-modelopt and TensorRT Edge-LLM's exporter, on the CPU.
 test-referees: .venv/installed-test .venv-referees/installed
 	RUBRICRM_REFEREES=$(CURDIR)/.venv-referees/bin/python $(BIN)/python -m pytest -q -m referee
+
+# Rewards in the trainers' own code: a step of TRL on a tiny model, verl's reward loop, OpenRLHF's client, ms-swift, inspect-ai.
+test-trainers: .venv/installed-test .venv-trainers/installed
+	RUBRICRM_TRAINERS=$(CURDIR)/.venv-trainers/bin/python $(BIN)/python -m pytest -q -m trainers tests/trainers
 
 # The bundle that ships inside the package: run after the demo checkpoint or the graph changed, and commit it.
 demo-bundle: .venv/installed-demo
@@ -100,7 +123,7 @@ gpu-pack: .venv/installed-test
 	$(BIN)/python benchmarks/gpu/pack.py build/gpu-pack
 
 clean:
-	rm -rf .venv .venv-referees .venv-without-kernels build dist
+	rm -rf .venv .venv-api .venv-referees .venv-trainers .venv-without-kernels build dist
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed")'
@@ -133,10 +156,27 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 		install -e '.[cpu,export,bench,dev]'
 	touch $@
 
+.venv-api/installed: Makefile
+	$(PYTHON) -m venv .venv-api
+	.venv-api/bin/python -m pip --disable-pip-version-check --quiet install 'schemathesis==4.32.5'
+	touch $@
+
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.
 .venv-referees/installed: Makefile
 	$(PYTHON) -m venv .venv-referees
 	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0
 	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install \
 		'tensorrt-edgellm[export]==0.11.0' nvidia-modelopt==0.45.0 requests
+	touch $@
+
+# They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,
+# and the rest is what the modules import that the tests run.
+TRAINERS_PIP := .venv-trainers/bin/python -m pip --disable-pip-version-check --quiet install
+.venv-trainers/installed: Makefile pyproject.toml
+	$(PYTHON) -m venv .venv-trainers
+	$(TRAINERS_PIP) torch==2.13.0
+	$(TRAINERS_PIP) trl==1.16.0 inspect-ai==0.3.285 ray==2.60.0 tensordict==0.10.0 aiohttp codetiming dacite dill einops \
+		hydra-core modelscope omegaconf orjson pandas peft pillow pyarrow pylatexenc torchdata addict json-repair openai
+	$(TRAINERS_PIP) --no-deps verl==0.9.1 openrlhf==0.11.2 ms-swift==4.6.0
+	CC=false CXX=false $(TRAINERS_PIP) -e .
 	touch $@

@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -53,8 +55,31 @@ def test_commands(make_checkpoint: Callable[..., Path], serve_hub: Callable[...,
             run(f"{command} --dry-run", ROOT)
         elif command.startswith("pip install "):
             check_extras(command)
+        elif command.startswith("rubricrm serve"):
+            serve_once(command, work)
         else:
             assert run(command, work, **env), command
+
+
+def serve_once(command: str, cwd: Path) -> None:
+    """Start a server on a free port, have it write a rubric, and end it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [sys.executable, "-m", *shlex.split(command.replace("8000", str(port)))]
+    with subprocess.Popen(arguments, cwd=cwd, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            assert any(f"http://127.0.0.1:{port}" in line for line in server.stderr)
+            address = f"http://127.0.0.1:{port}/v1/rubrics"
+            body = b'{"request": "Write a haiku."}'
+            request = Request(address, body, {"Content-Type": "application/json"})
+            with urlopen(request, timeout=60) as answer:
+                assert b'"finish_reason":"stop"' in answer.read().replace(b" ", b"")
+        finally:
+            server.terminate()
+            server.stderr.read()
+        assert server.wait(30) == 0
 
 
 def check_extras(command: str) -> None:

@@ -41,6 +41,12 @@ def test_every_room_has_its_place_in_the_order(package: str) -> None:
     assert entries - {"__init__"} == {*ORDER[package]}
 
 
+def test_the_server_alone_may_import_rewards() -> None:
+    assert not runs_back(("rubricrm_serve", "rubricrm_reward"))
+    assert runs_back(("rubricrm_reward", "rubricrm_serve"))
+    assert runs_back(("rubricrm_batch", "rubricrm_reward"))
+
+
 def test_the_arrows_can_be_drawn() -> None:
     drawing = mermaid(room_arrows())
     assert drawing.startswith("flowchart LR\n")

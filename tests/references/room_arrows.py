@@ -19,8 +19,9 @@ PACKAGES = {
     "rubricrm_batch": ROOT / "batch/rubricrm_batch",
     "rubricrm_reward": ROOT / "reward/rubricrm_reward",
 }
-# Those whose code is at its end: none imports another of them.
+# Those whose code is at its end: none imports another of them, but for the server's /get_reward.
 ENDS = ("rubricrm_serve", "rubricrm_batch", "rubricrm_reward")
+ALLOWED = ("rubricrm_serve", "rubricrm_reward")
 ORDER = {
     "rubricrm": (
         "errors",
@@ -105,7 +106,7 @@ def runs_back(arrow: Arrow) -> bool:
     (package, _, room), (target_package, _, target) = (name.partition(".") for name in arrow)
     if package != target_package:
         if package in ENDS or target_package in ENDS:
-            return target_package != "rubricrm"
+            return target_package != "rubricrm" and (package, target_package) != ALLOWED
         order = ("rubricrm", "rubricrm_export", "rubricrm_bench")
         return order.index(target_package) > order.index(package)
     order = ORDER[package]

@@ -212,3 +212,15 @@ def test_a_loop_that_ends_ends_its_own_generations_alone(tiny_bundle: Path) -> N
         asyncio.run(leave())
         assert other.result().usage.completion_tokens == 60
         assert all(sequence.is_finished for sequence in model._backend.engine._sequences())
+
+
+def test_ids_are_continued_without_a_template(tiny_bundle: Path) -> None:
+    async def use(model: AsyncRubricModel) -> None:
+        ids = model.model.prompt.encode_messages([{"role": "user", "content": "Hi."}])
+        pieces = [piece async for piece in model.stream_ids(ids, max_new_tokens=20)]
+        assert "".join(pieces) == (await model.generate_text("Hi.", max_new_tokens=20)).text
+        for wrong in ([], [-1], [10**6], [True], ["a"]):
+            with pytest.raises(RequestInvalid, match="prompt"):
+                await model.stream_ids(wrong).result()  # type: ignore[arg-type]
+
+    run(tiny_bundle, use)

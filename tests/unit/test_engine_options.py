@@ -29,6 +29,7 @@ def test_the_defaults_are_what_the_docs_say() -> None:
         {"max_memory": 0},
         {"max_memory": "1 GB"},
         {"keep_prompts": 1},
+        {"keep_phrases": 1},
         {"draft": None},
         {"phrases": 3},
     ],

@@ -520,6 +520,21 @@ def test_weights_refuse(weights: tuple[float, float]) -> None:
         Rubric(()).weights(*weights)
 
 
+def test_to_weighted_is_what_other_libraries_take() -> None:
+    rubric = parse(
+        "1. The response is short. [Hard Rule]\n2. The response rhymes. [Principle]\n3. The response ends.\n"
+    )
+    assert rubric.to_weighted() == [
+        {"weight": 3.0, "requirement": "The response is short."},
+        {"weight": 1.0, "requirement": "The response rhymes."},
+        {"weight": 1.0, "requirement": "The response ends."},
+    ]
+    assert [item["weight"] for item in rubric.to_weighted(hard=10, principle=0)] == [10.0, 0.0, 0.0]
+    assert Rubric(()).to_weighted() == []
+    with pytest.raises(OptionInvalid, match="weight principle"):
+        rubric.to_weighted(principle=-1)
+
+
 # ---- cost ----
 
 MEGABYTE = 1_000_000

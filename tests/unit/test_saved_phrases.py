@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from own_kernels import needs_kernels
 from rubricrm import RubricModel
-from rubricrm.errors import WriteFailed
+from rubricrm.errors import OptionInvalid, WriteFailed
 from rubricrm.generation.engine_options import EngineOptions
 from rubricrm.generation.phrase_table import saved_table
 
@@ -25,6 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def entries(model: RubricModel) -> int:
     assert model._backend.drafts is not None
+    assert model._backend.drafts.phrases is not None
     return len(model._backend.drafts.phrases.entries)
 
 
@@ -34,6 +35,21 @@ def test_nothing_is_saved_unless_it_is_asked_for(packed_bundle: Path, cache: Pat
         model.generate(REQUEST, max_new_tokens=60)
         assert entries(model) > 0
     assert list(cache.rglob("phrases*")) == []
+
+
+def test_none_are_kept_where_nobody_may_learn_from_them(packed_bundle: Path) -> None:
+    texts = []
+    for keep_phrases in (True, False):
+        with RubricModel.open(packed_bundle, threads=1, keep_phrases=keep_phrases) as model:
+            texts.append([model.generate(REQUEST, max_new_tokens=60).text for _ in range(2)])
+            assert model._backend.drafts is not None
+            assert (model._backend.drafts.phrases is not None) == keep_phrases
+    assert texts[0] == texts[1]
+
+
+def test_phrases_that_are_not_kept_cannot_be_saved() -> None:
+    with pytest.raises(OptionInvalid, match="phrases are saved where they are kept"):
+        EngineOptions(phrases=True, keep_phrases=False)
 
 
 @pytest.mark.parametrize("is_file", [False, True])

@@ -223,6 +223,16 @@ class AsyncRubricModel:
         """As `RubricModel.stream_text`; as `stream`."""
         return AsyncStream(lambda: self.model.stream_text(prompt, options=options, **keywords))
 
+    def stream_ids(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        options: GenerationOptions | None = None,
+        **keywords: Unpack[OptionKeywords],
+    ) -> AsyncStream[str, TextResult]:
+        """As `RubricModel.stream_ids`; as `stream`."""
+        return AsyncStream(lambda: self.model.stream_ids(prompt_ids, options=options, **keywords))
+
     def generate_many(
         self,
         requests: Iterable[str],

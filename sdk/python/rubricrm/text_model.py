@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
-from rubricrm.errors import OptionInvalid
+from rubricrm.errors import OptionInvalid, RequestInvalid
 from rubricrm.generation.backend import Backend
 from rubricrm.generation.capabilities import Capabilities
 from rubricrm.generation.closing import Closing
@@ -20,6 +20,7 @@ from rubricrm.generation.result import TextResult
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import RUBRIC
+from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.prompt_directory import open_prompt_directory
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class TextModel(Closing):
                   given. No result depends on it, but times do.
                 - draft (bool): verify drafted tokens where that is quicker; True if not given. No result depends on it,
                   but times do: from the text, and from phrases of earlier rubrics of this open model.
+                - keep_phrases (bool): draft from phrases of earlier rubrics of this open model too; True if not given.
+                  No result depends on it, but times do.
                 - phrases (path or bool): read these phrases from a file, and save them there at `close`; True: the
                   bundle's own in the cache directory. False, the default, saves nothing.
 
@@ -258,6 +261,30 @@ class TextModel(Closing):
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         return self._start(self._prompt.encode_messages(messages), checked, cancel, started)
 
+    def stream_ids(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        options: GenerationOptions | None = None,
+        cancel: Event | None = None,
+        **keywords: Unpack[OptionKeywords],
+    ) -> TextStream:
+        """Return what follows a prompt of token ids, without any template, while it is written.
+
+        Args:
+            prompt_ids: The whole prompt, control tokens included.
+            options: As in `generate`.
+            cancel: As in `generate`.
+            **keywords: As in `generate`.
+
+        Raises:
+            RequestInvalid: There is no id, or one is no token of the model.
+            RubricrmError: As `generate`.
+        """
+        started = time.perf_counter()
+        checked = merge(options, keywords)
+        return self._start(self._checked_ids(prompt_ids), checked, cancel, started)
+
     def compile_grammar(self, pattern: str) -> Grammar:
         """Compile a regular expression that a whole answer must match, for the option `grammar` of any call.
 
@@ -296,6 +323,22 @@ class TextModel(Closing):
         facts = {key: fact for key, fact in self.description.items() if key in _SHOWN}
         shown = ", ".join(f"{key} {fact}" for key, fact in facts.items())
         return f"{type(self).__name__}({self.description['name']!r}, {shown}, context {self.context_length} tokens)"
+
+    @property
+    def prompt(self) -> Prompt:
+        """Texts to ids and back: requests and conversations become whole prompts, and there is its tokenizer."""
+        return self._prompt
+
+    def _checked_ids(self, prompt_ids: Sequence[int]) -> list[int]:
+        if not prompt_ids:
+            raise RequestInvalid("prompt: holds no token ids, expected at least one.")
+        most = self._prompt.tokenizer.num_tokens
+        for index, token_id in enumerate(prompt_ids):
+            if type(token_id) is not int or not 0 <= token_id < most:
+                raise RequestInvalid(
+                    f"prompt[{index}]: got {token_id!r:.40}, expected a token id from 0 to {most - 1}."
+                )
+        return list(prompt_ids)
 
     def _start(
         self,

@@ -37,10 +37,10 @@ class DraftDesk:
     """Makes drafters, shares a step's rows among their drafts, and learns from what was finished.
 
     Attributes:
-        phrases: Of finished rubrics.
+        phrases: Of finished rubrics; None: none are kept.
     """
 
-    def __init__(self, cost: StepCost, numbers: ItemNumbers, phrases: PhraseTable) -> None:
+    def __init__(self, cost: StepCost, numbers: ItemNumbers, phrases: PhraseTable | None) -> None:
         self.phrases = phrases
         self._cost = cost
         self._numbers = numbers
@@ -71,7 +71,7 @@ class DraftDesk:
 
     def learn(self, sequence: Sequence) -> None:
         """Take in a sequence that ended, if it is a whole rubric."""
-        if sequence.is_rubric and sequence.finish_reason == "stop":
+        if self.phrases is not None and sequence.is_rubric and sequence.finish_reason == "stop":
             self.phrases.learn(sequence.token_ids)
 
 

@@ -22,6 +22,7 @@ class EngineKeywords(TypedDict, total=False):
     max_memory: int | None
     keep_prompts: bool
     draft: bool
+    keep_phrases: bool
     phrases: Path | str | bool
 
 
@@ -39,8 +40,11 @@ class EngineOptions:
         keep_prompts: Whether keys and values of a prompt are kept for the next one that begins alike. No result
             depends on it, but times do: False where nobody may learn from them what somebody else has asked.
         draft: Whether steps verify drafted tokens where that is quicker: from the form, the text so far, and phrases of
-            earlier rubrics, which are kept in memory as long as the model is open. No result depends on it, but times
-            do. It is only done where results are the same to the last bit.
+            earlier rubrics. No result depends on it, but times do. It is only done where results are the same to the
+            last bit.
+        keep_phrases: Whether phrases of finished rubrics are kept in memory, as long as the model is open, to draft
+            later ones from. No result depends on it, but times do: False where nobody may learn from them what somebody
+            else was answered.
         phrases: Where phrases of rubrics are read from at opening, and saved at closing: a file, or True for
             the bundle's own in the cache directory (what `rubricrm phrases` shows). False saves nothing.
 
@@ -53,15 +57,18 @@ class EngineOptions:
     max_memory: int | None = None
     keep_prompts: bool = True
     draft: bool = True
+    keep_phrases: bool = True
     phrases: Path | str | bool = False
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
-        for name in ("keep_prompts", "draft"):
+        for name in ("keep_prompts", "draft", "keep_phrases"):
             if type(getattr(self, name)) is not bool:
                 raise OptionInvalid(f"{name} must be True or False, got {getattr(self, name)!r:.80}.")
         if not isinstance(self.phrases, Path | str | bool):
             raise OptionInvalid(f"phrases must be a path, True or False, got {self.phrases!r:.80}.")
+        if self.phrases is not False and not self.keep_phrases:
+            raise OptionInvalid("phrases are saved where they are kept. Leave out keep_phrases=False, or phrases.")
         check_integer("max_concurrency", self.max_concurrency, _MOST_TOGETHER)
         check_integer("max_waiting", self.max_waiting, _MOST_WAITING)
         if self.max_memory is not None:

@@ -111,6 +111,8 @@ class LocalBackend:
         cost = open_step_cost(digest, session.cache_key, conditions, runner)
         numbers = ItemNumbers(self._tokenizer)
         path = self._phrases_file()
+        if not self._options.keep_phrases:
+            return DraftDesk(cost, numbers, None)
         phrases = PhraseTable(numbers) if path is None else PhraseTable.load(path, numbers, self._tokenizer_sha256)
         return DraftDesk(cost, numbers, phrases)
 
@@ -126,7 +128,7 @@ class LocalBackend:
 
     def _save_phrases(self) -> None:
         path = self._phrases_file()
-        if path is None or self.drafts is None:
+        if path is None or self.drafts is None or self.drafts.phrases is None:
             return
         try:
             self.drafts.phrases.save(path, self._tokenizer_sha256)

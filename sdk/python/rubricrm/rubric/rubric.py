@@ -63,6 +63,25 @@ class Rubric:
         chosen = {Kind.HARD_RULE: float(hard_rule)}
         return tuple(chosen.get(criterion.kind or Kind.PRINCIPLE, float(principle)) for criterion in self.criteria)
 
+    def to_weighted(self, *, hard: float = 3.0, principle: float = 1.0) -> list[dict[str, Any]]:
+        """The criteria as other libraries take them: objects with `weight` and `requirement`, in order.
+
+        `rubric`, `autorubric` and verl's rubric judge make their own criteria of these. A criterion without kind weighs
+        as a principle.
+
+        Args:
+            hard: The weight of a hard rule.
+            principle: The weight of a principle.
+
+        Raises:
+            OptionInvalid: As `weights`.
+        """
+        weights = self.weights(hard_rule=hard, principle=principle)
+        return [
+            {"weight": weight, "requirement": criterion.text}
+            for weight, criterion in zip(weights, self.criteria, strict=True)
+        ]
+
     def render(self) -> str:
         r"""The canonical text: a line `N. The response ... [Hard Rule]\n` a criterion, numbered from 1.
 
