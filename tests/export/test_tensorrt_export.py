@@ -302,7 +302,7 @@ def test_directory_names_its_files_and_no_path(make_checkpoint: MakeCheckpoint, 
     text = (directory.path / DIRECTORY_FILE).read_text()
     assert str(tmp_path) not in text
     written = {path.name for path in directory.path.iterdir()}
-    assert written == {*directory.files, DIRECTORY_FILE}
+    assert written == {*directory.files, DIRECTORY_FILE, "prompt"}  # which is a bundle, with hashes of its own
     assert {"README.md", "build.sh", "tokenizer.json", "config.json", "model.safetensors"} <= written
     assert TensorRTDirectory.open(directory.path, verify=True) == directory
 

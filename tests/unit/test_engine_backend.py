@@ -258,6 +258,17 @@ def test_a_reader_that_is_not_run_here(directories: dict[str, Path]) -> None:
         RubricModel.open(directories["tensorrt-llm-1.2"])
 
 
+def test_damage_of_the_prompt_is_found(told: Told, directory: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(directory, copy)
+    tokenizer = copy / "prompt" / "tokenizer.json"
+    text = tokenizer.read_bytes()
+    tokenizer.write_bytes(text.replace(b'"', b"'", 1))
+    with pytest.raises(BundleInvalid, match=r"tokenizer\.json"):
+        RubricModel.open(copy, verify=True)
+    assert not told.opened
+
+
 def test_damage_is_found(told: Told, directory: Path, reader: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(directory, copy)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
+from typing import ClassVar, Self, Unpack
 
 from rubricrm.errors import OptionInvalid, RequestInvalid
 from rubricrm.generation.backend import Backend
@@ -23,14 +23,9 @@ from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.prompt_directory import open_prompt_directory
 
-if TYPE_CHECKING:
-    from rubricrm.engines.engine_directory import EngineDirectory
-
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
 # Of a description, what tells one open model from another.
 _SHOWN = ("weights", "device", "server", "dialect")
-# What engines of others take of an engine's options.
-_ENGINE_OPTIONS = ("max_concurrency", "max_waiting")
 
 
 class TextModel(Closing):
@@ -136,20 +131,10 @@ class TextModel(Closing):
         directory = EngineDirectory.find(path, verify=verify)
         if directory is None:
             return cls(Bundle.open(path, verify=verify), device=device, threads=threads, **engine)
-        return cls._open_engine(directory, {"device": device, "threads": threads, **engine})
-
-    @classmethod
-    def _open_engine(cls, directory: EngineDirectory, options: Mapping[str, object]) -> Self:
-        """Open what `rubricrm export tensorrt` wrote by the engine that it is for."""
         from rubricrm.engines.engine_backend import EngineBackend
 
-        for name, value in options.items():
-            if name not in _ENGINE_OPTIONS and value is not None:
-                raise OptionInvalid(
-                    f"{name}: has no effect on {directory.path}, which {directory.reader} runs. Leave it out."
-                )
-        taken: Any = {name: options[name] for name in _ENGINE_OPTIONS if name in options}
-        backend = EngineBackend.open(directory, prompt_name=cls.prompt_name, **taken)
+        options = {"device": device, "threads": threads, **engine}
+        backend = EngineBackend.open(directory, prompt_name=cls.prompt_name, options=options)
         return cls(backend.bundle, backend=backend)
 
     @classmethod

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from rubricrm.engines.async_engine import AsyncEngine, EngineRequest
 from rubricrm.engines.engine_directory import EngineDirectory
@@ -28,8 +28,8 @@ from rubricrm.runtime.prompt_directory import open_prompt_directory
 
 logger = logging.getLogger(__name__)
 
-_MOST_TOGETHER = 4096
-_MOST_WAITING = 1 << 30
+_MOST = {"max_concurrency": 4096, "max_waiting": 1 << 30}
+_WAITING = 1000
 # By the reader: how it is opened, and the dialect whose form its grammars have.
 _ENGINES: dict[str, tuple[Callable[[EngineDirectory], AsyncEngine], Any]] = {
     "tensorrt-llm": (TensorRTLLMEngine.open, TENSORRT_LLM),
@@ -59,21 +59,14 @@ class EngineBackend(LoopBackend):
         self.context_length = min(self.context_length, directory.max_seq_len)
 
     @classmethod
-    def open(
-        cls,
-        directory: EngineDirectory,
-        *,
-        prompt_name: str,
-        max_concurrency: int | None = None,
-        max_waiting: int = 1000,
-    ) -> Self:
+    def open(cls, directory: EngineDirectory, *, prompt_name: str, options: Mapping[str, object]) -> Self:
         """Load an engine, and see that it holds a text to a form.
 
         Args:
             directory: For one of the engines.
             prompt_name: Which of its prompts is asked.
-            max_concurrency: Most requests that the engine gets at a time; None: what the directory was made for.
-            max_waiting: Most that wait beside them; one more gets EngineBusy.
+            options: Those of `RubricModel.open`. `max_concurrency` (if not given, what the directory was made for)
+                and `max_waiting` apply; another one that is not None is refused.
 
         Raises:
             OptionInvalid: Its reader has no Python interface that computes rubrics, or an option is out of range.
@@ -86,12 +79,10 @@ class EngineBackend(LoopBackend):
                 f"{directory.path}: is for {directory.reader}, which is not run in this process; expected "
                 f"{' or '.join(_ENGINES)}. Follow its build.sh, and connect to its server where it has one."
             )
-        together = directory.max_batch_size if max_concurrency is None else max_concurrency
-        check_integer("max_concurrency", together, _MOST_TOGETHER)
-        check_integer("max_waiting", max_waiting, _MOST_WAITING)
+        limits = _limits(directory, options)
         served = ServedPrompt.open(open_prompt_directory(directory.path), prompt_name)
         loop = LoopThread("rubricrm-engine")
-        backend = cls(directory, served, loop, max_concurrency=together, max_waiting=max_waiting)
+        backend = cls(directory, served, loop, **limits)
         try:
             loop.run(backend._load())
         except BaseException:
@@ -201,6 +192,20 @@ class EngineBackend(LoopBackend):
     async def _disconnect(self) -> None:
         if self._engine is not None:
             await _closing(self._engine)()
+
+
+def _limits(directory: EngineDirectory, options: Mapping[str, object]) -> dict[str, int]:
+    """Return how many requests are taken on, and refuse what would have no effect."""
+    limits = {"max_concurrency": directory.max_batch_size, "max_waiting": _WAITING}
+    for name, value in options.items():
+        if name in limits:
+            check_integer(name, value, _MOST[name])
+            limits[name] = cast(int, value)
+        elif value is not None:
+            raise OptionInvalid(
+                f"{name}: has no effect on {directory.path}, which {directory.reader} runs. Leave it out."
+            )
+    return limits
 
 
 def _closing(engine: AsyncEngine) -> Callable[[], Coroutine[Any, Any, None]]:

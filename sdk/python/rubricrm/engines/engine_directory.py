@@ -11,6 +11,7 @@ from typing import Any, Self
 from rubricrm.errors import BundleInvalid, DependencyMissing
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.manifest import FileFacts
+from rubricrm.runtime.prompt_directory import open_prompt_directory
 
 DIRECTORY_FILE = "rubricrm-tensorrt.json"
 DIRECTORY_FORMAT = 1
@@ -69,6 +70,8 @@ class EngineDirectory:
             raise BundleInvalid(f"{file}: cannot be read ({error!r}). Export the directory again.") from error
         for name, expected in files.items():
             check_file(path / name, expected, verify=verify)
+        if verify:  # the prompt has hashes of its own
+            open_prompt_directory(path).verify()
         return cls(path=path, **facts, **limits)
 
     def import_engine(self, name: str) -> Any:
