@@ -50,10 +50,10 @@ class Script:
     def __init__(self) -> None:
         self.token_ids: Sequence[int] = ()
 
-    def next_token(self, sequence: Generation, row: Any, manifest: Any) -> int:
+    def next_token(self, sequence: Generation, row: Any, num_tokens: int, _: object) -> int:
         """In place of what chooses a token in `rubricrm.generation.decision`."""
         index = len(sequence.token_ids)
-        choose(row[: manifest.tokenizer.num_tokens], sequence.options, sequence.seed, index)
+        choose(row[:num_tokens], sequence.options, sequence.seed, index)
         if index == len(self.token_ids):
             sequence.finish("stop")
             return -1
