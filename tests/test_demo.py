@@ -69,8 +69,9 @@ def test_no_short_request_makes_it_collapse() -> None:
 def test_every_rubric_of_foreign_requests_is_well_formed() -> None:
     requests = [json.loads(line)["request"] for line in REQUESTS.read_text("utf-8").splitlines()]
     with RubricModel.demo() as model:
-        for request in requests:
-            result = model.generate(request, max_new_tokens=512)
+        for outcome in model.generate_many(requests, max_new_tokens=512):
+            result, request = outcome.result, outcome.request
+            assert result is not None, outcome.error
             assert result.finish_reason == "stop", request
             assert result.rubric.issues == (), request
             assert all(ITEM.fullmatch(line) for line in result.text.splitlines()), request

@@ -39,10 +39,12 @@ def collapse(text: str, finish_reason: str) -> str | None:
 
 def rows(model: RubricModel, requests: list[str]) -> Iterator[dict[str, object]]:
     """The outcome of each request."""
-    for request in requests:
-        result = model.generate(request, max_new_tokens=MAX_NEW_TOKENS)
+    for outcome in model.generate_many(requests, ordered=True, max_new_tokens=MAX_NEW_TOKENS):
+        result = outcome.result
+        if result is None:
+            raise RuntimeError(f"{outcome.request!r} failed: {outcome.error}")
         yield {
-            "request": request,
+            "request": outcome.request,
             "text": result.text,
             "finish_reason": result.finish_reason,
             "num_criteria": len(result.rubric.criteria),
