@@ -153,7 +153,7 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 .venv-without-kernels/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-without-kernels
 	CC=false CXX=false .venv-without-kernels/bin/python -m pip --disable-pip-version-check --quiet \
-		install -e '.[cpu,export,bench,dev]'
+		install -e '.[cpu,export,bench,serve,dev]'
 	touch $@
 
 .venv-api/installed: Makefile
