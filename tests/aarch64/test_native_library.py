@@ -105,7 +105,7 @@ def test_the_library_gives_the_tokens(
     "command",
     [
         ["tests/cpp/model_functions_test"],
-        ["tests/cpp/model_threads_test"],
+        ["tests/cpp/model_threads_test", str(ROOT / "tests/cases/engine/int4")],
         ["sdk/cpp/examples/example_blocking", REQUEST],
         ["sdk/cpp/examples/example_streaming", REQUEST],
     ],
