@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import time
 
 import pytest
 from rubricrm_export.system.termination import terminated_cleanly
@@ -47,3 +49,25 @@ def test_an_import_that_turns_it_into_its_own_error_is_no_other_end() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(ImportError, match="no such"), terminated_cleanly():
         raise ImportError("no such module")
+
+
+def test_a_finalizer_that_swallows_it_does_not_keep_the_work_alive() -> None:
+    """Python prints what a finalizer or the callback of a weak reference raises, and goes on."""
+
+    class Dropped:
+        def __del__(self) -> None:
+            terminate()
+            sum(range(1000))  # the handler runs in here
+
+    ended_late = []
+
+    @terminated_cleanly()
+    def work() -> None:
+        Dropped()
+        time.sleep(10)
+        ended_late.append(True)
+
+    hook = sys.unraisablehook
+    with pytest.raises(SystemExit) as raised:
+        work()
+    assert (raised.value.code, ended_late, sys.unraisablehook) == (143, [], hook)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+# Until the work is told again, if the first time was lost: whatever swallowed it has returned by then.
+_AGAIN_S = 0.01
 
 
 @contextmanager
@@ -18,7 +27,17 @@ def terminated_cleanly() -> Iterator[None]:
         code = 128 + number
         raise SystemExit(code)
 
+    def tell_again(lost: UnraisableHookArgs) -> None:
+        # Python swallows what is raised in a finalizer, or when a weak reference dies.
+        if not (code and isinstance(lost.exc_value, SystemExit)):
+            previous_hook(lost)
+            return
+        signal.signal(signal.SIGTERM, end)
+        main = threading.main_thread().ident
+        threading.Timer(_AGAIN_S, signal.pthread_kill, (main, signal.SIGTERM)).start()  # it wakes a thread that sleeps
+
     previous = signal.signal(signal.SIGTERM, end)
+    previous_hook, sys.unraisablehook = sys.unraisablehook, tell_again
     try:
         yield
     except Exception as error:
@@ -27,4 +46,5 @@ def terminated_cleanly() -> Iterator[None]:
             raise SystemExit(code) from error
         raise
     finally:
+        sys.unraisablehook = previous_hook
         signal.signal(signal.SIGTERM, previous)
