@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rubricrm.errors import OutputExists, WriteFailed
+from rubricrm.runtime.file_lock import FileLock, lock_file
 from rubricrm.runtime.whole_file import write_whole
 
 from rubricrm_batch.errors import JobBusy, JobDiffers
@@ -138,17 +139,10 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def _take(lock: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    # UNKNOWN: a file system without locks, of some networks. The audit would see what two runs do.
+    if lock_file(lock, wait=False) is FileLock.HELD:
         who = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
-        raise JobBusy(f"{path}: process {who} works on this job. Wait for it, or choose another output.") from None
-    except OSError:
-        return  # a file system without locks, of some networks: the audit would see what two runs do
+        raise JobBusy(f"{path}: process {who} works on this job. Wait for it, or choose another output.")
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

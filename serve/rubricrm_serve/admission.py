@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from rubricrm_serve.refusal import Refusal, full, shutting_down
+from rubricrm_serve.refusal import full, shutting_down
 
 
 class AdmittedPlace:
@@ -52,7 +52,7 @@ class Admission:
         """How many wait."""
         return len(self._places) - self.running
 
-    def admit(self, count: int, cut: Callable[[], object]) -> Iterator[AdmittedPlace]:
+    def admit(self, count: int, cut: Callable[[], object]) -> list[AdmittedPlace]:
         """Return places for the generations of one request: for all of them, or none.
 
         Args:
@@ -65,7 +65,7 @@ class Admission:
         self._check(count)
         places = [AdmittedPlace(self, cut) for _ in range(count)]
         self._places |= dict.fromkeys(places)
-        return iter(places)
+        return places
 
     def forget(self, place: AdmittedPlace) -> None:
         """Give a place to the next one."""
@@ -81,12 +81,9 @@ class Admission:
             place.cut()
 
     def _check(self, count: int) -> None:
-        refusal: Refusal | None = None
         if self.is_draining:
             self._on_refusal("shutting_down")
-            refusal = shutting_down()
-        elif len(self._places) + count > self.max_concurrency + self.max_waiting:
+            raise shutting_down()
+        if len(self._places) + count > self.max_concurrency + self.max_waiting:
             self._on_refusal("full")
-            refusal = full(self.max_concurrency, self.max_waiting)
-        if refusal is not None:
-            raise refusal
+            raise full(self.max_concurrency, self.max_waiting)

@@ -66,7 +66,7 @@ class Choices:
         self._closing: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[Result | None]] = []
         self._queue: asyncio.Queue[ChoicePart | Refusal] = asyncio.Queue()
-        self._places = list(admission.admit(len(streams), self._cut))
+        self._places = admission.admit(len(streams), self._cut)
 
     @property
     def size(self) -> int:
@@ -88,6 +88,17 @@ class Choices:
         except BaseException:
             await self.close()
             raise
+
+    async def results_for(self, receive: Receive) -> list[Result] | None:
+        """Return the results of all, in their order; None where the client left. Then none runs on.
+
+        Raises:
+            Refusal: One of them failed; the others are ended.
+        """
+        try:
+            return await while_connected(receive, self.results())
+        finally:
+            await self.close()
 
     async def results(self) -> list[Result]:
         """Return the results of all, in their order.

@@ -11,7 +11,7 @@ from rubricrm.generation.rubric_stream import StreamEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rubricrm_serve.choices import ChoicePart, Choices, Result, Stream, while_connected
+from rubricrm_serve.choices import ChoicePart, Choices, Result, Stream
 from rubricrm_serve.event_response import PING, EventResponse, event
 from rubricrm_serve.openai_answer import Finish, Head, finish_reason, usage
 from rubricrm_serve.reply import reply
@@ -46,10 +46,7 @@ class CompletionAnswer(ABC, Generic[Body]):
         choices = await self.service.begin(self.streams(), is_rubric=self.is_rubric)
         if self.body.stream:
             return EventResponse(self._events(choices), choices.close)
-        try:
-            results = await while_connected(self._request.receive, choices.results())
-        finally:
-            await choices.close()
+        results = await choices.results_for(self._request.receive)
         return Response(status_code=499) if results is None else reply(self._whole(results))
 
     @abstractmethod

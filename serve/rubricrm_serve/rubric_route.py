@@ -11,7 +11,7 @@ from rubricrm.generation.result import RubricResult
 from rubricrm.generation.rubric_stream import StreamEvent
 from starlette.responses import Response
 
-from rubricrm_serve.choices import ChoicePart, Choices, while_connected
+from rubricrm_serve.choices import ChoicePart, Choices
 from rubricrm_serve.documented import answers
 from rubricrm_serve.event_response import PING, EventResponse, event
 from rubricrm_serve.reply import reply
@@ -54,10 +54,7 @@ def rubric_routes(service: Service) -> APIRouter:
         choices = await service.begin([stream], is_rubric=True)
         if body.stream:
             return EventResponse(_events(choices), choices.close, error_name="error")
-        try:
-            results = await while_connected(request.receive, choices.results())
-        finally:
-            await choices.close()
+        results = await choices.results_for(request.receive)
         return Response(status_code=499) if results is None else reply(_result(results[0]))
 
     return router

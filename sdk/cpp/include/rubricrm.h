@@ -714,7 +714,7 @@ typedef struct rubricrm_model_options {
   void* warning_user;
   /* The directory for what belongs to this machine: keys and values of a prompt, costs of steps, phrases, weights in
    * another layout. It is made with the mode 0700 if it is missing, and used only if no other user can write it; else
-   * there is a warning, and every opening computes anew. Default: $RUBRICRM_CACHE, else `rubricrm` in the user's cache
+   * there is a warning, and every opening computes again. Default: $RUBRICRM_CACHE, else `rubricrm` in the user's cache
    * ($XDG_CACHE_HOME, else ~/.cache). */
   const char* cache_directory;
 } rubricrm_model_options;

@@ -19,6 +19,7 @@ from rubricrm.generation.result import RubricResult, TextResult
 from rubricrm.generation.rubric_stream import RubricStream, StreamEvent
 from rubricrm.generation.text_stream import TextStream
 from rubricrm.model import RubricModel
+from rubricrm.remote.connect_options import ConnectKeywords
 
 Piece = TypeVar("Piece", StreamEvent, str)
 Result = TypeVar("Result", RubricResult, TextResult)
@@ -135,34 +136,9 @@ class AsyncRubricModel:
         )
 
     @classmethod
-    async def connect(
-        cls,
-        url: str,
-        *,
-        prompt: Path | str,
-        model: str | None = None,
-        api_key: str | None = None,
-        dialect: str | None = None,
-        constrain: bool = True,
-        max_concurrency: int = 64,
-        max_waiting: int = 1000,
-        max_retries: int = 2,
-    ) -> Self:
+    async def connect(cls, url: str, *, prompt: Path | str, **options: Unpack[ConnectKeywords]) -> Self:
         """As `RubricModel.connect`, in another thread."""
-        return cls(
-            await asyncio.to_thread(
-                RubricModel.connect,
-                url,
-                prompt=prompt,
-                model=model,
-                api_key=api_key,
-                dialect=dialect,
-                constrain=constrain,
-                max_concurrency=max_concurrency,
-                max_waiting=max_waiting,
-                max_retries=max_retries,
-            )
-        )
+        return cls(await asyncio.to_thread(lambda: RubricModel.connect(url, prompt=prompt, **options)))
 
     @classmethod
     async def demo(cls, *, threads: int | None = None, **engine: Unpack[EngineKeywords]) -> Self:

@@ -18,6 +18,7 @@ from rubricrm.generation.local_backend import LocalBackend
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.generation.result import TextResult
 from rubricrm.generation.text_stream import TextStream
+from rubricrm.remote.connect_options import ConnectKeywords, ConnectOptions
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import RUBRIC
 from rubricrm.runtime.prompt import Prompt
@@ -143,13 +144,7 @@ class TextModel(Closing):
         url: str,
         *,
         prompt: Path | str,
-        model: str | None = None,
-        api_key: str | None = None,
-        dialect: str | None = None,
-        constrain: bool = True,
-        max_concurrency: int = 64,
-        max_waiting: int = 1000,
-        max_retries: int = 2,
+        **options: Unpack[ConnectKeywords],
     ) -> Self:
         """Use a model on a server: vLLM, SGLang, TensorRT-LLM, llama.cpp, or any with OpenAI's `/v1/completions`.
 
@@ -165,14 +160,18 @@ class TextModel(Closing):
             url: Such as http://127.0.0.1:8000, with or without /v1.
             prompt: The model's prompt directory, which `write_prompt_directory` writes; or a bundle, or what
                 `rubricrm export tensorrt` wrote.
-            model: The model's name there; None: the only one.
-            api_key: The server's key. No key of the environment is sent.
-            dialect: "vllm", "sglang", "tensorrt-llm", "llama.cpp" or "openai"; None: as the server says of itself.
-            constrain: Whether the server is to hold rubrics to their form. False: where it cannot; a rubric that is
-                not in the form then has the issue `unconstrained`.
-            max_concurrency: Most requests that the server gets at a time, 1 to 1000.
-            max_waiting: Most that wait here beside them; one more gets EngineBusy.
-            max_retries: How often a request that could not be started is tried again, 0 to 10.
+            **options: Which model, and how it is asked:
+
+                - model (str): its name there; if not given, the only one.
+                - api_key (str): the server's key. No key of the environment is sent.
+                - dialect (str): "vllm", "sglang", "tensorrt-llm", "llama.cpp" or "openai"; if not given, as the server
+                  says of itself.
+                - constrain (bool): whether the server is to hold rubrics to their form; True if not given. False where
+                  it cannot; a rubric that is not in the form then has the issue `unconstrained`.
+                - max_concurrency (int): most requests that the server gets at a time, 1 to 1000; 64 if not given.
+                - max_waiting (int): most that wait here beside them, 1000 if not given; one more gets EngineBusy.
+                - max_retries (int): how often a request that could not be started is tried again, 0 to 10; 2 if not
+                  given.
 
         Raises:
             DependencyMissing: The extra `remote` is not installed.
@@ -190,18 +189,7 @@ class TextModel(Closing):
         from rubricrm.remote.server_backend import ServerBackend
 
         bundle = open_prompt_directory(prompt)
-        backend = ServerBackend.connect(
-            url,
-            bundle,
-            prompt_name=cls.prompt_name,
-            model=model,
-            api_key=api_key,
-            dialect=dialect,
-            constrain=constrain,
-            max_concurrency=max_concurrency,
-            max_waiting=max_waiting,
-            max_retries=max_retries,
-        )
+        backend = ServerBackend.connect(url, bundle, ConnectOptions(**options), prompt_name=cls.prompt_name)
         return cls(bundle, backend=backend)
 
     @classmethod

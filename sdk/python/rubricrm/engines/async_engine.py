@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,12 +66,14 @@ class AsyncEngine(Protocol):
 class SeenText:
     """How much of a text that comes whole again and again was handed out already."""
 
+    request: EngineRequest
     text: int = 0
     tokens: int = 0
     logprobs: int = 0
 
-    def chunk(self, output: Any, num_logprobs: int | None, usage: Mapping[str, Any]) -> CompletionChunk:
+    def chunk(self, output: Any, cached_tokens: int | None) -> CompletionChunk:
         """Return what is new in an output that holds all so far, as both engines describe it."""
+        num_logprobs = self.request.options.logprobs
         ids, found = list(output.token_ids), list(output.logprobs or ())
         scores = () if num_logprobs is None else _logprobs(found[self.logprobs :], ids[self.logprobs :], num_logprobs)
         chunk = CompletionChunk(
@@ -79,7 +81,11 @@ class SeenText:
             finish_reason=output.finish_reason,
             token_ids=tuple(ids[self.tokens :]),
             logprobs=scores,
-            usage=usage,
+            usage={
+                "prompt_tokens": len(self.request.prompt_ids),
+                "completion_tokens": len(ids),
+                "prompt_tokens_details": {"cached_tokens": cached_tokens},
+            },
         )
         self.text, self.tokens = max(self.text, len(output.text)), max(self.tokens, len(ids))
         self.logprobs += len(scores)
@@ -87,7 +93,7 @@ class SeenText:
 
 
 def _logprobs(entries: Sequence[Any], ids: Iterable[int], count: int) -> tuple[TokenLogprobs, ...]:
-    """Read an entry a token: `{id: Logprob}` with the chosen one and the most probable ones."""
+    """Read an entry per token: `{id: Logprob}` with the chosen one and the most probable ones."""
     return tuple(
         TokenLogprobs(
             token_id,

@@ -17,7 +17,7 @@ from rubricrm.generation.options import GenerationOptions
 from rubricrm.remote.completion_chunk import WHOLE_REASONS
 from rubricrm.remote.completion_request import SEEDS
 from rubricrm.remote.dialects import TENSORRT_LLM, VLLM
-from rubricrm.remote.form_text import TRIAL_TOKENS, is_trial_kept, rubric_form, trial_form
+from rubricrm.remote.form_text import TRIAL_REQUEST, TRIAL_TOKENS, is_trial_kept, rubric_form, trial_form
 from rubricrm.remote.loop_backend import LoopBackend
 from rubricrm.remote.loop_thread import LoopThread
 from rubricrm.remote.remote_generation import RemoteGeneration
@@ -35,7 +35,6 @@ _ENGINES: dict[str, tuple[Callable[[EngineDirectory], AsyncEngine], Any]] = {
     "tensorrt-llm": (TensorRTLLMEngine.open, TENSORRT_LLM),
     "vllm": (VLLMEngine.open, VLLM),
 }
-_TRIAL_REQUEST = "Write a haiku about rain."
 
 
 class EngineBackend(LoopBackend):
@@ -123,7 +122,7 @@ class EngineBackend(LoopBackend):
     async def _try_out(self, engine: AsyncEngine, form: str) -> None:
         """Let it write a form that no model writes by itself: a grammar may be dropped without a word."""
         request = self._request(
-            self._served.ids(_TRIAL_REQUEST), GenerationOptions(), seed=0, max_new_tokens=TRIAL_TOKENS, regex=form
+            self._served.ids(TRIAL_REQUEST), GenerationOptions(), seed=0, max_new_tokens=TRIAL_TOKENS, regex=form
         )
         text = ""
         try:

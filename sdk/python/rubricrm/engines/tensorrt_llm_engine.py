@@ -66,15 +66,10 @@ class TensorRTLLMEngine:
     async def stream(self, request: EngineRequest, parameters: Any) -> AsyncGenerator[CompletionChunk]:
         """As `AsyncEngine.stream`. The engine gives one object again and again, which holds the text so far."""
         output = self._llm.generate_async(list(request.prompt_ids), sampling_params=parameters, streaming=True)
-        seen = SeenText()
+        seen = SeenText(request)
         try:
             async for result in output:
-                usage = {
-                    "prompt_tokens": len(request.prompt_ids),
-                    "completion_tokens": len(result.outputs[0].token_ids),
-                    "prompt_tokens_details": {"cached_tokens": getattr(result, "cached_tokens", None)},
-                }
-                yield seen.chunk(result.outputs[0], request.options.logprobs, usage)
+                yield seen.chunk(result.outputs[0], getattr(result, "cached_tokens", None))
         finally:
             if not output.finished:
                 output.abort()

@@ -70,7 +70,7 @@ class VLLMEngine:
 
     async def stream(self, request: EngineRequest, parameters: Any) -> AsyncGenerator[CompletionChunk]:
         """As `AsyncEngine.stream`: each output holds the text so far, and closing vLLM's generator ends the request."""
-        seen = SeenText()
+        seen = SeenText(request)
         outputs = self._llm.generate(
             {"prompt_token_ids": list(request.prompt_ids)},
             parameters,
@@ -79,12 +79,7 @@ class VLLMEngine:
         )
         async with aclosing(outputs):
             async for result in outputs:
-                usage = {
-                    "prompt_tokens": len(request.prompt_ids),
-                    "completion_tokens": len(result.outputs[0].token_ids),
-                    "prompt_tokens_details": {"cached_tokens": result.num_cached_tokens},
-                }
-                yield seen.chunk(result.outputs[0], request.options.logprobs, usage)
+                yield seen.chunk(result.outputs[0], result.num_cached_tokens)
 
     def close(self) -> None:
         """As `AsyncEngine.close`."""

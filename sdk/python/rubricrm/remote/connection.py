@@ -13,7 +13,7 @@ from rubricrm.generation.options import GenerationOptions
 from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.remote.completion_request import completion_request
 from rubricrm.remote.dialects import DIALECTS, Dialect, found_dialect, named_dialect
-from rubricrm.remote.form_text import TRIAL_TOKENS, is_trial_kept, rubric_form, trial_form
+from rubricrm.remote.form_text import TRIAL_REQUEST, TRIAL_TOKENS, is_trial_kept, rubric_form, trial_form
 from rubricrm.remote.served_prompt import ServedPrompt
 from rubricrm.remote.server_client import ServerClient
 from rubricrm.runtime.prompt import common_prefix
@@ -26,7 +26,6 @@ HOSTILE_TEXT = (
     "\u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u0939\u093f\u0928\u094d\u0926\u0940 \u00e9\u00fc\u00df "
     "\U0001f469\u200d\U0001f4bb\U0001f642 <|not a token|> [Hard Rule]\u3000..."
 )
-_TRIAL_REQUEST = "Write a haiku about rain."
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ async def try_out(
     dialect = identity.dialect
     manifest = served.bundle.manifest
     form = rubric_form(dialect, manifest.chat) if constrain and served.has_form else None
-    ids = served.ids(_TRIAL_REQUEST)
+    ids = served.ids(TRIAL_REQUEST)
 
     async def write(grammar: str | None, max_new_tokens: int) -> _Trial:
         trial = _Trial()

@@ -12,6 +12,7 @@ from rubricrm.runtime.manifest import ChatFacts
 
 # What no model says of itself where a rubric is expected.
 _TRIAL: Expression = Literal("Held: ") + Characters.of("0-9") + Characters.of("0-9")
+TRIAL_REQUEST = "Write a haiku about rain."
 TRIAL_TOKENS = 16
 
 

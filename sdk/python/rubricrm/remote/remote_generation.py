@@ -67,12 +67,12 @@ class RemoteGeneration(Generation):
     def take(self, chunk: CompletionChunk) -> bool:
         """Take what an event says of text and tokens; return whether more is wanted."""
         if chunk.usage is not None:
-            self.count(chunk.usage)
+            self._counted = chunk.usage
         if chunk.text or chunk.token_ids or chunk.logprobs:
-            self.push(chunk.text, chunk.token_ids, chunk.logprobs)
+            self._push(chunk.text, chunk.token_ids, chunk.logprobs)
         return not self.is_finished
 
-    def push(self, text: str, token_ids: Sequence[int] | None, logprobs: Sequence[TokenLogprobs]) -> None:
+    def _push(self, text: str, token_ids: Sequence[int] | None, logprobs: Sequence[TokenLogprobs]) -> None:
         """Take a piece; nothing if the generation has ended meanwhile."""
         with self._lock:
             if self.is_finished:
@@ -89,10 +89,6 @@ class RemoteGeneration(Generation):
             elif goes_in_circles:
                 self._finish("repetition")
         self._tell()
-
-    def count(self, usage: Mapping[str, Any]) -> None:
-        """Take the server's own count of tokens."""
-        self._counted = usage
 
     def _finish(self, reason: str) -> None:
         if piece := self._stops.finish():

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -26,7 +26,7 @@ class _Job:
     work: Callable[[], Coroutine[Any, Any, None]]
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
-    has_left: bool = field(default=False)
+    has_left: bool = False
 
 
 class RequestLine:

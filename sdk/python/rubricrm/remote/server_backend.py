@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self
 
 from rubricrm.errors import (
-    OptionInvalid,
     ServerError,
     ServerFailed,
     ServerRefused,
@@ -19,6 +18,7 @@ from rubricrm.errors import (
 from rubricrm.generation.capabilities import Capabilities
 from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.remote.completion_request import completion_request
+from rubricrm.remote.connect_options import ConnectOptions
 from rubricrm.remote.connection import Identity, identify, try_out
 from rubricrm.remote.loop_backend import LoopBackend
 from rubricrm.remote.loop_thread import LoopThread
@@ -27,14 +27,9 @@ from rubricrm.remote.served_prompt import ServedPrompt
 from rubricrm.remote.server_address import ServerAddress
 from rubricrm.remote.server_client import ServerClient
 from rubricrm.runtime.bundle import Bundle
-from rubricrm.runtime.integer_option import check_integer
 from rubricrm.runtime.manifest import RUBRIC
 
 logger = logging.getLogger(__name__)
-
-_MOST_TOGETHER = 1000  # connections, which is what the openai package's pool has
-_MOST_WAITING = 1 << 30
-_MOST_RETRIES = 10
 
 
 class ServerBackend(LoopBackend):
@@ -70,30 +65,20 @@ class ServerBackend(LoopBackend):
         cls,
         url: str,
         bundle: Bundle,
+        options: ConnectOptions,
         *,
         prompt_name: str = RUBRIC,
-        model: str | None = None,
-        api_key: str | None = None,
-        dialect: str | None = None,
-        constrain: bool = True,
-        max_concurrency: int = 64,
-        max_waiting: int = 1000,
-        max_retries: int = 2,
     ) -> Self:
         """Look at a server, and return the backend of one of its models.
 
         Arguments and errors are those of `RubricModel.connect`; `prompt_name` says which of the bundle's prompts.
         """
-        check_integer("max_concurrency", max_concurrency, _MOST_TOGETHER)
-        check_integer("max_waiting", max_waiting, _MOST_WAITING)
-        if type(max_retries) is not int or not 0 <= max_retries <= _MOST_RETRIES:
-            raise OptionInvalid(f"max_retries must be an integer from 0 to {_MOST_RETRIES}, got {max_retries!r:.80}.")
-        client = ServerClient(ServerAddress.of(url), api_key, max_retries)
+        client = ServerClient(ServerAddress.of(url), options.api_key, options.max_retries)
         served = ServedPrompt.open(bundle, prompt_name)
         loop = LoopThread("rubricrm-server")
-        backend = cls(served, loop, client, max_concurrency=max_concurrency, max_waiting=max_waiting)
+        backend = cls(served, loop, client, max_concurrency=options.max_concurrency, max_waiting=options.max_waiting)
         try:
-            loop.run(backend._look(model, dialect, constrain=constrain))
+            loop.run(backend._look(options.model, options.dialect, constrain=options.constrain))
         except BaseException:
             backend.close()
             raise

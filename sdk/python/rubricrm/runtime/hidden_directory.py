@@ -14,8 +14,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from enum import Enum
 from pathlib import Path
+
+from rubricrm.runtime.file_lock import FileLock, lock_file
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +24,6 @@ _LOCK = "lock"
 _REPLACED = "replaced"
 _ATTEMPTS = 10
 _in_use: set[Path] = set()  # of this process, which need no lock to be known
-
-
-class _Lock(Enum):
-    """What an attempt to take a lock gave."""
-
-    TAKEN = "taken"
-    HELD = "held by another process"
-    UNKNOWN = "the file system has no locks"
 
 
 @contextmanager
@@ -81,7 +74,7 @@ def _make(output: Path) -> tuple[Path, int]:
         # Somebody who looks for abandoned directories may remove it before it is locked: then once more.
         with suppress(FileNotFoundError):
             lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            if _take(lock, wait=True) is _Lock.UNKNOWN or _is_there(directory / _LOCK, lock):
+            if lock_file(lock, wait=True) is FileLock.UNKNOWN or _is_there(directory / _LOCK, lock):
                 return directory, lock
             os.close(lock)
     raise OSError(f"no hidden directory could be made beside it in {_ATTEMPTS} attempts")
@@ -97,10 +90,10 @@ def _remove_if_abandoned(directory: Path) -> None:
     except OSError:  # another user's
         return
     try:
-        state = _take(lock, wait=False)
-        if state is _Lock.TAKEN:
+        state = lock_file(lock, wait=False)
+        if state is FileLock.TAKEN:
             shutil.rmtree(directory, ignore_errors=True)
-        elif state is _Lock.UNKNOWN:
+        elif state is FileLock.UNKNOWN:
             logger.warning(
                 "%s: a process left it or is writing in it; the file system has no locks to tell. Remove it if no "
                 "process writes there",
@@ -108,20 +101,6 @@ def _remove_if_abandoned(directory: Path) -> None:
             )
     finally:
         os.close(lock)
-
-
-def _take(lock: int, *, wait: bool) -> _Lock:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return _Lock.UNKNOWN
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return _Lock.HELD
-    except OSError:
-        return _Lock.UNKNOWN
-    return _Lock.TAKEN
 
 
 def _is_there(path: Path, lock: int) -> bool:
