@@ -4,8 +4,9 @@
     serving.py BUNDLE [--senders 8] [--requests 2] [--new 128] [--rounds 3] [--threads N]
 
 Throughput: every sender streams its requests one after another, all senders at once; once from the model in this
-process, once over HTTP from a server in a process of its own, with the same options. Nothing is drafted and no prompt
-is kept, so that a round repeats the work of the one before. The clients run on the same cores as the server. Cost of a
+process, once over HTTP from a server in a process of its own, with the same options; then one sender alone over HTTP.
+Nothing is drafted and no prompt is kept, so that a round repeats the work of the one before. The clients run on the
+same cores as the server. Cost of a
 request: the median of answers of one token, over HTTP and directly. Cost of an event: the same of whole streams.
 Processor time per token is that of the process that computes, and over HTTP that of the clients too: on a machine that
 others use, it says more than the clock.
@@ -161,10 +162,15 @@ def measure(bundle: Path, senders: int, requests: int, new: int, rounds: int, th
         turn(clients, 1, 8)
         turn(direct, 1, 8)
         turns = [
-            {"direct": turn(direct, requests, new, this), "http": turn(clients, requests, new, server, this)}
+            {
+                "direct": turn(direct, requests, new, this),
+                "http": turn(clients, requests, new, server, this),
+                "http_alone": turn(clients[:1], requests, new, server, this),
+            }
             for _ in range(rounds)
         ]
         ratios = [each["http"]["tokens_per_s"] / each["direct"]["tokens_per_s"] for each in turns]
+        gains = [each["http"]["tokens_per_s"] / each["http_alone"]["tokens_per_s"] for each in turns]
         return {
             "bundle": {"name": model.description["name"], "weights": model.description["weights"]},
             "senders": senders,
@@ -173,6 +179,8 @@ def measure(bundle: Path, senders: int, requests: int, new: int, rounds: int, th
             "turns": turns,
             "ratio": ratios,
             "ratio_median": median(ratios),
+            "times_one_after_another": gains,
+            "times_one_after_another_median": median(gains),
             "alone": cost(model, port),
             "versions": {name: version(name) for name in ("fastapi", "starlette", "uvicorn", "h11", "onnxruntime")},
             "machine": machine_facts(),
