@@ -6,7 +6,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-INSTALL := $(PIP) install -e
+DEMO_EXTRAS := cpu,export
+TEST_EXTRAS := $(DEMO_EXTRAS),bench,remote,serve,batch,dev
+REFERENCE_EXTRAS := $(TEST_EXTRAS),reference,optimum
 KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
@@ -19,7 +21,10 @@ demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
 	$(BIN)/rubricrm generate -m build/demo-bundle "$(REQUEST)"
 
-test: lint native-kernels test-fast
+# While pip waits for what it fetches the kernels are built.
+test:
+	$(MAKE) -j 2 .venv/installed-test native-kernels
+	$(MAKE) lint test-fast
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -136,24 +141,28 @@ $(BIN)/cmake: | .venv/bin/python
 SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	echo "The kernels were not built (pip install -v . says why): ONNX Runtime's own will run."
 
-.venv/installed-demo: .venv/bin/python pyproject.toml $(KERNELS)
-	$(INSTALL) '.[cpu,export]'
+.venv/installed: .venv/bin/python pyproject.toml $(KERNELS) | $(filter $(BIN)/cmake,$(CMAKE))
+	$(PIP) install -e .
 	$(SAY_IF_NOT_BUILT)
 	touch $@
 
-.venv/installed-test: .venv/bin/python pyproject.toml $(KERNELS)
-	$(INSTALL) '.[cpu,export,bench,remote,serve,batch,dev]'
-	$(SAY_IF_NOT_BUILT)
-	touch .venv/installed-demo $@
+# The package is there and is not built again: only what its extras ask for comes to it.
+.venv/installed-demo: .venv/installed
+	$(PIP) install 'rubricrm[$(DEMO_EXTRAS)]'
+	touch $@
 
-.venv/installed-reference: .venv/installed-test
-	$(INSTALL) '.[cpu,export,bench,remote,serve,batch,dev,reference,optimum]'
+.venv/installed-test: .venv/installed
+	$(PIP) install 'rubricrm[$(TEST_EXTRAS)]'
+	touch $@
+
+.venv/installed-reference: .venv/installed
+	$(PIP) install 'rubricrm[$(REFERENCE_EXTRAS)]'
 	touch $@
 
 .venv-without-kernels/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-without-kernels
 	CC=false CXX=false .venv-without-kernels/bin/python -m pip --disable-pip-version-check --quiet \
-		install -e '.[cpu,export,bench,serve,dev]'
+		install -e '.[$(DEMO_EXTRAS),bench,serve,dev]'
 	touch $@
 
 .venv-api/installed: Makefile

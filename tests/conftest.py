@@ -22,6 +22,9 @@ from hypothesis import settings
 from rubricrm.runtime import cache_directory, graph
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.conversion import convert_bundle
+from rubricrm.runtime.manifest import Manifest
+from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm_export.onnx_bundle import bundle_files
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import save_file
 from short_texts import CALIBRATION
@@ -382,6 +385,27 @@ def block() -> Callable[[str], str]:
         )
 
     return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _each_grammar_is_compiled_once() -> Iterator[None]:
+    """Nearly all exports here are of one tokenizer, and its grammar takes longer than the rest of them together."""
+    written: dict[tuple[object, ...], bytes] = {}
+    compile_and_write = bundle_files.write_grammar
+
+    def write_grammar(manifest: Manifest, tokenizer: Tokenizer, path: Path) -> None:
+        chat = manifest.chat
+        told = (manifest.prompt.stop_ids, chat.generation, chat.starts_in_thought)
+        key = (*told, path.with_name("tokenizer.json").read_bytes())
+        if key in written:
+            path.write_bytes(written[key])
+        else:
+            compile_and_write(manifest, tokenizer, path)
+            written[key] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bundle_files, "write_grammar", write_grammar)
+        yield
 
 
 @pytest.fixture(autouse=True)
