@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Bytecode is made of what is imported, when it is.
+PIP_INSTALL := $(PIP) install --no-compile
 DEMO_EXTRAS := cpu,export
 TEST_EXTRAS := $(DEMO_EXTRAS),bench,remote,serve,batch,dev
 REFERENCE_EXTRAS := $(TEST_EXTRAS),reference,optimum
@@ -29,7 +31,7 @@ test:
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 # A worker per core: most tests use one. Each worker exports its own fixtures, and large machines would gain little more.
 test-fast: .venv/installed-test
@@ -142,21 +144,21 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	echo "The kernels were not built (pip install -v . says why): ONNX Runtime's own will run."
 
 .venv/installed: .venv/bin/python pyproject.toml $(KERNELS) | $(filter $(BIN)/cmake,$(CMAKE))
-	$(PIP) install -e .
+	$(PIP_INSTALL) -e .
 	$(SAY_IF_NOT_BUILT)
 	touch $@
 
 # The package is there and is not built again: only what its extras ask for comes to it.
 .venv/installed-demo: .venv/installed
-	$(PIP) install 'rubricrm[$(DEMO_EXTRAS)]'
+	$(PIP_INSTALL) 'rubricrm[$(DEMO_EXTRAS)]'
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(PIP) install 'rubricrm[$(TEST_EXTRAS)]'
+	$(PIP_INSTALL) 'rubricrm[$(TEST_EXTRAS)]'
 	touch $@
 
 .venv/installed-reference: .venv/installed
-	$(PIP) install 'rubricrm[$(REFERENCE_EXTRAS)]'
+	$(PIP_INSTALL) 'rubricrm[$(REFERENCE_EXTRAS)]'
 	touch $@
 
 .venv-without-kernels/installed: pyproject.toml
