@@ -5,9 +5,8 @@
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Bytecode is made of what is imported, when it is.
-PIP_INSTALL := $(PIP) install --no-compile
+# To be run by the Python of an environment. Bytecode is made of what is imported, when it is.
+INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
 DEMO_EXTRAS := cpu,export
 TEST_EXTRAS := $(DEMO_EXTRAS),bench,remote,serve,batch,dev
 REFERENCE_EXTRAS := $(TEST_EXTRAS),reference,optimum
@@ -58,7 +57,7 @@ test-native: native-release .venv/installed-test
 
 # The server's page in a headless Chromium: the system's, or RUBRICRM_CHROMIUM. Pictures go to build/page.
 test-page: .venv/installed-test
-	$(PIP) install 'playwright>=1.50'
+	$(BIN)/python $(INSTALL) 'playwright>=1.50'
 	$(BIN)/python -m pytest -q -rs -m page tests/serve
 
 # Random requests against the server's own OpenAPI document, for API_SECONDS, and 300 clients that come and go.
@@ -137,57 +136,56 @@ clean:
 	$(PYTHON) -m venv .venv
 
 $(BIN)/cmake: | .venv/bin/python
-	$(PIP) install 'cmake>=3.21'
+	$(BIN)/python $(INSTALL) 'cmake>=3.21'
 
 # pip shows nothing of a build that ends well, and one without the kernels does.
 SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	echo "The kernels were not built (pip install -v . says why): ONNX Runtime's own will run."
 
 .venv/installed: .venv/bin/python pyproject.toml $(KERNELS) | $(filter $(BIN)/cmake,$(CMAKE))
-	$(PIP_INSTALL) -e .
+	$(BIN)/python $(INSTALL) -e .
 	$(SAY_IF_NOT_BUILT)
 	touch $@
 
 # The package is there and is not built again: only what its extras ask for comes to it.
 .venv/installed-demo: .venv/installed
-	$(PIP_INSTALL) 'rubricrm[$(DEMO_EXTRAS)]'
+	$(BIN)/python $(INSTALL) 'rubricrm[$(DEMO_EXTRAS)]'
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(PIP_INSTALL) 'rubricrm[$(TEST_EXTRAS)]'
+	$(BIN)/python $(INSTALL) 'rubricrm[$(TEST_EXTRAS)]'
 	touch $@
 
 .venv/installed-reference: .venv/installed
-	$(PIP_INSTALL) 'rubricrm[$(REFERENCE_EXTRAS)]'
+	$(BIN)/python $(INSTALL) 'rubricrm[$(REFERENCE_EXTRAS)]'
 	touch $@
 
 .venv-without-kernels/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-without-kernels
-	CC=false CXX=false .venv-without-kernels/bin/python -m pip --disable-pip-version-check --quiet \
-		install -e '.[$(DEMO_EXTRAS),bench,serve,dev]'
+	CC=false CXX=false .venv-without-kernels/bin/python $(INSTALL) -e '.[$(DEMO_EXTRAS),bench,serve,dev]'
 	touch $@
 
 .venv-api/installed: Makefile
 	$(PYTHON) -m venv .venv-api
-	.venv-api/bin/python -m pip --disable-pip-version-check --quiet install 'schemathesis==4.32.5'
+	.venv-api/bin/python $(INSTALL) 'schemathesis==4.32.5'
 	touch $@
 
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.
 .venv-referees/installed: Makefile
 	$(PYTHON) -m venv .venv-referees
-	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0
-	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install \
+	.venv-referees/bin/python $(INSTALL) torch==2.13.0
+	.venv-referees/bin/python $(INSTALL) \
 		'tensorrt-edgellm[export]==0.11.0' nvidia-modelopt==0.45.0 requests
 	touch $@
 
 # They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,
 # and the rest is what the modules import that the tests run.
-TRAINERS_PIP := .venv-trainers/bin/python -m pip --disable-pip-version-check --quiet install
+TRAINERS_INSTALL := .venv-trainers/bin/python $(INSTALL)
 .venv-trainers/installed: Makefile pyproject.toml
 	$(PYTHON) -m venv .venv-trainers
-	$(TRAINERS_PIP) torch==2.13.0
-	$(TRAINERS_PIP) trl==1.16.0 inspect-ai==0.3.285 ray==2.60.0 tensordict==0.10.0 aiohttp codetiming dacite dill einops \
+	$(TRAINERS_INSTALL) torch==2.13.0
+	$(TRAINERS_INSTALL) trl==1.16.0 inspect-ai==0.3.285 ray==2.60.0 tensordict==0.10.0 aiohttp codetiming dacite dill einops \
 		hydra-core modelscope omegaconf orjson pandas peft pillow pyarrow pylatexenc torchdata addict json-repair openai
-	$(TRAINERS_PIP) --no-deps verl==0.9.1 openrlhf==0.11.2 ms-swift==4.6.0
-	CC=false CXX=false $(TRAINERS_PIP) -e .
+	$(TRAINERS_INSTALL) --no-deps verl==0.9.1 openrlhf==0.11.2 ms-swift==4.6.0
+	CC=false CXX=false $(TRAINERS_INSTALL) -e .
 	touch $@
