@@ -5,8 +5,11 @@
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
-# To be run by the Python of an environment. Bytecode is made of what is imported, when it is.
-INSTALL := -m pip --disable-pip-version-check --quiet install --no-compile
+# To be run by the Python of an environment. Tests keep the bytecode of what they import: pip need not make that of the
+# rest. They start hundreds of processes, which would compile it all again where a shell's variable forbids to keep it.
+INSTALL := -m pip --disable-pip-version-check --quiet install
+INSTALL_FOR_TESTS := $(INSTALL) --no-compile
+export PYTHONDONTWRITEBYTECODE :=
 DEMO_EXTRAS := cpu,export
 TEST_EXTRAS := $(DEMO_EXTRAS),bench,remote,serve,batch,dev
 REFERENCE_EXTRAS := $(TEST_EXTRAS),reference,optimum
@@ -57,7 +60,7 @@ test-native: native-release .venv/installed-test
 
 # The server's page in a headless Chromium: the system's, or RUBRICRM_CHROMIUM. Pictures go to build/page.
 test-page: .venv/installed-test
-	$(BIN)/python $(INSTALL) 'playwright>=1.50'
+	$(BIN)/python $(INSTALL_FOR_TESTS) 'playwright>=1.50'
 	$(BIN)/python -m pytest -q -rs -m page tests/serve
 
 # Random requests against the server's own OpenAPI document, for API_SECONDS, and 300 clients that come and go.
@@ -153,34 +156,34 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python $(INSTALL) 'rubricrm[$(TEST_EXTRAS)]'
+	$(BIN)/python $(INSTALL_FOR_TESTS) 'rubricrm[$(TEST_EXTRAS)]'
 	touch $@
 
 .venv/installed-reference: .venv/installed
-	$(BIN)/python $(INSTALL) 'rubricrm[$(REFERENCE_EXTRAS)]'
+	$(BIN)/python $(INSTALL_FOR_TESTS) 'rubricrm[$(REFERENCE_EXTRAS)]'
 	touch $@
 
 .venv-without-kernels/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-without-kernels
-	CC=false CXX=false .venv-without-kernels/bin/python $(INSTALL) -e '.[$(DEMO_EXTRAS),bench,serve,dev]'
+	CC=false CXX=false .venv-without-kernels/bin/python $(INSTALL_FOR_TESTS) -e '.[$(DEMO_EXTRAS),bench,serve,dev]'
 	touch $@
 
 .venv-api/installed: Makefile
 	$(PYTHON) -m venv .venv-api
-	.venv-api/bin/python $(INSTALL) 'schemathesis==4.32.5'
+	.venv-api/bin/python $(INSTALL_FOR_TESTS) 'schemathesis==4.32.5'
 	touch $@
 
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.
 .venv-referees/installed: Makefile
 	$(PYTHON) -m venv .venv-referees
-	.venv-referees/bin/python $(INSTALL) torch==2.13.0
-	.venv-referees/bin/python $(INSTALL) \
+	.venv-referees/bin/python $(INSTALL_FOR_TESTS) torch==2.13.0
+	.venv-referees/bin/python $(INSTALL_FOR_TESTS) \
 		'tensorrt-edgellm[export]==0.11.0' nvidia-modelopt==0.45.0 requests
 	touch $@
 
 # They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,
 # and the rest is what the modules import that the tests run.
-TRAINERS_INSTALL := .venv-trainers/bin/python $(INSTALL)
+TRAINERS_INSTALL := .venv-trainers/bin/python $(INSTALL_FOR_TESTS)
 .venv-trainers/installed: Makefile pyproject.toml
 	$(PYTHON) -m venv .venv-trainers
 	$(TRAINERS_INSTALL) torch==2.13.0
