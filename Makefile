@@ -25,10 +25,7 @@ demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
 	$(BIN)/rubricrm generate -m build/demo-bundle "$(REQUEST)"
 
-# While pip waits for what it fetches the kernels are built.
-test:
-	$(MAKE) -j 2 .venv/installed-test native-kernels
-	$(MAKE) lint test-fast
+test: lint native-kernels test-fast
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -149,7 +146,7 @@ $(BIN)/cmake: | .venv/bin/python
 SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	echo "The kernels were not built (pip install -v . says why): ONNX Runtime's own will run."
 
-.venv/installed: .venv/bin/python pyproject.toml $(KERNELS) | $(filter $(BIN)/cmake,$(CMAKE))
+.venv/installed: .venv/bin/python pyproject.toml $(KERNELS)
 	$(BIN)/python $(INSTALL) -e .
 	$(SAY_IF_NOT_BUILT)
 	touch $@
