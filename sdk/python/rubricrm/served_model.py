@@ -39,4 +39,5 @@ class ServedModel:
             **options: What else `RubricModel.connect` takes.
         """
         told: ConnectKeywords = {"model": self.model, "dialect": self.dialect, "api_key": self.api_key}
-        return kind.connect(self.url, prompt=self.prompt, **{**told, **options})
+        told.update(options)
+        return kind.connect(self.url, prompt=self.prompt, **told)

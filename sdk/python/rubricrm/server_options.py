@@ -41,9 +41,10 @@ def server_options(bundle: str, *, kind: str = "") -> Callable[[Command], Comman
                 given[bundle] = None
             return command(**given, **{names.server: server})
 
+        decorated: Command = wrapped
         for option in reversed(_declared(names)):
-            wrapped = option(wrapped)
-        return wrapped
+            decorated = option(decorated)
+        return decorated
 
     return with_options
 
