@@ -33,7 +33,9 @@ def bundle(spelling: str) -> list[str]:
     return ["bundle"] if spelling == "BUNDLE" else [spelling, "bundle"]
 
 
-@pytest.mark.parametrize(("command", "kind"), [(case.values[0], case.values[1]) for case in COMMANDS])
+@pytest.mark.parametrize(
+    ("command", "kind"), [(case.values[0], case.values[1]) for case in COMMANDS] + [(["certify"], "")]
+)
 def test_every_command_says_the_same_of_them(command: list[str], kind: str) -> None:
     helps = {}
     for words in (["generate"], command[:1]):
@@ -67,6 +69,12 @@ def test_every_command_refuses_the_same(command: list[str], kind: str, spelling:
         result = invoke(*command, *words)
         assert result.exit_code == 2, result.output
         assert said in " ".join(result.stderr.split()), result.output
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--server-model", "--dialect", "--server-key-file"])
+def test_a_command_whose_bundle_stays_refuses_options_without_a_server(option: str) -> None:
+    result = invoke("certify", "bundle", "--reference", "r", option, "vllm")
+    assert (result.exit_code, f"{option} has no effect without --server" in result.stderr) == (2, True)
 
 
 def given(*words: str, environment: dict[str, str] | None = None) -> dict[str, Any]:

@@ -19,14 +19,15 @@ from rubricrm.served_model import ServedModel
 Command = Callable[..., Any]
 
 
-def server_options(bundle: str, *, kind: str = "") -> Callable[[Command], Command]:
+def server_options(bundle: str, *, kind: str = "", replaces: bool = True) -> Callable[[Command], Command]:
     """Give a command --server, --prompt, --server-model, --dialect and --server-key-file.
 
     The command gets one argument for them, `server`: a `ServedModel`, or None where no server is named.
 
     Args:
-        bundle: The command's parameter of a bundle. With --server its prompt is used if --prompt names none, and the
-            command gets None for it.
+        bundle: The command's parameter of a bundle. With --server its prompt is used if --prompt names none.
+        replaces: Whether the model on the server stands in the place of that bundle: the command then gets None for it,
+            and both prompts together are refused. Else the bundle has a use of its own.
         kind: What the model is, if the command knows several: "judge" gives --judge-server, --judge-prompt and so on,
             and the argument `judge_server`.
     """
@@ -36,8 +37,8 @@ def server_options(bundle: str, *, kind: str = "") -> Callable[[Command], Comman
         @wraps(command)
         def wrapped(**given: Any) -> Any:
             told = [given.pop(name) for name in names.parameters]
-            server = _served_model(names, bundle, given[bundle], *told)
-            if server is not None:
+            server = _served_model(names, bundle, given[bundle], *told, replaces=replaces)
+            if server is not None and replaces:
                 given[bundle] = None
             return command(**given, **{names.server: server})
 
@@ -101,12 +102,14 @@ def _served_model(
     model: str | None,
     dialect: str | None,
     key_file: Path | None,
+    *,
+    replaces: bool,
 ) -> ServedModel | None:
     server, prompt_option = names.options[:2]
     if url is None:
         refuse_given(names.parameters[1:], f"without {server}")
         return None
-    if prompt is not None and bundle_path is not None and _is_given(bundle):
+    if replaces and prompt is not None and bundle_path is not None and _is_given(bundle):
         raise click.UsageError(
             f"{_spelling(bundle)} and {prompt_option} both name the prompt of the {names.model} on the server. Leave "
             "one out."
