@@ -93,7 +93,7 @@ def test_each_dialect_gets_the_expression_where_it_looks_for_it(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("llama.cpp", "a server of the dialect llama.cpp takes GBNF, and it is a regular expression"),
+        ("llama.cpp", "a server of the dialect llama.cpp takes GBNF and no regular expression"),
         ("openai", "a server of the dialect openai takes no grammar"),
     ],
 )

@@ -30,5 +30,7 @@ def checked_keys(found: list[str]) -> tuple[str, ...]:
     """
     keys = tuple(key.strip() for key in found if key.strip())
     if not all(key.isascii() and key.isprintable() for key in keys):
-        raise OptionInvalid("a key holds characters beyond printable ASCII, which HTTP headers cannot carry.")
+        raise OptionInvalid(
+            "a key holds characters beyond printable ASCII, which HTTP headers cannot carry. Make another."
+        )
     return keys

@@ -104,10 +104,9 @@ class ServerBackend(LoopBackend):
         dialect = self._identity.dialect
         if dialect.grammar_form == REGEX:
             return None
-        takes = "no grammar" if dialect.grammar_form is None else f"{dialect.grammar_form.upper()}, and it is a regular"
-        return f"a server of the dialect {dialect.name} takes {takes}" + (
-            "" if takes == "no grammar" else " expression"
-        )
+        form = dialect.grammar_form
+        takes = "no grammar" if form is None else f"{form.upper()} and no regular expression"
+        return f"a server of the dialect {dialect.name} takes {takes}"
 
     async def _try_grammar(self) -> None:
         await try_grammar(self._client, self._identity, self._served)
