@@ -64,8 +64,7 @@ class ServerSource:
             RubricrmError: As `RubricModel.connect`.
         """
         with self.open() as model:
-            told, found = dict(model.description), model.capabilities
-        is_held = found is not None and found.constraint is not None
+            told, is_held = dict(model.description), model.has_form
         return {"name": told["name"], "manifest_sha256": told["manifest_sha256"], "is_held": is_held}
 
     def open(self) -> RubricModel:

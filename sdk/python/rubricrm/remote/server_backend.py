@@ -20,7 +20,7 @@ from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.remote.completion_request import completion_request
 from rubricrm.remote.connect_options import ConnectOptions
 from rubricrm.remote.connection import Identity, identify, try_grammar, try_out
-from rubricrm.remote.dialects import REGEX
+from rubricrm.remote.dialects import GBNF, NAMED, REGEX
 from rubricrm.remote.loop_backend import LoopBackend
 from rubricrm.remote.loop_thread import LoopThread
 from rubricrm.remote.remote_generation import RemoteGeneration
@@ -104,9 +104,8 @@ class ServerBackend(LoopBackend):
         dialect = self._identity.dialect
         if dialect.grammar_form == REGEX:
             return None
-        form = dialect.grammar_form
-        takes = "no grammar" if form is None else f"{form.upper()} and no regular expression"
-        return f"a server of the dialect {dialect.name} takes {takes}"
+        takes = {GBNF: "GBNF and no regular expression", NAMED: "the form of rubrics alone", None: "no grammar"}
+        return f"a server of the dialect {dialect.name} takes {takes[dialect.grammar_form]}"
 
     async def _try_grammar(self) -> None:
         await try_grammar(self._client, self._identity, self._served)
