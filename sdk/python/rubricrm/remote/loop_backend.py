@@ -60,8 +60,9 @@ class LoopBackend(ABC):
     ) -> Generation:
         """As `Backend.start`."""
         self._loop.check_open()
-        is_form = is_rubric and options.constrain and options.grammar is None
-        form = self._form if is_form else None if options.grammar is None else self._regex(options.grammar)
+        regex = None if options.grammar is None else self._regex(options.grammar)
+        is_form = is_rubric and options.constrain and regex is None
+        form = self._form if is_form else regex
         tokenizer = self.prompt.tokenizer
         is_held = is_form and self._served.has_form
         generation = RemoteGeneration(prompt_ids, options, tokenizer, is_held=is_held, cancel=cancel, started=started)
