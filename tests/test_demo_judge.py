@@ -113,7 +113,7 @@ def test_training_never_sees_the_words_that_are_held_out() -> None:
     ("text", "rule"),
     [
         ('use the word "sea"', Rule("word", "sea")),
-        ('not mention the term “sea”', Rule("no_word", "sea")),
+        ("not mention the term “sea”", Rule("no_word", "sea")),
         ("avoid the word 'sea'", Rule("no_word", "sea")),
         ('start with the phrase "Dear all"', Rule("begin", "Dear all")),
         ('end with "bye"', Rule("end", "bye")),

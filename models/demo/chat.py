@@ -55,9 +55,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, pieces: str = PRE_TOK
 
 def split_at(pattern: str) -> Sequence:
     """A pre-tokenizer that makes a piece of each match."""
-    return Sequence(
-        [Split(Regex(pattern), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    return Sequence([Split(Regex(pattern), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def with_added_tokens(tokenizer: Tokenizer) -> Tokenizer:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from chat import ADDED_TOKENS, CHAT_TEMPLATE, RUBRIC_PROMPT_TEMPLATE, ChatEncoder, train_tokenizer
@@ -62,6 +63,24 @@ SHAPE = {
 }
 
 
+class Optimizer(Protocol):
+    """What training asks of an optimizer, as torch's have it."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> None:
+        """Changes the weights."""
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a model is trained for.
@@ -69,10 +88,12 @@ class Task:
     Attributes:
         shape: Of the model: values of its configuration.
         pairs: From a seed to endless pairs of a user's message and its answer.
+        optimizer: Makes the optimizer of a model.
     """
 
     shape: Mapping[str, int]
     pairs: Callable[[int], Iterator[tuple[str, str]]]
+    optimizer: Callable[[Qwen3ForCausalLM], Optimizer]
 
 
 def configuration(shape: Mapping[str, int], encoder: ChatEncoder) -> Qwen3Config:
@@ -106,9 +127,7 @@ def rubric_pairs(seed: int) -> Iterator[tuple[str, str]]:
         yield RUBRIC_PROMPT_TEMPLATE.replace("{prompt}", pair.request), pair.rubric
 
 
-def batches(
-    encoder: ChatEncoder, messages: Iterator[tuple[str, str]], tokens_per_batch: int
-) -> Iterator[Batch]:
+def batches(encoder: ChatEncoder, messages: Iterator[tuple[str, str]], tokens_per_batch: int) -> Iterator[Batch]:
     """Batches of (ids, targets), both [pairs, length]; only the answers have targets.
 
     Pairs of similar length wait for each other, so that few shapes occur: each new one costs the CPU kernels a
@@ -165,7 +184,7 @@ def train(args: argparse.Namespace, task: Task) -> None:
     torch.set_num_threads(args.threads)
     encoder = ChatEncoder(args.run / "tokenizer.json")
     model = Qwen3ForCausalLM(configuration(task.shape, encoder))  # type: ignore[no-untyped-call]
-    optimizer = new_optimizer(model)
+    optimizer = task.optimizer(model)
     if args.resume:
         saved = torch.load(args.resume, weights_only=True)
         model.load_state_dict(saved["model"])
@@ -195,15 +214,15 @@ def train(args: argparse.Namespace, task: Task) -> None:
         save_state(model, optimizer, args.run / "state.pt")
 
 
-def begin(args: argparse.Namespace) -> None:
+def begin(args: argparse.Namespace, task: Task) -> None:
     """Lays out a run that goes on from the weights of a checkpoint; the state of its optimizer is not kept in one."""
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "tokenizer.json").write_bytes((args.checkpoint / "tokenizer.json").read_bytes())
     model = Qwen3ForCausalLM.from_pretrained(args.checkpoint, dtype=torch.float32)
-    save_state(model, new_optimizer(model), args.run / "state.pt")
+    save_state(model, task.optimizer(model), args.run / "state.pt")
 
 
-def new_optimizer(model: Qwen3ForCausalLM) -> torch.optim.Optimizer:
+def new_optimizer(model: Qwen3ForCausalLM) -> Optimizer:
     """AdamW, with weight decay on the matrices alone."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
@@ -253,7 +272,7 @@ def average_gradients(model: Qwen3ForCausalLM) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def save_state(model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, path: Path) -> None:
+def save_state(model: Qwen3ForCausalLM, optimizer: Optimizer, path: Path) -> None:
     """Saves what a later stage needs to go on; a reader never sees half a file."""
     partial = path.with_suffix(".partial")
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, partial)
@@ -331,11 +350,9 @@ def run(args: argparse.Namespace, task: Task, write_tokenizer: Callable[[Path], 
     """Runs a command."""
     if args.command == "tokenizer":
         write_tokenizer(args.run)
-    elif args.command == "begin":
-        begin(args)
     else:
-        {"train": train, "export": export}[args.command](args, task)
+        {"begin": begin, "train": train, "export": export}[args.command](args, task)
 
 
 if __name__ == "__main__":
-    run(arguments(__doc__), Task(SHAPE, rubric_pairs), write_tokenizer)
+    run(arguments(__doc__), Task(SHAPE, rubric_pairs, new_optimizer), write_tokenizer)

@@ -75,7 +75,9 @@ def answer(rng: random.Random, rules: list[Rule], wanted: list[bool]) -> str:
     counts = [pair for pair in zip(rules, wanted, strict=True) if pair[0].relation]
     rule, is_wanted = counts[0] if counts else (Rule("sentences", relation="at most", number=2), True)
     number = aimed(rng, rule, is_wanted)
-    sizes = split(rng, number) if rule.kind == "words" else [rng.choice((2, 3, 3, 4, 4, 5, 6, 7)) for _ in range(number)]
+    sizes = (
+        split(rng, number) if rule.kind == "words" else [rng.choice((2, 3, 3, 4, 4, 5, 6, 7)) for _ in range(number)]
+    )
     layout = {"lines": "lines", "items": "list"}.get(rule.kind, "prose")
     if not counts and rng.random() < 0.25:
         layout = rng.choice(("lines", "list"))

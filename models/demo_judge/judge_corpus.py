@@ -15,7 +15,6 @@ from answers import answer
 from pastes import capitalized
 from phrases import Filler, quoted
 from rules import NUMBERS, Rule, parse
-from templates import HERE, lines
 
 KINDS = ("word", "no_word", "begin", "end", "mark", "words", "sentences", "lines", "items")
 KIND_WEIGHTS = (5, 5, 3, 3, 2, 4, 5, 3, 3)
@@ -31,7 +30,18 @@ COUNT_FORMS = (
     "(have|use|contain|have) {bound}{number} {unit}",
     "not (exceed|use more than|have more than) {number} {unit}",
 )
-BOUNDS = ("at most", "no more than", "at least", "exactly", "", "fewer than", "more than", "up to", "under", "less than")
+BOUNDS = (
+    "at most",
+    "no more than",
+    "at least",
+    "exactly",
+    "",
+    "fewer than",
+    "more than",
+    "up to",
+    "under",
+    "less than",
+)
 UNIT_FORMS = {
     "words": ("words",),
     "sentences": ("sentences",),
@@ -138,9 +148,10 @@ def short_tasks(rng: random.Random) -> Iterator[corpus.Pair]:
     """Short requests with the rubrics that the demo model learns for them."""
     while True:
         pair = corpus.short_pair(rng)
-        if pair and len(pair.request) < SHORT_REQUEST and pair.request.isascii():
-            if corpus.key(pair.request) not in corpus.HELD_OUT:
-                yield pair
+        if pair is None or len(pair.request) >= SHORT_REQUEST or not pair.request.isascii():
+            continue
+        if corpus.key(pair.request) not in corpus.HELD_OUT:
+            yield pair
 
 
 def rule_text(f: Filler, kind: str) -> str:
@@ -151,7 +162,15 @@ def rule_text(f: Filler, kind: str) -> str:
         text = f.pick("{noun}", "{noun}", "{nonsense}", "{nonsense}", "{adj}", "{plurals}", "{name}", "{verb}")
         f.bound["include"] = f.fill("(include|contain|use|mention|include|use)")
     else:
-        texts = ("{adj} {noun}", "{noun}", "{name}", "the {noun} is", "{plurals} {verb}", "{noun} and {noun}", "I {verb}")
+        texts = (
+            "{adj} {noun}",
+            "{noun}",
+            "{name}",
+            "the {noun} is",
+            "{plurals} {verb}",
+            "{noun} and {noun}",
+            "I {verb}",
+        )
         text = f.pick(*texts)
     f.bound["quoted"] = quoted(capitalized(text) if kind == "begin" else text, f.rng)
     return f.pick(*FORMS[kind])

@@ -36,12 +36,11 @@ UNITS = {
     "list items": "items",
     "bullet points": "items",
 }
-NUMBERS = {
-    word: number
-    for number, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split(), 1
-    )
-}
+NUMBER_WORDS = (
+    *("one", "two", "three", "four", "five", "six", "seven", "eight"),
+    *("nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen"),
+)
+NUMBERS = {word: number for number, word in enumerate(NUMBER_WORDS, 1)}
 MARKS = {"a question mark": "?", "a question": "?", "an exclamation mark": "!", "a period": ".", "a full stop": "."}
 
 QUOTED = r"""["'“‘](?P<text>[^"”]+?)["'”’]"""

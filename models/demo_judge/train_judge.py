@@ -7,9 +7,14 @@ python train_judge.py export RUN CHECKPOINT
 """
 
 import itertools
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Qwen3ForCausalLM
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "demo"))
@@ -31,6 +36,7 @@ SHAPE = {
     "head_dim": 32,
     "intermediate_size": 352,
 }
+SINGLE_SHARE = 0.4
 NUM_TOKENIZER_CASES = 20_000
 TOKENIZER_SEED = 100
 
@@ -51,10 +57,55 @@ def message(case: Case) -> str:
 
 
 def judgment_pairs(seed: int) -> Iterator[tuple[str, str]]:
-    """Prompts of the judge, and the judgments."""
+    """Prompts of the judge, and the judgments; many are about one rule and one answer."""
     hold_out_words()
+    rng = random.Random(seed)
     for case in cases(seed):
-        yield message(case), case.judgment()
+        if rng.random() < SINGLE_SHARE:
+            yield single(case)
+        else:
+            yield message(case), case.judgment()
+
+
+def single(case: Case) -> tuple[str, str]:
+    """One rule and one answer of a case: a short text, from which copying and looking up are learned first."""
+    number, rule = next((number, rule) for number, rule in enumerate(case.rules(), 1) if rule is not None)
+    criterion = case.rubric.splitlines()[number - 1]
+    text = f"Rubric:\n{criterion}\n\nResponse A:\n{case.response_a}"
+    return text, f"- Criterion {number}: {rule.justification(case.response_a)}"
+
+
+class MuonAndAdamW:
+    """Muon for the matrices within the layers, AdamW for all else: with AdamW alone copying was learned later."""
+
+    def __init__(self, model: Qwen3ForCausalLM) -> None:
+        matrices = [p for p in model.model.layers.parameters() if p.dim() > 1]
+        others = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
+        self._both: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        )
+        self.param_groups = [group for one in self._both for group in one.param_groups]
+
+    def step(self) -> None:
+        """Changes the weights."""
+        for one in self._both:
+            one.step()
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for one in self._both:
+            one.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both."""
+        return {str(index): one.state_dict() for index, one in enumerate(self._both)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        for index, one in enumerate(self._both):
+            one.load_state_dict(state[str(index)])
+        self.param_groups = [group for one in self._both for group in one.param_groups]
 
 
 def write_tokenizer(out: Path) -> None:
@@ -69,4 +120,4 @@ def write_tokenizer(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(arguments(__doc__), Task(SHAPE, judgment_pairs), write_tokenizer)
+    run(arguments(__doc__), Task(SHAPE, judgment_pairs, MuonAndAdamW), write_tokenizer)
