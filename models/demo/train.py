@@ -30,6 +30,7 @@ from corpus import pairs
 from safetensors.torch import save_file
 from torch import distributed
 from torch.nn import functional
+from training_log import Log
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 VOCAB_SIZE = 2048
@@ -176,20 +177,14 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
 
 
 def train(args: argparse.Namespace, task: Task) -> None:
-    """Trains for a number of steps, logs to `log.jsonl` and saves `state.pt` now and then."""
+    """Trains for a number of steps or seconds, logs to `log.jsonl` and saves `state.pt` now and then."""
     rank, num_workers = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if num_workers > 1:
         distributed.init_process_group("gloo")
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     encoder = ChatEncoder(args.run / "tokenizer.json")
-    model = Qwen3ForCausalLM(configuration(task.shape, encoder))  # type: ignore[no-untyped-call]
-    optimizer = task.optimizer(model)
-    if args.resume:
-        saved = torch.load(args.resume, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-    model.train()
+    model, optimizer = opened(args, task, encoder)
     source = batches(encoder, task.pairs(args.seed * 1000 + rank), args.tokens_per_batch // num_workers)
     log = Log(args.run / "log.jsonl", args.log_every) if rank == 0 else None
     started = time.monotonic()
@@ -197,21 +192,40 @@ def train(args: argparse.Namespace, task: Task) -> None:
         ids, targets = next(source)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args)
-        loss = answer_loss(model, ids, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if num_workers > 1:
-            average_gradients(model)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        loss = take_step(model, optimizer, ids, targets, num_workers)
+        is_last = step + 1 == args.steps or time.monotonic() - started > args.seconds
         if log is not None:
-            log.add(loss.item(), ids.numel() * num_workers, len(ids) * num_workers)
-            if (step + 1) % args.save_every == 0:
+            log.add(loss, ids.numel() * num_workers, len(ids) * num_workers)
+            if is_last or (step + 1) % args.save_every == 0:
                 save_state(model, optimizer, args.run / "state.pt")
-        if time.monotonic() - started > args.seconds:
+        if is_last:
             break
-    if rank == 0:
-        save_state(model, optimizer, args.run / "state.pt")
+
+
+def opened(args: argparse.Namespace, task: Task, encoder: ChatEncoder) -> tuple[Qwen3ForCausalLM, Optimizer]:
+    """A new model, or that of an earlier run, with its optimizer."""
+    model = Qwen3ForCausalLM(configuration(task.shape, encoder))  # type: ignore[no-untyped-call]
+    optimizer = task.optimizer(model)
+    if args.resume:
+        saved = torch.load(args.resume, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+    model.train()
+    return model, optimizer
+
+
+def take_step(
+    model: Qwen3ForCausalLM, optimizer: Optimizer, ids: torch.Tensor, targets: torch.Tensor, num_workers: int
+) -> float:
+    """Changes the weights by a batch, and returns its loss."""
+    loss = answer_loss(model, ids, targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if num_workers > 1:
+        average_gradients(model)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
 
 
 def begin(args: argparse.Namespace, task: Task) -> None:
@@ -228,38 +242,6 @@ def new_optimizer(model: Qwen3ForCausalLM) -> Optimizer:
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-
-
-class Log:
-    """Writes the mean loss and the speed of every so many steps as a line of JSON."""
-
-    def __init__(self, path: Path, interval: int) -> None:
-        self._path = path
-        self._interval = interval
-        self._losses: list[float] = []
-        self._started = time.monotonic()
-        self._num_steps = self._num_tokens = self._num_pairs = 0
-
-    def add(self, loss: float, num_tokens: int, num_pairs: int) -> None:
-        """Counts a step."""
-        self._losses.append(loss)
-        self._num_steps += 1
-        self._num_tokens += num_tokens
-        self._num_pairs += num_pairs
-        if self._num_steps % self._interval:
-            return
-        seconds = time.monotonic() - self._started
-        line = {
-            "step": self._num_steps,
-            "loss": round(sum(self._losses) / len(self._losses), 4),
-            "tokens": self._num_tokens,
-            "pairs": self._num_pairs,
-            "seconds": round(seconds),
-            "tokens_per_s": round(self._num_tokens / seconds),
-        }
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self._losses.clear()
 
 
 def average_gradients(model: Qwen3ForCausalLM) -> None:

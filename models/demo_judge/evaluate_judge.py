@@ -167,7 +167,7 @@ def evaluate(judge: JudgeModel, cases: list[tuple[str, Case]], shown: int) -> di
 def table(document: dict[str, Any]) -> str:
     """The results as a table in Markdown."""
     rows = [
-        "| kind of rule | cases | single votes right | both orders agree | verdict right | tie | no verdict | form whole |",
+        "| kind of rule | cases | votes right | orders agree | verdict right | tie | no verdict | form whole |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for kind, score in document["kinds"].items():
