@@ -83,8 +83,8 @@ def test_a_judgment_word_for_word() -> None:
     assert outcome.consistent
     assert outcome.votes[0].text == (
         "Identified Gatekeeper Criterion: Criterion 1\n\n"
-        '**Response A:**\n- Criterion 1: "river" is there, before "runs": met.\n- Criterion 2: not checked.\n\n'
-        '**Response B:**\n- Criterion 1: "river" is not there: not met.\n- Criterion 2: not checked.\n\n'
+        '**Response A:**\n- Criterion 1: "river" is there, before "runs", wanted: met.\n- Criterion 2: not checked.\n\n'
+        '**Response B:**\n- Criterion 1: "river" is not there, wanted: not met.\n- Criterion 2: not checked.\n\n'
         "Response A meets 1, Response B meets 0.\nWinner: Response A"
     )
     assert outcome.votes[0].text == case.judgment()

@@ -1,6 +1,7 @@
 """Random answers that meet or miss given rules by little."""
 
 import random
+import re
 
 import words
 from pastes import capitalized
@@ -56,6 +57,9 @@ SHAPES = {
 }
 JOINTS = ("and", "but", "because", "so", "while", "when", "or")
 END_MARKS = (".", ".", ".", ".", "!", "?")
+END = re.compile(r"[.!?]")
+WILD = ("{clause}", "{command}", "{np}", "{never}", "{everyday}", "{idea}", "{np} {preposition}")
+WILD_SHARE = 0.4
 COMMA_SHARE = 0.05
 DECOY_SHARE = 0.25
 NEAR_SHARE = 0.5
@@ -63,10 +67,21 @@ NEAR_SHARE = 0.5
 
 def phrase(f: Filler, size: int) -> list[str]:
     """Words that look like a sentence, exactly so many."""
+    if f.rng.random() < WILD_SHARE:
+        return wild(f, size)
     if size in SHAPES:
         return f.pick(*SHAPES[size]).split()
     first = f.rng.randint(2, min(7, size - 2))
     return [*phrase(f, first), f.rng.choice(JOINTS), *phrase(f, size - first - 1)]
+
+
+def wild(f: Filler, size: int) -> list[str]:
+    """The first words of what the demo's requests are made of: more kinds of words and numbers than in the shapes."""
+    found: list[str] = []
+    while len(found) < size:
+        text = Filler(f.rng).pick(*WILD)
+        found += [word for word in (word.strip(".,!?:;") for word in text.split()) if word and not END.search(word)]
+    return found[:size]
 
 
 def answer(rng: random.Random, rules: list[Rule], wanted: list[bool]) -> str:

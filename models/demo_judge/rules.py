@@ -93,7 +93,8 @@ class Rule:
     def _evidence(self, answer: str) -> str:
         if self.kind in ("word", "no_word"):
             place = found_at(self.text, answer)
-            return f'"{self.text}" is ' + ("not there" if place is None else f"there, before {place}")
+            found = "not there" if place is None else f"there, before {place}"
+            return f'"{self.text}" is {found}, {"wanted" if self.kind == "word" else "unwanted"}'
         if self.kind in ("begin", "end", "mark"):
             side = "beginning" if self.kind == "begin" else "end"
             return f'the {side} is "{edge(self, answer)}", wanted "{self.text}"'

@@ -36,7 +36,7 @@ SHAPE = {
     "head_dim": 32,
     "intermediate_size": 352,
 }
-SINGLE_SHARE = 0.4
+SINGLE_SHARE = 0.3
 NUM_TOKENIZER_CASES = 20_000
 TOKENIZER_SEED = 100
 
