@@ -17,7 +17,7 @@ from phrases import Filler, quoted
 from rules import NUMBERS, Rule, parse
 
 KINDS = ("word", "no_word", "begin", "end", "mark", "words", "sentences", "lines", "items")
-KIND_WEIGHTS = (5, 5, 3, 3, 2, 4, 5, 3, 3)
+KIND_WEIGHTS = (6, 6, 6, 7, 6, 2, 3, 2, 2)
 FORMS = {
     "word": ("{include} the (word|word|word|word|term|name|keyword) {quoted}",),
     "no_word": ("not {include} the (word|word|word|word|term|name) {quoted}", "avoid the (word|word|term) {quoted}"),
@@ -129,7 +129,7 @@ def drawn_cases(rng: random.Random, kinds: tuple[str, ...]) -> Iterator[Case]:
     weights = [KIND_WEIGHTS[KINDS.index(kind)] for kind in kinds]
     while True:
         chosen: list[str] = []
-        for kind in rng.choices(kinds, weights, k=rng.choices((1, 2, 3), (70, 25, 5))[0]):
+        for kind in rng.choices(kinds, weights, k=rng.choices((1, 2, 3), (60, 32, 8))[0]):
             if not any(clash(kind, other) for other in chosen):
                 chosen.append(kind)
         case = one_case(rng, [rule_text(Filler(rng), kind) for kind in chosen], next(tasks))

@@ -14,6 +14,7 @@ from rubricrm.text_file import without_file_ends
 from rubricrm.text_input import file_text, standard_input_text
 
 if TYPE_CHECKING:
+    from rubricrm.judge.judge_model import JudgeModel
     from rubricrm.judge.verdict import Scored, Unscored, Verdict
 
 # Exit codes where there is no verdict, by its reason; the others are failures of the judge or of the rubric.
@@ -29,15 +30,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @click.option("--a-file", type=_File, help="The file that holds it.")
 @click.option("--b", "text_b", metavar="TEXT", help="The other answer.")
 @click.option("--b-file", type=_File, help="The file that holds it.")
-@click.option(
-    "-m",
-    "--model",
-    "path",
-    type=click.Path(path_type=Path),
-    envvar="RUBRICRM_JUDGE",
-    required=True,
-    help="Judge to use.",
-)
+@click.option("-m", "--model", "path", type=click.Path(path_type=Path), envvar="RUBRICRM_JUDGE", help="Judge to use.")
 @click.option("--rubric", "rubric_file", type=_File, help="File with the rubric.")
 @click.option("--rubric-model", type=click.Path(path_type=Path), help="Bundle that writes the rubric.")
 @click.option("--votes", type=click.IntRange(1), default=1, show_default=True, help="Samples in each order.")
@@ -64,6 +57,7 @@ def judge(
 ) -> None:
     """Compare two answers to REQUEST by a rubric; with -, the request is read from standard input.
 
+    Without --model the demo judge is used: it checks plain hard rules alone, and is no measure of RubricRM's quality.
     The judge sees the answers in both orders. The exit code is 0 for a verdict, a tie too; 3 where fewer than half of
     the samples name a winner; 1 where the judge or the rubric failed; 2 for texts that cannot be judged.
     """
@@ -92,7 +86,7 @@ def _judge(
     texts: dict[str, str],
     rubric_model: Path | None,
     *,
-    path: Path,
+    path: Path | None,
     votes: int,
     orders: Literal["both", "given"],
     device: str | None,
@@ -101,20 +95,28 @@ def _judge(
     **sampling: Any,
 ) -> Verdict | Scored | Unscored:
     from rubricrm.generation.options import GenerationOptions
-    from rubricrm.judge.judge_model import JudgeModel
     from rubricrm.judge.jury import Jury
     from rubricrm.model import RubricModel
 
     given = {name: value for name, value in sampling.items() if value is not None}
     GenerationOptions(**given)  # a wrong option is said at once, not after a large model was opened
     with ExitStack() as models:
-        opened = models.enter_context(JudgeModel.open(path, device=device, threads=threads))
+        opened = models.enter_context(_open_judge(path, device, threads))
         maker = None
         if rubric_model is not None:
             maker = models.enter_context(RubricModel.open(rubric_model, device=device, threads=threads))
         jury = Jury(opened, maker, votes=votes, orders=orders, **given)
         method = jury.reward if with_reward else jury.compare
         return method(texts["request"], texts["a"], texts["b"], rubric=texts.get("rubric"))
+
+
+def _open_judge(path: Path | None, device: str | None, threads: int | None) -> JudgeModel:
+    from rubricrm.judge.judge_model import JudgeModel
+    from rubricrm.text_model import DEMO_JUDGE_BUNDLE
+
+    if path is None:
+        click.echo("Using the demo judge; --model JUDGE uses yours.", err=True)
+    return JudgeModel.open(path or DEMO_JUDGE_BUNDLE, device=device, threads=threads)
 
 
 def _text(text: str | None, file: Path | None, name: str) -> str:
