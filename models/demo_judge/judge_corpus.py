@@ -17,7 +17,7 @@ from phrases import Filler, quoted
 from rules import NUMBERS, Rule, parse
 
 KINDS = ("word", "no_word", "begin", "end", "mark", "words", "sentences", "lines", "items")
-KIND_WEIGHTS = (6, 6, 6, 7, 6, 2, 3, 2, 2)
+KIND_WEIGHTS = (5, 5, 8, 8, 4, 3, 4, 3, 3)
 FORMS = {
     "word": ("{include} the (word|word|word|word|term|name|keyword) {quoted}",),
     "no_word": ("not {include} the (word|word|word|word|term|name) {quoted}", "avoid the (word|word|term) {quoted}"),
