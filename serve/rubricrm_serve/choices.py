@@ -24,7 +24,7 @@ Result: TypeAlias = RubricResult | TextResult
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-# Proxies end connections on which nothing comes for a minute.
+# The longest silence in a stream: proxies end connections on which nothing comes for a minute.
 _QUIET_S = 15.0
 
 
@@ -65,7 +65,9 @@ class Choices:
         self._is_cut = False
         self._closing: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[Result | None]] = []
-        self._queue: asyncio.Queue[ChoicePart | Refusal] = asyncio.Queue()
+        self._queue: asyncio.Queue[ChoicePart | Refusal | None] = asyncio.Queue()
+        self._silence: asyncio.TimerHandle | None = None
+        self._num_heard = 0
         self._places = admission.admit(len(streams), self._cut)
 
     @property
@@ -120,12 +122,14 @@ class Choices:
             Refusal: One of them failed; the others are ended.
         """
         self._start(self._forward)
+        self._watch_silence()
         num_left = len(self._streams)
         try:
             while num_left:
-                parts = [] if (first := await self._next()) is None else [first, *self._others()]
+                parts = [await self._queue.get(), *self._others()]
                 refusal = next((part for part in parts if isinstance(part, Refusal)), None)
                 found = [part for part in parts if isinstance(part, ChoicePart)]
+                self._num_heard += len(found)
                 if found or refusal is None:
                     yield found
                 if refusal is not None:
@@ -136,6 +140,8 @@ class Choices:
 
     async def close(self) -> None:
         """End all that still run."""
+        if self._silence is not None:
+            self._silence.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -149,16 +155,14 @@ class Choices:
             for index, (stream, place) in enumerate(zip(self._streams, self._places, strict=True))
         ]
 
-    async def _next(self) -> ChoicePart | Refusal | None:
-        if self._queue.empty():
-            try:
-                async with asyncio.timeout(_QUIET_S):
-                    return await self._queue.get()
-            except TimeoutError:
-                return None
-        return self._queue.get_nowait()
+    def _watch_silence(self, num_heard: int = -1) -> None:
+        """Queue nothing where nothing came since the last look: a timer for each piece would cost more."""
+        if num_heard == self._num_heard:
+            self._queue.put_nowait(None)
+        look = asyncio.get_running_loop().call_later
+        self._silence = look(_QUIET_S / 2, self._watch_silence, self._num_heard)
 
-    def _others(self) -> list[ChoicePart | Refusal]:
+    def _others(self) -> list[ChoicePart | Refusal | None]:
         return [self._queue.get_nowait() for _ in range(self._queue.qsize())]
 
     async def _forward(self, index: int, stream: Stream, place: AdmittedPlace) -> None:

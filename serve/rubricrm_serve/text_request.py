@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 from rubricrm.generation.options import GenerationOptions
@@ -26,11 +26,21 @@ class TextRequest(SamplingFields):
         Field(description="Text, whose control tokens are text too; or token ids; or a list of either."),
     ]
     logprobs: TopLogprobs | None = None
+    form: Annotated[
+        Literal["rubric"] | None,
+        Field(description="Token ids are the prompt of a rubric: hold the text to the form of rubrics."),
+    ] = None
 
     @model_validator(mode="after")
     def _refuse_logprobs(self) -> Self:
         if self.logprobs is not None and self.stream:
             raise refused("logprobs", "is not there in a stream. Leave out stream, or logprobs.")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_form_of_texts(self) -> Self:
+        if self.form is not None and any(isinstance(prompt, str) for prompt in self.prompts()):
+            raise refused("form", "is for prompts of token ids. For a text, ask the model NAME-rubric.")
         return self
 
     def prompts(self) -> list[OnePrompt]:

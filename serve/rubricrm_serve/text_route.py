@@ -54,7 +54,12 @@ class TextAnswer(CompletionAnswer[TextRequest]):
             if self.is_rubric:
                 message = f"prompt: {self.service.rubric_name} takes the text of a request, got token ids."
                 raise Refusal(400, f"{message} Send them to {self.service.name}.", param="prompt")
-            return model.stream_ids(prompt, options=options)
+            is_rubric = self.body.form is not None
+            if is_rubric and not model.model.has_form:
+                raise Refusal(
+                    400, "form: this server holds no text to the form of rubrics. Leave it out.", param="form"
+                )
+            return model.stream_ids(prompt, is_rubric=is_rubric, options=options)
         if self.is_rubric:
             return model.stream(prompt, options=options)
 

@@ -112,6 +112,8 @@ def test_a_number_that_is_none(client: httpx2.Client, number: str) -> None:
         (TEXTS, {"model": NAME, "prompt": []}),
         (TEXTS, {"model": NAME, "prompt": ["a", [1]]}),
         (TEXTS, {"model": f"{NAME}-rubric", "prompt": [1, 2]}),
+        (TEXTS, {"model": NAME, "prompt": "Write.", "form": "rubric"}),
+        (TEXTS, {"model": NAME, "prompt": [1, 2], "form": "haiku"}),
         (IDS, {"prompt": "a", "messages": [{"role": "user", "content": "a"}]}),
         (IDS, {}),
         (IDS, {"model": f"{NAME}-rubric", "messages": [{"role": "user", "content": "a"}]}),

@@ -67,6 +67,16 @@ def test_one_that_waits_and_leaves_frees_its_place_in_line(small: Served) -> Non
     wait_until(small.is_idle)
 
 
+@pytest.mark.parametrize("path", ["/v1/rubrics", "/v1/chat/completions"])
+def test_a_stream_is_never_silent_for_long(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rubricrm_serve.choices._QUIET_S", 0.001)  # a step takes longer
+    body = {**(LONG if path == "/v1/rubrics" else LONG_CHAT), "stream": True}
+    with post(served.port, body, path) as sender:
+        comments = (line for line in sender.makefile("rb") if line.startswith(b":"))
+        assert [next(comments) for _ in range(3)] == [b": nothing yet\n"] * 3
+    wait_until(served.is_idle)
+
+
 def test_more_than_run_and_wait_are_refused_at_once(small: Served) -> None:
     with ExitStack() as open_, httpx2.Client(base_url=small.url, timeout=30) as client:
         for _ in range(3):

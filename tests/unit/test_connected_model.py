@@ -363,13 +363,7 @@ def test_a_dead_server(serve: Serve, connect: Connect, prompt: Path) -> None:
         pytest.param([chunk("1."), "[1, 2]"], StreamBroken, "1.", id="another JSON"),
         pytest.param([chunk("1."), {"hello": 1}], StreamBroken, "1.", id="another object"),
         pytest.param([chunk("1."), chunk() | {"choices": [{"text": 5}]}], StreamBroken, "1.", id="another type"),
-        pytest.param(
-            [chunk("1."), {"error": {"message": "EngineDeadError", "code": 500}}, "[DONE]"],
-            ServerFailed, "1.", id="error chunk of vLLM",
-        ),
-        pytest.param(
-            [chunk("1."), {"object": "error", "message": "aborted", "code": 500}], ServerFailed, "1.", id="flat error"
-        ),
+        pytest.param([chunk("1."), {"error": {"message": "no", "code": "E7"}}], ServerFailed, "1.", id="its own code"),
         pytest.param([chunk("1."), {"error": "gone"}], ServerFailed, "1.", id="error that is a text"),
         pytest.param([chunk("1."), chunk("", "abort"), "[DONE]"], ServerFailed, "1.", id="abort"),
         pytest.param([chunk("1."), chunk("", "content_filter")], ServerFailed, "1.", id="content filter"),
@@ -392,6 +386,25 @@ def test_a_stream_without_an_end_is_no_answer(
         pieces.extend(stream)
     server.write = whole
     assert model.generate(REQUEST).text == RUBRIC
+
+
+@pytest.mark.parametrize("events", [[], [chunk("1.")]])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(500, ServerFailed), (503, ServerBusy), (429, ServerBusy), (400, ServerRefused)]
+)
+@pytest.mark.parametrize("form", ["nested", "flat"])
+def test_an_error_in_a_stream_is_that_of_its_code(
+    serve: Serve, connect: Connect, events: Events, code: int, kind: type[ServerError], form: str
+) -> None:
+    """VLLM 0.32 says 503 so for most requests beyond --max-num-queued-reqs."""
+    server = serve()
+    model = connect(server)
+    said = {"message": "The engine is currently busy", "type": "ServiceUnavailable", "param": None, "code": code}
+    server.write = says([*events, {"error": said} if form == "nested" else {"object": "error", **said}, "[DONE]"])
+    with pytest.raises(kind, match="broke off with an error: The engine is currently busy") as caught:
+        model.generate(REQUEST)
+    assert (caught.value.status, caught.value.partial_text) == (code, "1." if events else "")
+    assert len(server.bodies) == 3
 
 
 def test_reasons_that_end_a_text(serve: Serve, connect: Connect) -> None:

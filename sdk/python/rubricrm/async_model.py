@@ -203,11 +203,12 @@ class AsyncRubricModel:
         self,
         prompt_ids: Sequence[int],
         *,
+        is_rubric: bool = False,
         options: GenerationOptions | None = None,
         **keywords: Unpack[OptionKeywords],
     ) -> AsyncStream[str, TextResult]:
         """As `RubricModel.stream_ids`; as `stream`."""
-        return AsyncStream(lambda: self.model.stream_ids(prompt_ids, options=options, **keywords))
+        return AsyncStream(lambda: self.model.stream_ids(prompt_ids, is_rubric=is_rubric, options=options, **keywords))
 
     def generate_many(
         self,

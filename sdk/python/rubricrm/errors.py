@@ -174,7 +174,7 @@ class ServerError(RubricrmError):
     """A server gave no answer. The kinds say why; `except ServerError` is for all of them.
 
     Attributes:
-        status: The status of its answer; None: there was none, or the stream had begun.
+        status: The status of its answer, or the one that an error in the stream names; None: there was none.
         attempts: How often it was asked.
         partial_text: What it had written before.
     """

@@ -149,7 +149,7 @@ class TextModel(Closing):
         prompt: Path | str,
         **options: Unpack[ConnectKeywords],
     ) -> Self:
-        """Use a model on a server: vLLM, SGLang, TensorRT-LLM, llama.cpp, or any with OpenAI's `/v1/completions`.
+        """Use a model on a server: vLLM, SGLang, TensorRT-LLM, llama.cpp, ours, or any with OpenAI's completions.
 
         Prompts are encoded here and sent as ids, so that they are the same as in this process, and no text of a user
         becomes a control token. Every sampling value is sent. The server is looked at first: its models, the ids that
@@ -167,8 +167,8 @@ class TextModel(Closing):
 
                 - model (str): its name there; if not given, the only one.
                 - api_key (str): the server's key. No key of the environment is sent.
-                - dialect (str): "vllm", "sglang", "tensorrt-llm", "llama.cpp" or "openai"; if not given, as the server
-                  says of itself.
+                - dialect (str): "vllm", "sglang", "tensorrt-llm", "llama.cpp", "rubricrm" or "openai"; if not given,
+                  as the server says of itself.
                 - constrain (bool): whether the server is to hold rubrics to their form; True if not given. False where
                   it cannot; a rubric that is not in the form then has the issue `unconstrained`.
                 - max_concurrency (int): most requests that the server gets at a time, 1 to 1000; 64 if not given.
@@ -241,6 +241,7 @@ class TextModel(Closing):
         self,
         prompt_ids: Sequence[int],
         *,
+        is_rubric: bool = False,
         options: GenerationOptions | None = None,
         cancel: Event | None = None,
         **keywords: Unpack[OptionKeywords],
@@ -249,6 +250,7 @@ class TextModel(Closing):
 
         Args:
             prompt_ids: The whole prompt, control tokens included.
+            is_rubric: Whether they are the prompt of a rubric: what follows is then held to the form as in `stream`.
             options: As in `generate`.
             cancel: As in `generate`.
             **keywords: As in `generate`.
@@ -259,7 +261,7 @@ class TextModel(Closing):
         """
         started = time.perf_counter()
         checked = merge(options, keywords)
-        return self._start(self._checked_ids(prompt_ids), checked, cancel, started)
+        return self._start(self._checked_ids(prompt_ids), checked, cancel, started, is_rubric=is_rubric)
 
     def compile_grammar(self, pattern: str) -> Grammar:
         """Compile a regular expression that a whole answer must match, for the option `grammar` of any call.
@@ -281,6 +283,11 @@ class TextModel(Closing):
             True
         """
         return Grammar.compile(pattern, self._prompt.tokenizer, self._facts.stop_ids)
+
+    @property
+    def has_form(self) -> bool:
+        """Whether rubrics are held to their form, unless a call says `constrain=False`."""
+        return self._backend.has_form
 
     @property
     def capabilities(self) -> Capabilities | None:

@@ -45,6 +45,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def has_form(self) -> bool:
+        """Whether it holds rubrics to their form."""
+        ...
+
+    @property
     def capabilities(self) -> Capabilities | None:
         """What a server turned out to do; None: nothing was asked for."""
         ...

@@ -18,7 +18,8 @@ class Capabilities:
         dialect_version: The version of that server for which the row was read or run.
         context_length: Most tokens that prompt and answer have together.
         same_ids: Whether the server makes the same ids of a text with hostile characters; None: it does not tell ids.
-        constraint: The form in which it takes a grammar, "regex" or "gbnf", tried out; None: it takes none.
+        constraint: The form in which it takes a grammar, tried out: "regex", "gbnf", or "name": that of rubrics alone;
+            None: it takes none.
         logprobs: Whether log-probabilities can be asked for: with the ids of their tokens.
         priority: Whether requests tell their priority. Whether it is heeded, the server decides.
         token_ids: Whether it says which tokens it wrote.

@@ -63,6 +63,7 @@ class LocalBackend:
             grammar=grammar.result(),
             drafts=self.drafts,
         )
+        self.has_form = self._facts.grammar is not None
         self.device = session.device
         self.context_length = bundle.manifest.model.context_length
         self.max_concurrency = options.max_concurrency

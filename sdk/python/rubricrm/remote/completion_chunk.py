@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rubricrm.generation.sampling import TokenLogprobs
+from rubricrm.remote.failures import code_of
 
 # Why a whole text ends, in the word of a server or an engine, and what it is called here; any other word is an error.
 WHOLE_REASONS = {"stop": "stop", "length": "length", "repetition": "length"}
@@ -25,6 +26,7 @@ class CompletionChunk:
         usage: The tokens of the whole generation.
         model: The model that the server says it runs.
         error: The message of an error.
+        error_code: The status that the error names.
     """
 
     text: str = ""
@@ -34,6 +36,7 @@ class CompletionChunk:
     usage: Mapping[str, Any] | None = None
     model: str | None = None
     error: str | None = None
+    error_code: int | None = None
 
 
 def read_chunk(chunk: Any, num_logprobs: int | None = None) -> CompletionChunk:
@@ -47,7 +50,8 @@ def read_chunk(chunk: Any, num_logprobs: int | None = None) -> CompletionChunk:
         ValueError: It is no event of a completion.
     """
     if getattr(chunk, "object", None) == "error":
-        return CompletionChunk(error=str(getattr(chunk, "message", "an error without a message")))
+        message = str(getattr(chunk, "message", "an error without a message"))
+        return CompletionChunk(error=message, error_code=code_of({"code": getattr(chunk, "code", None)}))
     found, choices = getattr(chunk, "model", None), getattr(chunk, "choices", None)
     model, usage = found if isinstance(found, str) else None, _mapping(getattr(chunk, "usage", None))
     if not choices:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rubricrm.errors import OptionInvalid, ServerRefused
 from rubricrm.generation.capabilities import Capabilities
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.remote.completion_request import completion_request
-from rubricrm.remote.dialects import DIALECTS, Dialect, found_dialect, named_dialect
+from rubricrm.remote.dialects import DIALECTS, NAMED, Dialect, found_dialect, named_dialect
 from rubricrm.remote.form_text import TRIAL_REQUEST, TRIAL_TOKENS, is_trial_kept, rubric_form, trial_form
 from rubricrm.remote.served_prompt import ServedPrompt
 from rubricrm.remote.server_client import ServerClient
 from rubricrm.runtime.prompt import common_prefix
+
+T = TypeVar("T")
 
 # Spaces of several kinds, digits, contractions, scripts, signs of several code points, code: where tokenizers differ.
 # All of it is normalized already: servers of GGUF files normalize nothing.
@@ -104,8 +106,11 @@ async def try_out(
 
     if form is None:
         trial = await write(None, 1)
+    elif dialect.grammar_form == NAMED:  # a server of ours drops nothing without a word
+        trial = await _with_remedy(write(form, 1), dialect)
     else:
-        trial, _ = await _both(write(trial_form(dialect), TRIAL_TOKENS), write(form, 1), dialect)
+        both = asyncio.gather(write(trial_form(dialect), TRIAL_TOKENS), write(form, 1))
+        trial, _ = await _with_remedy(both, dialect)
         if not is_trial_kept(trial.text):
             raise ServerRefused(
                 f"{client.address.shown}: dropped the grammar without a word: held to a form, it wrote "
@@ -149,14 +154,13 @@ class _Trial:
         return True
 
 
-async def _both(held: Any, formed: Any, dialect: Dialect) -> tuple[_Trial, _Trial]:
-    """Wait for both trials; where one is refused, say what the server needs."""
+async def _with_remedy(trial: Awaitable[T], dialect: Dialect) -> T:
+    """Wait for a trial; where it is refused, say what the server needs."""
     try:
-        first, second = await asyncio.gather(held, formed)
+        return await trial
     except ServerRefused as error:
         error.args = (f"{error.args[0]} {_remedy(dialect)}", *error.args[1:])
         raise
-    return first, second
 
 
 def _remedy(dialect: Dialect) -> str:
@@ -170,12 +174,21 @@ def _chosen(entries: Sequence[Mapping[str, Any]], model: str | None, where: str)
     names = [str(entry["id"]) for entry in entries]
     shown = ", ".join(names[:8]) or "none"
     if model is None:
+        entries = [entry for entry in entries if not _is_second_name(entry, names)]
         if len(entries) != 1:
             raise OptionInvalid(f"{where}: has {len(entries)} models ({shown}). Pass model, the name of one of them.")
         return entries[0]
     if model not in names:
         raise ServerRefused(f"{where}: has no model {model!r:.80}, but {shown}. Pass one of its names as model.")
     return entries[names.index(model)]
+
+
+def _is_second_name(entry: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether a model is in the list under another name too."""
+    row = found_dialect(entry.get("owned_by"))
+    end = None if row is None else row.other_names
+    name = str(entry["id"])
+    return end is not None and name.endswith(end) and name.removesuffix(end) in names
 
 
 def _context_length(entry: Mapping[str, Any], keys: Sequence[str]) -> int | None:
@@ -186,12 +199,16 @@ def _context_length(entry: Mapping[str, Any], keys: Sequence[str]) -> int | None
 
 
 async def _has_same_ids(client: ServerClient, served: ServedPrompt, dialect: Dialect, model: str) -> bool | None:
-    """Compare the ids of a whole prompt around a hostile text; None where the server tells none."""
+    """Compare the ids of a whole prompt around a hostile text; None where the server tells none.
+
+    Where it reads the control tokens of the template as text, the hostile text alone is compared.
+    """
     if dialect.tokenize_path is None:
         return None
-    # The text that the prompt's ids stand for: the server reads the control tokens of the template as such.
-    theirs = await client.tokenize(dialect.tokenize_path, dialect.tokenize_body(model, served.text(HOSTILE_TEXT)))
-    ours = served.ids(HOSTILE_TEXT)
+    text, ours = HOSTILE_TEXT, served.prompt.tokenizer.encode(HOSTILE_TEXT)
+    if dialect.reads_control_tokens:
+        text, ours = served.text(HOSTILE_TEXT), served.ids(HOSTILE_TEXT)
+    theirs = await client.tokenize(dialect.tokenize_path, dialect.tokenize_body(model, text))
     if theirs is None or theirs == ours:
         return None if theirs is None else True
     at = common_prefix(ours, theirs)

@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rubricrm._version import __version__
 from rubricrm.errors import OptionInvalid
 
 REGEX, GBNF = "regex", "gbnf"
+# Not the form itself: a server of this package has it in its bundle.
+NAMED = "name"
 
 # Priorities of this package are any whole numbers, 0 if not given and the highest first; TensorRT-LLM's lie between 0
 # and 1. So many steps from 0 reach its ends.
@@ -28,7 +31,8 @@ class Dialect:
         name: As `connect(dialect=...)` takes it.
         owned_by: What its list of models says of itself, by which it is found.
         version: Which was read or run.
-        grammar_form: In which form it takes a grammar: `REGEX`, `GBNF`, or None: it takes none.
+        grammar_form: In which form it takes a grammar: `REGEX`, `GBNF`, `NAMED`: the form of rubrics alone, by its
+            name; or None: it takes none.
         grammar_fields: The fields of a request that carry a grammar in that form.
         grammar_remedy: What a server that drops or refuses a grammar is to be started with.
         fixed_fields: Fields that every request has, so that no default of the server's or its model's decides.
@@ -40,6 +44,8 @@ class Dialect:
         logprobs: How its log-probabilities name tokens: "token_id", "content", or None: by their text alone.
         tokenize_path: Where it tells a text's ids; None: nowhere.
         tokenize_body: The request there, made of the model's name and the text.
+        reads_control_tokens: Whether a text there may spell control tokens.
+        other_names: What follows the name of a model that its list has a second time.
         context_keys: Where an entry of its list of models tells the context's length, key by key.
     """
 
@@ -58,6 +64,8 @@ class Dialect:
     logprobs: str | None = None
     tokenize_path: str | None = None
     tokenize_body: Callable[[str, str], Mapping[str, Any]] = lambda _, text: {"prompt": text}
+    reads_control_tokens: bool = True
+    other_names: str | None = None
     context_keys: tuple[str, ...] = ()
 
 
@@ -126,9 +134,24 @@ LLAMA_CPP = Dialect(
     tokenize_body=lambda _, text: {"content": text, "add_special": False, "parse_special": True},
     context_keys=("meta", "n_ctx"),
 )
+RUBRICRM = Dialect(
+    name="rubricrm",
+    owned_by="rubricrm",
+    version=__version__,
+    grammar_form=NAMED,
+    grammar_fields=lambda grammar: {"form": grammar},
+    grammar_remedy="start it with a bundle of a rubric model, or without --no-constrain",
+    all_tokens=0,
+    stop_field=None,  # those of its bundle end a text
+    tokenize_path="/tokenize",
+    tokenize_body=lambda model, text: {"model": model, "prompt": text},
+    reads_control_tokens=False,
+    other_names="-rubric",
+    context_keys=("max_model_len",),
+)
 OPENAI = Dialect(name="openai", owned_by=None, version="the API as documented", has_min_p=False, stop_field=None)
 
-DIALECTS = {row.name: row for row in (VLLM, SGLANG, TENSORRT_LLM, LLAMA_CPP, OPENAI)}
+DIALECTS = {row.name: row for row in (VLLM, SGLANG, TENSORRT_LLM, LLAMA_CPP, RUBRICRM, OPENAI)}
 
 
 def named_dialect(name: str) -> Dialect:

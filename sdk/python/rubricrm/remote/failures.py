@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import (
     ServerBusy,
@@ -42,8 +42,7 @@ def failure(error: Exception, where: str, partial_text: str = "", *, has_begun: 
         return _refusal(error, where)
     if has_begun:
         if isinstance(error, APIError) and not isinstance(error, APIConnectionError):
-            said = said_by(error.body) or error.message
-            return failed(where, f"broke off with an error: {said}", partial_text)
+            return broke_off(where, said_by(error.body) or error.message, code_of(error.body), partial_text)
         return broken(where, f"{type(error).__name__}: {error}", partial_text)
     if isinstance(error, APITimeoutError):
         finding = "did not answer in time"
@@ -56,6 +55,15 @@ def failure(error: Exception, where: str, partial_text: str = "", *, has_begun: 
 def failed(where: str, finding: str, partial_text: str = "") -> ServerFailed:
     """Return the error of a generation that the server itself gave up."""
     return ServerFailed(f"{where}: the server {finding}. See the server's log.", partial_text=partial_text)
+
+
+def broke_off(where: str, said: str, code: int | None, partial_text: str) -> ServerError:
+    """Return the error of a stream with an error in it: that of an answer with such a status, if it names one.
+
+    vLLM says so of most requests for which it has no room: it has answered 200 before it looks.
+    """
+    text = f"{where}: the server broke off with an error: {said:.{_SHOWN_CHARACTERS}}"
+    return _of_status(500 if code is None else code, text, status=code, partial_text=partial_text)
 
 
 def broken(where: str, finding: str, partial_text: str) -> StreamBroken:
@@ -77,20 +85,27 @@ def said_by(body: object) -> str:
     return str(body)[:_SHOWN_CHARACTERS]
 
 
+def code_of(body: object) -> int | None:
+    """Return the status that an error's body names; None: it names none."""
+    inner = body.get("error") if isinstance(body, Mapping) else None
+    found = inner if isinstance(inner, Mapping) else body
+    code = found.get("code") if isinstance(found, Mapping) else None
+    return code if type(code) is int and 400 <= code < 600 else None
+
+
 def _refusal(error: APIStatusError, where: str) -> ServerError:
     status = error.status_code
     said = said_by(error.body) or error.message[:_SHOWN_CHARACTERS]
-    attempts = _attempts(error)
     text = f"{where}: the server answered {status}: {said}"
-    if status in _BUSY:
-        return ServerBusy(
-            f"{text}. Ask again later, or with a smaller max_concurrency.", status=status, attempts=attempts
-        )
-    if status >= 500:
-        return ServerFailed(f"{text}. See the server's log.", status=status, attempts=attempts)
-    return ServerRefused(
-        f"{text}. {_REMEDIES.get(status, 'Ask for what it supports.')}", status=status, attempts=attempts
-    )
+    return _of_status(status, text, status=status, attempts=_attempts(error))
+
+
+def _of_status(kind: int, text: str, **facts: Any) -> ServerError:
+    if kind in _BUSY:
+        return ServerBusy(f"{text}. Ask again later, or with a smaller max_concurrency.", **facts)
+    if kind >= 500:
+        return ServerFailed(f"{text}. See the server's log.", **facts)
+    return ServerRefused(f"{text}. {_REMEDIES.get(kind, 'Ask for what it supports.')}", **facts)
 
 
 def _attempts(error: Exception) -> int:

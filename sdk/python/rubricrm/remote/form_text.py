@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from rubricrm.remote.dialects import GBNF, REGEX, Dialect
+from rubricrm.remote.dialects import GBNF, NAMED, REGEX, Dialect
 from rubricrm.rubric import form
 from rubricrm.rubric.expression import Characters, Expression, Literal
 from rubricrm.rubric.thought import closing_mark, until_closing
-from rubricrm.runtime.manifest import ChatFacts
+from rubricrm.runtime.manifest import RUBRIC, ChatFacts
 
 # What no model says of itself where a rubric is expected.
 _TRIAL: Expression = Literal("Held: ") + Characters.of("0-9") + Characters.of("0-9")
@@ -18,6 +18,8 @@ TRIAL_TOKENS = 16
 
 def rubric_form(dialect: Dialect, chat: ChatFacts) -> str | None:
     """Return the form in the dialect's own; None: it takes none, or none that begins with a thought."""
+    if dialect.grammar_form == NAMED:
+        return RUBRIC
     if dialect.grammar_form == GBNF:
         return None if chat.starts_in_thought else form.gbnf()
     if dialect.grammar_form != REGEX:

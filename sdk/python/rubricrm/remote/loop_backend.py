@@ -38,6 +38,11 @@ class LoopBackend(ABC):
         self._form: str | None = None
         _open_backends.add(self)
 
+    @property
+    def has_form(self) -> bool:
+        """As of `Backend`."""
+        return self._form is not None
+
     def start(
         self,
         prompt_ids: list[int],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import OptionInvalid, ServerError, ServerRefused
 from rubricrm.remote.completion_chunk import WHOLE_REASONS, CompletionChunk, read_chunk
-from rubricrm.remote.failures import broken, failed, failure
+from rubricrm.remote.failures import broke_off, broken, failed, failure
 from rubricrm.remote.server_address import ServerAddress
 from rubricrm.runtime.installation import missing_package
 
@@ -126,7 +126,7 @@ class ServerClient:
 
 def _check_error(chunk: CompletionChunk, where: str, parts: Sequence[str]) -> None:
     if chunk.error is not None:
-        raise failed(where, f"broke off with an error: {chunk.error:.300}", "".join(parts))
+        raise broke_off(where, chunk.error, chunk.error_code, "".join(parts))
 
 
 def _whole(reason: str | None, where: str, text: str) -> str:
