@@ -123,7 +123,7 @@ demo-judge-bundle: .venv/installed-demo
 
 # How often the demo judge is right, on requests and words that its training never saw.
 demo-judge-quality: .venv/installed-demo
-	$(BIN)/python models/demo_judge/evaluate_judge.py sdk/python/rubricrm/demo_judge_bundle --number 100 \
+	$(BIN)/python models/demo_judge/evaluate_judge.py sdk/python/rubricrm/demo_judge_bundle --number 50 \
 		--json benchmarks/results/demo-judge.json
 
 # What only a GPU can check, under 10 minutes; without a GPU a rehearsal on the CPU. Commit build/gpu/gpu-CARD.* in

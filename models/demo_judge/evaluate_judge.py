@@ -3,8 +3,9 @@
 python evaluate_judge.py BUNDLE --number 50 --json RESULTS.json
 
 Each synthetic case has one rule of a kind that one of its two answers meets, `two rules` has two, and in `equal` both
-answers meet their rule or both miss it. Requests are the demo model's held-out ones; nouns and adjectives are those
-held out of training, or made up. The cases of `held_out_cases.jsonl` were written by hand, before the first training.
+answers meet their rule or both miss it. `long` is about a word in answers that are several times longer than those of
+the training. Requests are the demo model's held-out ones; nouns and adjectives are those held out of training, or made
+up. The cases of `held_out_cases.jsonl` were written by hand, before the first training.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,18 @@ sys.path.append(str(HERE.parent / "demo"))
 
 import rubricrm  # noqa: E402 (the demo model's scripts are no package)
 import words  # noqa: E402
+from answers import answer  # noqa: E402
 from corpus import Pair  # noqa: E402
 from judge_corpus import HELD_OUT_WORDS, KINDS, Case, clash, one_case, rule_text  # noqa: E402
 from phrases import Filler  # noqa: E402
 from rubricrm import JudgeModel, Jury  # noqa: E402
 from rubricrm.judge.verdict import Verdict, Vote  # noqa: E402
+from rules import Rule  # noqa: E402
 from templates import lines  # noqa: E402
 
 SEED = 999
-EQUAL, TWO_RULES, BY_HAND = "equal", "two rules", "by hand"
+EQUAL, TWO_RULES, LONG, BY_HAND = "equal", "two rules", "long", "by hand"
+LONG_WORDS = (40, 80)
 NAMES = {
     "word": "holds a word",
     "no_word": "does not hold a word",
@@ -45,6 +49,7 @@ NAMES = {
     "items": "number of list items",
     EQUAL: "one rule that both answers meet, or neither",
     TWO_RULES: "two rules",
+    LONG: "holds a word, answers of 40 to 80 words",
     BY_HAND: "written by hand, of all kinds",
 }
 FORM = re.compile(
@@ -84,7 +89,7 @@ class Score:
 def synthetic(number: int) -> Iterator[tuple[str, Case]]:
     """Cases of each kind."""
     requests = [line for line in lines(HERE.parent / "demo/held_out.txt") if line.isascii()]
-    for kind in (*KINDS, TWO_RULES, EQUAL):
+    for kind in (*KINDS, TWO_RULES, EQUAL, LONG):
         rng = random.Random(f"{SEED} {kind}")
         found = 0
         while found < number:
@@ -97,12 +102,24 @@ def synthetic(number: int) -> Iterator[tuple[str, Case]]:
 
 def drawn(rng: random.Random, kind: str, request: str) -> Case:
     """A case of a kind, maybe without a winner."""
+    if kind == LONG:
+        case = drawn(rng, "word", request)
+        return replace(case, response_a=longer(rng, case.response_a), response_b=longer(rng, case.response_b))
     kinds = [kind]
     if kind in (EQUAL, TWO_RULES):
         kinds = rng.sample(KINDS, 2 if kind == TWO_RULES else 1)
         if len(kinds) == 2 and clash(*kinds):
             return drawn(rng, kind, request)
     return one_case(rng, [rule_text(Filler(rng), one) for one in kinds], Pair(request, "", ""))
+
+
+def longer(rng: random.Random, text: str) -> str:
+    """An answer between sentences."""
+    size = rng.randint(*LONG_WORDS)
+    while len(text.split()) < size:
+        sentences = answer(rng, [Rule("sentences", relation="exactly", number=2)], [True])
+        text = f"{sentences} {text}" if rng.random() < 0.5 else f"{text} {sentences}"
+    return text
 
 
 def by_hand() -> Iterator[tuple[str, Case]]:
@@ -167,13 +184,14 @@ def evaluate(judge: JudgeModel, cases: list[tuple[str, Case]], shown: int) -> di
 def table(document: dict[str, Any]) -> str:
     """The results as a table in Markdown."""
     rows = [
-        "| kind of rule | cases | votes right | orders agree | verdict right | tie | no verdict | form whole |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| kind of rule | cases | votes right | orders agree | verdict right | tie | no verdict | form whole | to the letter |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for kind, score in document["kinds"].items():
         of_cases = (share(score[name], score["cases"]) for name in ("orders_agree", "verdicts_right", "ties"))
         cells = [NAMES.get(kind, kind), str(score["cases"]), share(score["votes_right"], 2 * score["cases"]), *of_cases]
-        cells += [str(score["no_verdict"]), share(score["forms_whole"], 2 * score["cases"])]
+        of_votes = (share(score[name], 2 * score["cases"]) for name in ("forms_whole", "identical"))
+        cells += [str(score["no_verdict"]), *of_votes]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -194,10 +212,10 @@ def main() -> None:
     keep_held_out_words()
     with JudgeModel.open(args.bundle) as judge:
         scores = evaluate(judge, [*synthetic(args.number), *by_hand()], args.show)
-        weights = judge.description["manifest_sha256"]
+        weights = judge.bundle.manifest.files["model.onnx.data"].sha256
     document = {
         "command": f"python evaluate_judge.py BUNDLE --number {args.number}",
-        "manifest_sha256": weights,
+        "weights_sha256": weights,
         "rubricrm": rubricrm.__version__,
         "python": platform.python_version(),
         "kinds": {kind: vars(score) for kind, score in scores.items()},
