@@ -183,10 +183,9 @@ def evaluate(judge: JudgeModel, cases: list[tuple[str, Case]], shown: int) -> di
 
 def table(document: dict[str, Any]) -> str:
     """The results as a table in Markdown."""
-    rows = [
-        "| kind of rule | cases | votes right | orders agree | verdict right | tie | no verdict | form whole | to the letter |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    columns = ["kind of rule", "cases", "votes right", "orders agree", "verdict right", "tie", "no verdict"]
+    columns += ["form whole", "to the letter"]
+    rows = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
     for kind, score in document["kinds"].items():
         of_cases = (share(score[name], score["cases"]) for name in ("orders_agree", "verdicts_right", "ties"))
         cells = [NAMES.get(kind, kind), str(score["cases"]), share(score["votes_right"], 2 * score["cases"]), *of_cases]
