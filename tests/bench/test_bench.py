@@ -38,6 +38,35 @@ def invoke(*words: str | Path) -> Result:
     return CliRunner().invoke(cli, ["bench", *(str(word) for word in words)])
 
 
+# What is measured of the machine takes seconds, and matters to no test but those of `report`.
+QUICK_MACHINE = {"opening._TIMES": 1, "roofline._LEAST_BYTES": 16 << 20, "roofline._GEMM": (64, 256, 256)}
+QUICK_MACHINE_SCRIPT = "from rubricrm_bench import opening, roofline\n" + "".join(
+    f"{place} = {value}\n" for place, value in QUICK_MACHINE.items()
+)
+
+
+@pytest.fixture(autouse=True)
+def _measure_the_machine_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, value in QUICK_MACHINE.items():
+        monkeypatch.setattr(f"rubricrm_bench.{place}", value)
+
+
+def shorten(bundle: Path) -> None:
+    """Random weights never end a rubric: only its length does, and that is no matter here."""
+    manifest = bundle / "rubricrm.json"
+    document = json.loads(manifest.read_text("utf-8"))
+    document["generation"]["max_new_tokens"] = 60
+    manifest.write_text(json.dumps(document), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with short rubrics; for reading only."""
+    path = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("short") / "bundle"))
+    shorten(path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two short requests."""
@@ -68,7 +97,7 @@ RIVALS = {
 
 
 @pytest.fixture(scope="module")
-def report(tiny_bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def report(bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every kind of row of a tiny model."""
     folder = tmp_path_factory.mktemp("report")
     options = [
@@ -86,7 +115,7 @@ def report(tiny_bundle: Path, quick: Path, tmp_path_factory: pytest.TempPathFact
     limits = ["--slo", "ttft=100000,e2e=0.001"]
     (folder / "rivals.json").write_text(json.dumps(RIVALS))
     paths = ["--json", folder / "report.json", "--html", folder / "report.html", "--rivals", folder / "rivals.json"]
-    result = invoke(tiny_bundle, "--requests", quick, *options, *limits, *paths)
+    result = invoke(bundle, "--requests", quick, *options, *limits, *paths)
     assert result.exit_code == 0, result.output
     assert "| 70/5 | 2 |" in result.stdout
     found: dict[str, Any] = json.loads((folder / "report.json").read_text())
@@ -140,8 +169,8 @@ def test_rates_follow_from_the_samples(report: dict[str, Any]) -> None:
         assert (row["roofline"] is not None) is (row["concurrency"] == 1)
 
 
-def test_the_report_says_what_it_belongs_to(report: dict[str, Any], tiny_bundle: Path) -> None:
-    assert report["bundle"]["manifest_sha256"] == Bundle.open(tiny_bundle).manifest_sha256
+def test_the_report_says_what_it_belongs_to(report: dict[str, Any], bundle: Path) -> None:
+    assert report["bundle"]["manifest_sha256"] == Bundle.open(bundle).manifest_sha256
     assert report["machine"]["usable_cores"] >= 1
     assert report["machine"]["packages"]["onnxruntime"]
     assert report["load_ms"]["warm_ms"] > 0
@@ -181,6 +210,7 @@ def test_weights_that_are_not_the_manifests_get_no_rank(bundle_copy: Path, quick
         .tobytes()[: data.stat().st_size]
     )
     out = tmp_path / "out.json"
+    shorten(bundle_copy)
     result = invoke(bundle_copy, "--requests", quick, "--repeat", "1", "--json", out)
     assert result.exit_code == 1
     assert "Not ranked, the answers are wrong" in result.stdout
@@ -191,7 +221,7 @@ def test_weights_that_are_not_the_manifests_get_no_rank(bundle_copy: Path, quick
 
 
 def test_a_bundle_of_other_weights_than_the_references_gets_no_rank(
-    make_checkpoint: MakeCheckpoint, tiny_bundle: Path, quick: Path, tmp_path: Path
+    make_checkpoint: MakeCheckpoint, bundle: Path, quick: Path, tmp_path: Path
 ) -> None:
     def other(tensors: dict[str, np.ndarray]) -> None:
         rng = np.random.default_rng(7)
@@ -200,11 +230,12 @@ def test_a_bundle_of_other_weights_than_the_references_gets_no_rank(
                 tensors[name] = rng.permutation(tensor.reshape(-1)).reshape(tensor.shape)
 
     garbage = export_onnx(OnnxExport(str(make_checkpoint(change=other)), tmp_path / "garbage"))
+    shorten(garbage.path)
     words = ["--requests", quick, "--repeat", "1", "--json", "-", "--reference"]
-    result = invoke(garbage.path, *words, tiny_bundle)
+    result = invoke(garbage.path, *words, bundle)
     assert result.exit_code == 1
     assert re.search(r"only \d+% of the tokens", json.loads(result.stdout)["answers"]["compared"])
-    result = invoke(tiny_bundle, *words, tiny_bundle)
+    result = invoke(bundle, *words, bundle)
     assert result.exit_code == 0
     assert "100% of the tokens" in json.loads(result.stdout)["answers"]["compared"]
 
@@ -223,11 +254,11 @@ def test_a_bundle_that_computes_no_numbers_is_not_measured(
 
 
 def test_matplotlib_is_needed_for_the_page_alone(
-    tiny_bundle: Path, quick: Path, tmp_path: Path, block: Callable[[str], str]
+    bundle: Path, quick: Path, tmp_path: Path, block: Callable[[str], str]
 ) -> None:
-    script = block("matplotlib") + "from rubricrm.cli import main\nmain()\n"
+    script = f"{block('matplotlib')}{QUICK_MACHINE_SCRIPT}from rubricrm.cli import main\nmain()\n"
     options = ["--requests", str(quick), "--repeat", "1", "--warmup", "0", "--openings", "1"]
-    command = [sys.executable, "-c", script, "bench", str(tiny_bundle), *options]
+    command = [sys.executable, "-c", script, "bench", str(bundle), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     page = tmp_path / "page.html"
@@ -238,11 +269,12 @@ def test_matplotlib_is_needed_for_the_page_alone(
     assert not page.exists()
 
 
-def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: Path) -> None:
+def test_ctrl_c_writes_what_there_is(bundle: Path, quick: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     # A shell's background job, and all that it starts, ignores Ctrl-C: these tests may be one.
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"{QUICK_MACHINE_SCRIPT}"
         "from rubricrm_bench import rows; take = rows._Numbers.take\n"
         "def count(self):\n"
         "    found = take(self)\n"
@@ -253,7 +285,7 @@ def test_ctrl_c_writes_what_there_is(tiny_bundle: Path, quick: Path, tmp_path: P
     )
     words = [
         "bench",
-        tiny_bundle,
+        bundle,
         "--requests",
         quick,
         "--duration",
@@ -301,9 +333,7 @@ def test_requests_are_shared_among_openings(options: dict[str, Any], concurrency
 
 
 @pytest.mark.parametrize(("openings", "repeat"), [(1, 5), (2, 5), (3, 7)])
-def test_each_opening_has_its_share(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, openings: int, repeat: int
-) -> None:
+def test_each_opening_has_its_share(bundle: Path, monkeypatch: pytest.MonkeyPatch, openings: int, repeat: int) -> None:
     shares: list[tuple[int, int]] = []
 
     def counted(model: Any, run: Any, job: BenchJob, opening: int, on_progress: Any) -> None:
@@ -313,7 +343,7 @@ def test_each_opening_has_its_share(
 
     monkeypatch.setattr(bench, "run_row", counted)
     shape: dict[str, Any] = {"prompt_tokens": (40,), "new_tokens": (2,), "no_rubrics": True}
-    job = BenchJob(tiny_bundle, openings=openings, repeat=repeat, warmup=0, **shape)
+    job = BenchJob(bundle, openings=openings, repeat=repeat, warmup=0, **shape)
     (run,) = bench.run_bench(job, lambda *_: None).rows
     assert [opening for opening, _ in shares] == list(range(openings))
     assert sum(count for _, count in shares) == len(run.samples) == repeat
@@ -388,8 +418,8 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
     ],
     ids=str,
 )
-def test_bad_usage_is_told_before_anything_runs(tiny_bundle: Path, words: list[str], message: str) -> None:
-    result = invoke(tiny_bundle, *words)
+def test_bad_usage_is_told_before_anything_runs(bundle: Path, words: list[str], message: str) -> None:
+    result = invoke(bundle, *words)
     assert result.exit_code == 2
     assert message in result.output
 
@@ -409,25 +439,25 @@ def test_the_built_in_requests() -> None:
     assert len(requests) == len(set(requests)) >= 8
 
 
-def test_messages_have_every_length(tiny_bundle: Path) -> None:
-    bundle = Bundle.open(tiny_bundle)
-    prompt = Prompt(bundle.manifest.prompt, bundle.manifest.chat, Tokenizer.from_file(bundle.file("tokenizer.json")))
+def test_messages_have_every_length(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    prompt = Prompt(opened.manifest.prompt, opened.manifest.chat, Tokenizer.from_file(opened.file("tokenizer.json")))
     least = len(prompt.encode_messages([{"role": "user", "content": "a"}]))
     for length in (*range(least, least + 40), 300, 1023):
         message = message_of_length(prompt, length)
         assert len(prompt.encode_messages([{"role": "user", "content": message}])) == length
 
 
-def test_fixed_shapes_do_not_end_early(tiny_bundle: Path) -> None:
-    bundle = Bundle.open(tiny_bundle)
-    (stop,) = without_stops(bundle).manifest.prompt.stop_ids
-    assert stop >= bundle.manifest.tokenizer.num_tokens  # a padding row, which is never chosen
+def test_fixed_shapes_do_not_end_early(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    (stop,) = without_stops(opened).manifest.prompt.stop_ids
+    assert stop >= opened.manifest.tokenizer.num_tokens  # a padding row, which is never chosen
     requests = read_requests(None)
-    rows = make_rows(BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3)), bundle, requests)
+    rows = make_rows(BenchJob(bundle, prompt_tokens=(40,), new_tokens=(2, 3)), opened, requests)
     assert [(row.name, row.new_tokens) for row in rows] == [("rubrics", None), ("40/2", 2), ("40/3", 3)]
     assert all(isinstance(row, BenchRow) for row in rows)
-    alone_job = BenchJob(tiny_bundle, prompt_tokens=(40,), new_tokens=(2, 3), no_rubrics=True)
-    alone = make_rows(alone_job, bundle, requests)
+    alone_job = BenchJob(bundle, prompt_tokens=(40,), new_tokens=(2, 3), no_rubrics=True)
+    alone = make_rows(alone_job, opened, requests)
     assert alone == rows[1:]
 
 

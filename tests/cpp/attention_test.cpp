@@ -191,7 +191,10 @@ void check_company(Numbers& numbers, int heads, int kv_heads, int dim, CacheType
 void test_company() {
   Numbers numbers(2);
   for (const CacheType type : {CacheType::kFloat32, CacheType::kFloat16, CacheType::kInt8}) {
+    // ThreadSanitizer sees what threads share at any size: at this one it takes as long as at all others.
+#ifndef __SANITIZE_THREAD__
     check_company(numbers, 8, 2, 128, type);
+#endif
     check_company(numbers, 9, 3, 64, type);
     check_company(numbers, 5, 1, 24, type);
     check_company(numbers, 2, 2, 8, type);

@@ -46,21 +46,30 @@ def run(program: str, *words: object) -> str:
     ],
 )
 def test_vllm_bench_serve(served: Served, tmp_path: Path, backend: str, path: str, name: str) -> None:
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text("".join(json.dumps({"prompt": f"Write text {n} about rain."}) + "\n" for n in range(REQUESTS)))
     options = {
         "backend": backend,
         "base-url": served.url,
         "endpoint": path,
         "model": name,
         "tokenizer": CHECKPOINT,
-        "dataset-name": "random",
-        "random-input-len": 100,
-        "random-output-len": 32,
+        "dataset-name": "custom",  # the random one asks to go on after the end of a text, which no rubric can
+        "dataset-path": requests,
+        "custom-output-len": 32,
         "num-prompts": REQUESTS,
         "max-concurrency": 16,
         "result-dir": tmp_path,
         "result-filename": "result.json",
     }
-    run("vllm", "bench", "serve", "--save-result", *(f"--{key}={value}" for key, value in options.items()))
+    run(
+        "vllm",
+        "bench",
+        "serve",
+        "--save-result",
+        "--skip-chat-template",
+        *(f"--{key}={value}" for key, value in options.items()),
+    )
     found = json.loads((tmp_path / "result.json").read_text())
     assert (found["completed"], found["failed"]) == (REQUESTS, 0)
     assert found["total_output_tokens"] > 0

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ REQUESTS = (
     "def merge(a: list[int], b: list[int]) -> list[int]:  # [Hard Rule]\n    return sorted(a + b)\n\nExplain it.",
     "Explain to a ten-year-old how a rainbow forms. Use fewer than 100 words and end with a question. " * 4,
 )
+_compiled: dict[tuple[bytes, tuple[int, ...]], dict[str, Grammar]] = {}
 FREE_ROWS = StepCost({1: 1.0, 8: 1.0})  # so that whatever is drafted is verified
 
 
@@ -171,14 +173,11 @@ class Subject:
     def __init__(self, bundle: Bundle, session: Session) -> None:
         self.session = session
         self.manifest = bundle.manifest
-        self.tokenizer = Tokenizer.from_file(bundle.file(bundle.manifest.tokenizer.file))
+        tokenizer_file = bundle.file(self.manifest.tokenizer.file)
+        self.tokenizer = Tokenizer.from_file(tokenizer_file)
         self._prompt = Prompt(self.manifest.prompt, self.manifest.chat, self.tokenizer)
         self._alone: dict[Key, Answer] = {}
-        stop_ids = self.manifest.prompt.stop_ids
-        self._grammars = {
-            "rubric": Grammar.compile(form.regex(), self.tokenizer, stop_ids),
-            "pattern": Grammar.compile(PATTERN, self.tokenizer, stop_ids),
-        }
+        self._grammars = _grammars_of(tokenizer_file, self.manifest.prompt.stop_ids)
 
     @cached_property
     def prompts(self) -> list[list[int]]:
@@ -319,6 +318,16 @@ class Subject:
         for key in learned:
             phrases.learn(self.alone(key).token_ids)
         return DraftDesk(FREE_ROWS, self._numbers, phrases)
+
+
+def _grammars_of(tokenizer_file: Path, stop_ids: tuple[int, ...]) -> dict[str, Grammar]:
+    """Those of a tokenizer take longer than most of what they are for: they are compiled once."""
+    key = tokenizer_file.read_bytes(), stop_ids
+    if key not in _compiled:
+        tokenizer = Tokenizer.from_file(tokenizer_file)
+        patterns = {"rubric": form.regex(), "pattern": PATTERN}
+        _compiled[key] = {name: Grammar.compile(pattern, tokenizer, stop_ids) for name, pattern in patterns.items()}
+    return _compiled[key]
 
 
 def _margin(logits: NDArray[np.float32], options: GenerationOptions, seed: int, place: int) -> float:

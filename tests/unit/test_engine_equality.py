@@ -14,6 +14,8 @@ from rubricrm.runtime.session import GraphVariant, Session
 from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 NUM_PROMPTS = len(REQUESTS) + 2
 FEW, MANY = 12, 300  # examples
 DEMO = Path(__file__).parents[2] / "models" / "demo" / "checkpoint"

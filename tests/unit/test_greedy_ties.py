@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,22 @@ def count_ties(checkpoint: Path, output: Path, weights: str) -> int:
     return ties
 
 
+@pytest.fixture(scope="module")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that makes the checkpoint of a shape, once."""
+    tool = Path(__file__).parents[3] / "shared" / "tools" / "make_checkpoint.py"
+    if not tool.is_file():
+        pytest.skip("make_checkpoint.py is not beside the checkout")
+
+    @cache
+    def make(shape: str) -> Path:
+        path = tmp_path_factory.mktemp(shape) / "checkpoint"
+        subprocess.run([sys.executable, tool, path, "--shape", shape], check=True, capture_output=True)
+        return path
+
+    return make
+
+
 @needs_kernels
 @pytest.mark.parametrize(("weights", "most"), [("bf16", 0), ("int8", 1), ("int4", 2)])
 def test_tokens_of_the_demo_model_are_the_runtimes_but_for_ties(tmp_path: Path, weights: str, most: int) -> None:
@@ -91,11 +109,7 @@ def test_tokens_of_the_demo_model_are_the_runtimes_but_for_ties(tmp_path: Path, 
     ],
 )
 def test_tokens_of_random_weights_are_the_runtimes_but_for_ties(
-    tmp_path: Path, shape: str, weights: str, most: int
+    random_checkpoint: Callable[[str], Path], tmp_path: Path, shape: str, weights: str, most: int
 ) -> None:
     """Their logits lie close together, so that more of them tie."""
-    tool = Path(__file__).parents[3] / "shared" / "tools" / "make_checkpoint.py"
-    if not tool.is_file():
-        pytest.skip("make_checkpoint.py is not beside the checkout")
-    subprocess.run([sys.executable, tool, tmp_path / "checkpoint", "--shape", shape], check=True, capture_output=True)
-    assert count_ties(tmp_path / "checkpoint", tmp_path / "bundle", weights) <= most
+    assert count_ties(random_checkpoint(shape), tmp_path / "bundle", weights) <= most

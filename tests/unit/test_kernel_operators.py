@@ -19,7 +19,10 @@ from rubricrm.runtime.graph import import_onnxruntime, open_graph
 from rubricrm.runtime.kernels import find_kernels
 
 KERNELS = find_kernels()
-pytestmark = pytest.mark.skipif(KERNELS.library is None, reason=f"no library of kernels ({KERNELS.problem})")
+pytestmark = [
+    pytest.mark.skipif(KERNELS.library is None, reason=f"no library of kernels ({KERNELS.problem})"),
+    pytest.mark.usefixtures("all_cores"),
+]
 DOMAINS = {"": 23, "com.microsoft": 1, "rubricrm": 1}
 Array = NDArray[Any]
 

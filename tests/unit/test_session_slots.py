@@ -28,7 +28,7 @@ from rubricrm.runtime.session import GraphVariant, Session
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
 from short_texts import EVALUATION
 
-pytestmark = needs_kernels
+pytestmark = [needs_kernels, pytest.mark.usefixtures("all_cores")]
 
 MakeCheckpoint = Callable[..., Path]
 Array = NDArray[Any]

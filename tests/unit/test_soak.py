@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 SOAK = Path(__file__).parents[1] / "references" / "soak.py"
 REASONS = {"stop", "length", "cancelled", "timeout", "repetition", "dropped", "task cancelled", "wait_for"}
 ERRORS = {"REQUEST_INVALID", "PROMPT_TOO_LONG", "ENGINE_BUSY"}
