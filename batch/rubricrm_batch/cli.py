@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,11 @@ import click
 from rubricrm.errors import OptionInvalid
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.runtime.installation import missing_package
+from rubricrm.server_options import refuse_given, server_options
 
 if TYPE_CHECKING:
+    from rubricrm.served_model import ServedModel
+
     from rubricrm_batch.batch import Batch
     from rubricrm_batch.judging import JudgeSource
     from rubricrm_batch.model_source import ModelSource
@@ -32,11 +36,9 @@ _MOST_WORKERS = 10_000
 @click.argument("input_name", metavar="INPUT")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Directory of the job.")
 @click.option("-m", "--model", "bundle", type=click.Path(path_type=Path), help="Bundle to use.")
-@click.option("--server", metavar="URL", help="Server to use.")
+@server_options("bundle")
 @click.option("--vllm", metavar="CHECKPOINT", help="Checkpoint that vLLM runs inside Ray, with --workers engines.")
-@click.option("--prompt", type=click.Path(path_type=Path), help="Prompt directory or bundle of --server or --vllm.")
-@click.option("--server-model", metavar="NAME", help="The model's name on the server.  [default: its only one]")
-@click.option("--api-key", metavar="KEY", envvar="RUBRICRM_API_KEY", help="What the server asks for.")
+@click.option("--vllm-prompt", type=click.Path(path_type=Path), metavar="DIR", help="Its prompt directory or bundle.")
 @click.option("--column", "request", default="request", show_default=True, metavar="NAME", help="Of the requests.")
 @click.option("--id", "id_column", metavar="NAME", help="Column of unique ids.  [default: FILE:NUMBER]")
 @click.option("--split", default="train", show_default=True, help="Of a data set of the hub.")
@@ -48,8 +50,8 @@ _MOST_WORKERS = 10_000
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seeds of rows follow from it.")
 @click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Most time per rubric.")
 @click.option("--constrain/--no-constrain", default=True, help="Hold rubrics to their form, where the bundle has it.")
-@click.option("--judge", metavar="BUNDLE|URL", help="Judge of the answers that rows hold.")
-@click.option("--judge-prompt", type=click.Path(path_type=Path), help="Prompt directory or bundle of a judge's URL.")
+@click.option("--judge", type=click.Path(path_type=Path), help="Judge of the answers that rows hold.")
+@server_options("judge", kind="judge")
 @click.option("--answers", nargs=2, metavar="A B", help="Columns of two answers: the judge says which is better.")
 @click.option("--reward", nargs=2, metavar="ANSWER REFERENCE", help="Columns: the answer gets a number too.")
 @click.option("--votes", type=click.IntRange(1), default=1, show_default=True, help="Of the judge in each order.")
@@ -107,25 +109,27 @@ def _batch(input_name: str, output: Path, **given: Any) -> Batch:
 
 
 def _judge_source(
-    *, judge: str | None, answers: tuple[str, str] | None, reward: tuple[str, str] | None, **given: Any
+    *,
+    judge: Path | None,
+    judge_server: ServedModel | None,
+    answers: tuple[str, str] | None,
+    reward: tuple[str, str] | None,
+    **given: Any,
 ) -> JudgeSource | None:
     from rubricrm_batch.judging import JudgeSource
 
     columns = reward or answers
-    if judge is None:
+    place = _seen_by_all(judge_server) or (judge and judge.resolve())
+    if place is None:
         if columns:
-            raise OptionInvalid("--answers and --reward need --judge. Name one, or leave them out.")
+            raise OptionInvalid("--answers and --reward need --judge or --judge-server. Name one, or leave them out.")
         return None
     if columns is None or (answers and reward):
-        raise OptionInvalid("--judge needs one of --answers A B and --reward ANSWER REFERENCE. Give one.")
+        raise OptionInvalid("a judge needs one of --answers A B and --reward ANSWER REFERENCE. Give one.")
     if given["vllm"] is not None:
-        raise OptionInvalid("--judge works with --model and --server. Judge the output of --vllm in a second batch.")
-    if ("://" in judge) != (given["judge_prompt"] is not None):
-        raise OptionInvalid("--judge-prompt is for a judge's URL, which needs it: a directory with judge-pairwise.")
+        raise OptionInvalid("a judge works with --model and --server. Judge the output of --vllm in a second batch.")
     return JudgeSource(
-        place=judge if "://" in judge else str(Path(judge).resolve()),
-        prompt=given["judge_prompt"] and given["judge_prompt"].resolve(),
-        api_key=given["api_key"],
+        judge=place,
         answers=columns,
         is_reward=reward is not None,
         votes=given["votes"],
@@ -135,24 +139,29 @@ def _judge_source(
 
 
 def _model_source(
-    *, bundle: Path | None, server: str | None, vllm: str | None, prompt: Path | None, **given: Any
+    *, bundle: Path | None, server: ServedModel | None, vllm: str | None, vllm_prompt: Path | None, **given: Any
 ) -> ModelSource | VllmSource:
     from rubricrm_batch.model_source import BundleSource, ServerSource
     from rubricrm_batch.vllm_step import VllmSource
 
     if sum(name is not None for name in (bundle, server, vllm)) != 1:
         raise OptionInvalid("a batch needs one of --model BUNDLE, --server URL and --vllm CHECKPOINT. Give one.")
-    if bundle is not None:
-        if prompt is not None:
-            raise OptionInvalid("--prompt has no meaning for a bundle, which holds its own. Leave it out.")
-        return BundleSource(bundle.resolve(), given["device"], given["threads"], given["max_concurrency"])
-    if prompt is None:
-        raise OptionInvalid("--server and --vllm need --prompt: a prompt directory, or a bundle of the same model.")
-    if vllm is not None:
-        return VllmSource(vllm, prompt.resolve(), given["workers"], {})
-    assert server is not None
-    key, constrain = given["api_key"], given["constrain"]
-    return ServerSource(server, prompt.resolve(), given["server_model"], key, constrain, given["max_concurrency"])
+    if (vllm is None) != (vllm_prompt is None):
+        raise OptionInvalid("--vllm and --vllm-prompt, the prompt directory of its model, belong together.")
+    if bundle is None:
+        refuse_given(("device",), "without --model")
+    if vllm is not None and vllm_prompt is not None:
+        return VllmSource(vllm, vllm_prompt.resolve(), given["workers"], {})
+    served = _seen_by_all(server)
+    if served is not None:
+        return ServerSource(served, given["constrain"], given["max_concurrency"])
+    assert bundle is not None
+    return BundleSource(bundle.resolve(), given["device"], given["threads"], given["max_concurrency"])
+
+
+def _seen_by_all(served: ServedModel | None) -> ServedModel | None:
+    """Return it with the path that workers take, which run in other directories."""
+    return None if served is None else replace(served, prompt=served.prompt.resolve())
 
 
 def _threads(workers: int, *, is_local: bool) -> int:

@@ -14,7 +14,8 @@ from rubricrm.generation.result import RubricResult
 from rubricrm.judge.judge_model import JudgeModel
 from rubricrm.judge.jury import Jury
 from rubricrm.judge.verdict import Reason, Scored, Unscored, Verdict
-from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prompt_directory import open_prompt_directory
+from rubricrm.served_model import ServedModel
 
 from rubricrm_batch.answering import Answer, seed_of
 from rubricrm_batch.patience import Patience
@@ -28,9 +29,7 @@ class JudgeSource:
     """Where the judge is, and what it compares.
 
     Attributes:
-        place: A judge's bundle, or the address of a server.
-        prompt: Of a server: a directory or bundle with the prompt judge-pairwise; None: `place` is a bundle.
-        api_key: What the server asks for.
+        judge: A judge's bundle, or a judge on a server.
         answers: The columns of two answers as staged; of a reward, the answer's and the reference's.
         is_reward: Whether a number is wanted beside the verdict.
         votes: Samples in each order.
@@ -38,9 +37,7 @@ class JudgeSource:
         threads: That a bundle computes with.
     """
 
-    place: str
-    prompt: Path | None
-    api_key: str | None
+    judge: Path | ServedModel
     answers: tuple[str, str]
     is_reward: bool
     votes: int
@@ -51,13 +48,14 @@ class JudgeSource:
         """Return what verdicts depend on. Raises as `Bundle.open`."""
         sampling = {"votes": self.votes, "temperature": self.temperature}
         columns = {"answers": list(self.answers), "is_reward": self.is_reward}
-        return {"manifest_sha256": Bundle.open(self.prompt or self.place).manifest_sha256, **sampling, **columns}
+        prompt = self.judge.prompt if isinstance(self.judge, ServedModel) else self.judge
+        return {"manifest_sha256": open_prompt_directory(prompt).manifest_sha256, **sampling, **columns}
 
     def open(self) -> JudgeModel:
         """Open the judge. Raises as `JudgeModel.open` and `JudgeModel.connect`."""
-        if self.prompt is None:
-            return JudgeModel.open(self.place, threads=self.threads)
-        return JudgeModel.connect(self.place, prompt=self.prompt, api_key=self.api_key)
+        if isinstance(self.judge, ServedModel):
+            return self.judge.connect(JudgeModel)
+        return JudgeModel.open(self.judge, threads=self.threads)
 
 
 class Judging:

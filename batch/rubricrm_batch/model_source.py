@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.served_model import ServedModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,41 +46,30 @@ class ServerSource:
     """A server, to which each worker connects.
 
     Attributes:
-        url: Its address, which every node must reach.
-        prompt: A prompt directory or a bundle, which every node must see.
-        model: The model's name on the server; None: its only one.
-        api_key: What the server asks for.
+        served: The model there. Every node must reach the server and see the prompt directory.
         constrain: Whether the server is to hold rubrics to their form.
         max_concurrency: Most requests that a worker has under way.
     """
 
-    url: str
-    prompt: Path
-    model: str | None
-    api_key: str | None
+    served: ServedModel
     constrain: bool
     max_concurrency: int
 
     def identity(self) -> Mapping[str, Any]:
-        """Return what the answers depend on: not the address. It connects, so that a wrong address is said at once.
+        """Return what the answers depend on: neither the address nor the dialect, in which the same is asked for.
+
+        A server that takes no form is asked for something else. It connects, so that a wrong address is said at once.
 
         Raises:
             RubricrmError: As `RubricModel.connect`.
         """
         with self.open() as model:
-            description = dict(model.description)
-        return {name: description[name] for name in ("name", "manifest_sha256")}
+            told, is_held = dict(model.description), model.has_form
+        return {"name": told["name"], "manifest_sha256": told["manifest_sha256"], "is_held": is_held}
 
     def open(self) -> RubricModel:
         """Connect. Raises as `RubricModel.connect`."""
-        return RubricModel.connect(
-            self.url,
-            prompt=self.prompt,
-            model=self.model,
-            api_key=self.api_key,
-            constrain=self.constrain,
-            max_concurrency=self.max_concurrency,
-        )
+        return self.served.connect(RubricModel, constrain=self.constrain, max_concurrency=self.max_concurrency)
 
 
 ModelSource = BundleSource | ServerSource

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rubricrm.errors import ServerError
@@ -56,7 +57,7 @@ def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
         RubricrmError: The bundle cannot be opened, the server cannot be used, or an option does not fit.
     """
     requests = read_requests(job.requests)
-    subject: Subject = BundleSubject(job) if job.server is None else ServerSubject(job)
+    subject = _subject(job)
     rows = make_rows(job, subject.bundle, requests)
     result = BenchResult(job, subject, machine_facts())
     try:
@@ -65,6 +66,10 @@ def run_bench(job: BenchJob, on_progress: OnProgress) -> BenchResult:
     except ServerError as error:
         result.failure = error
     return result
+
+
+def _subject(job: BenchJob) -> Subject:
+    return BundleSubject(job, job.model) if isinstance(job.model, Path) else ServerSubject(job, job.model)
 
 
 def _measure(result: BenchResult, requests: tuple[str, ...], rows: Sequence[BenchRow], on_progress: OnProgress) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rubricrm.errors import OptionInvalid
-from rubricrm.generate_cli import API_KEY, INTERRUPTED
-from rubricrm.remote.dialects import DIALECTS
+from rubricrm.generate_cli import INTERRUPTED
 from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
 from rubricrm.runtime.whole_file import write_whole
+from rubricrm.server_options import server_options
 
 if TYPE_CHECKING:
+    from rubricrm.served_model import ServedModel
+
     from rubricrm_bench.bench import BenchResult
 
 
@@ -65,10 +66,7 @@ class _Limits(click.ParamType[dict[str, float]]):
 @click.option("--duration", "duration_s", type=float, metavar="S", help="Go on for so long instead.")
 @click.option("--device", type=click.Choice(tuple(DEVICES)), help="Where to run.  [default: the bundle's target]")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: usable cores]")
-@click.option("--server", metavar="URL", help="Measure the model on this server instead, as its clients see it.")
-@click.option("--prompt", type=click.Path(path_type=Path), help="With --server: its model's prompt directory.")
-@click.option("--server-model", metavar="NAME", help="With --server: the model's name there.  [default: the only one]")
-@click.option("--dialect", type=click.Choice(tuple(DIALECTS)), help="With --server: its kind, if it does not say so.")
+@server_options("bundle")
 @click.option("--slo", type=_Limits(), default={}, help="Count requests that keep these limits.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Bundle of the same checkpoint to compare with.")
 @click.option(
@@ -80,7 +78,7 @@ class _Limits(click.ParamType[dict[str, float]]):
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page with plots.")
 def bench(
     bundle: Path | None,
-    prompt: Path | None,
+    server: ServedModel | None,
     json_path: Path | None,
     html_path: Path | None,
     rivals_path: Path | None,
@@ -88,10 +86,12 @@ def bench(
 ) -> None:
     """Measure latency, throughput and memory of BUNDLE, after its answers were compared.
 
-    With --server, the model on a server is measured as its clients see it; the server's key is read from the variable
-    RUBRICRM_API_KEY. Its rows are ranked if --reference names a bundle whose rubrics they can be compared with.
+    With --server, the model on a server is measured as its clients see it. Its rows are ranked if --reference names a
+    bundle whose rubrics they can be compared with.
     """
-    measured = _measured(bundle, prompt, options["server"])
+    model = server or bundle
+    if model is None:
+        raise click.UsageError("Missing argument 'BUNDLE', or --server URL with --prompt DIR.")
     try:
         from rubricrm_bench.bench import run_bench
         from rubricrm_bench.bench_job import BenchJob
@@ -102,8 +102,7 @@ def bench(
     to_html = None if html_path is None else _page_writer()
     _check_parents(json_path, html_path)
     rivals = None if rivals_path is None else read_rivals(rivals_path)
-    key = None if options["server"] is None else os.environ.get(API_KEY) or None
-    result = run_bench(BenchJob(measured, api_key=key, **options), _progress)
+    result = run_bench(BenchJob(model, **options), _progress)
     report = to_dict(result) | {"rivals": rivals}
     if html_path is not None and to_html is not None:
         write_whole(html_path, to_html(report))
@@ -129,22 +128,6 @@ def _end(result: BenchResult) -> None:
         raise click.exceptions.Exit(INTERRUPTED)
     if result.proof is not None and result.proof.is_right is False:
         raise click.exceptions.Exit(1)
-
-
-def _measured(bundle: Path | None, prompt: Path | None, server: str | None) -> Path:
-    """Return the directory that is opened: a bundle, or what a client of the server knows of its model."""
-    if server is None:
-        if prompt is not None:
-            raise click.UsageError("--prompt has no effect without --server. Leave it out.")
-        if bundle is None:
-            raise click.UsageError("Missing argument 'BUNDLE', or --server URL with --prompt DIR.")
-        return bundle
-    if bundle is not None and prompt is not None:
-        raise click.UsageError("BUNDLE and --prompt both name the prompt of the server's model. Leave one out.")
-    path = prompt or bundle
-    if path is None:
-        raise click.UsageError("--server needs --prompt DIR, the prompt directory of its model, or a BUNDLE.")
-    return path
 
 
 def _page_writer() -> Callable[[Mapping[str, Any]], str]:

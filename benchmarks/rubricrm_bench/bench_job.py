@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rubricrm.errors import OptionInvalid
+from rubricrm.served_model import ServedModel
 
 # What a service level may limit: the keys of a sample without their unit.
 SLO_KEYS = ("ttft", "tpot", "e2e", "first_criterion")
@@ -19,7 +20,7 @@ class BenchJob:
     """The options of a benchmark.
 
     Attributes:
-        bundle: The bundle to measure; with a server, the prompt directory of its model.
+        model: The bundle to measure, or a model on a server.
         requests: A JSONL file of objects with `request`; None: built-in ones. Their rubrics end by themselves.
         prompt_tokens, new_tokens: Fixed shapes besides: each pair is a row whose prompts have exactly so many tokens
             and whose answers are exactly so long, end tokens or not. Both or neither.
@@ -35,11 +36,9 @@ class BenchJob:
         slo: Limits in milliseconds by `SLO_KEYS`: the goodput is the rate of requests that keep all of them.
         reference: A trusted bundle of the same checkpoint, whose rubrics must be those of this one; None: the bundle's
             own, computed without anything that makes it fast; of a server nothing is compared then.
-        server: The address of a server whose model is measured; None: the bundle is.
-        server_model, dialect, api_key: As in `RubricModel.connect`.
     """
 
-    bundle: Path
+    model: Path | ServedModel
     requests: Path | None = None
     prompt_tokens: tuple[int, ...] = ()
     new_tokens: tuple[int, ...] = ()
@@ -54,10 +53,6 @@ class BenchJob:
     threads: int | None = None
     slo: Mapping[str, float] = field(default_factory=dict)
     reference: Path | None = None
-    server: str | None = None
-    server_model: str | None = None
-    dialect: str | None = None
-    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check what needs no bundle.
@@ -89,21 +84,17 @@ class BenchJob:
             raise OptionInvalid("--no-rubrics leaves nothing to measure. Pass --prompt-tokens and --new-tokens too.")
 
     def _check_server(self) -> None:
-        """Refuse what would have no effect: a server's options without one, and those of an engine in this process."""
-        if self.server is None:
-            given: dict[str, object] = {"server-model": self.server_model, "dialect": self.dialect}
-            where = "without --server"
-        else:
-            given = {"device": self.device, "threads": self.threads, "draft": self.draft}
-            where = "with --server"
-            if self.prompt_tokens:
-                raise OptionInvalid(
-                    "--prompt-tokens and --new-tokens do not go with --server: it ends an answer at its model's own "
-                    "end tokens, so that no length can be fixed. Leave them out."
-                )
-        for name, value in given.items():
-            if value:
-                raise OptionInvalid(f"--{name} has no effect {where}. Leave it out.")
+        """Refuse what has no effect on a server: options of an engine in this process."""
+        if not isinstance(self.model, ServedModel):
+            return
+        if self.prompt_tokens:
+            raise OptionInvalid(
+                "--prompt-tokens and --new-tokens do not go with --server: it ends an answer at its model's own "
+                "end tokens, so that no length can be fixed. Leave them out."
+            )
+        for name in ("device", "threads", "draft"):
+            if getattr(self, name):
+                raise OptionInvalid(f"--{name} has no effect with --server. Leave it out.")
 
     def openings_of(self, concurrency: int) -> int:
         """Return the openings that a row's requests are shared among: each keeps two for every one in flight."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rubricrm.model import RubricModel
@@ -19,9 +20,9 @@ from rubricrm_bench.workload import without_stops
 class BundleSubject:
     """See `Subject`: all of it can be measured."""
 
-    def __init__(self, job: BenchJob) -> None:
+    def __init__(self, job: BenchJob, path: Path) -> None:
         self._job = job
-        self.bundle = Bundle.open(job.bundle)
+        self.bundle = Bundle.open(path)
         self.threads = job.threads or usable_cores()
 
     def open(self, *, is_fixed: bool) -> RubricModel:
@@ -42,7 +43,7 @@ class BundleSubject:
 
     def measure_opening(self) -> dict[str, Any]:
         """As `Subject.measure_opening`."""
-        return measure_opening(self._job.bundle, self._job.device, self._job.threads)
+        return measure_opening(self.bundle.path, self._job.device, self._job.threads)
 
     def measure_limits(self) -> Limits:
         """Measure the memory and the products of where the bundle runs: a GPU's are not the host's."""

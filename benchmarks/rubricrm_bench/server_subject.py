@@ -6,6 +6,7 @@ from typing import Any
 
 from rubricrm.model import RubricModel
 from rubricrm.runtime.prompt_directory import open_prompt_directory
+from rubricrm.served_model import ServedModel
 
 from rubricrm_bench.bench_job import BenchJob
 from rubricrm_bench.proof import Proof, prove_served
@@ -18,14 +19,15 @@ class ServerSubject:
 
     threads = None
 
-    def __init__(self, job: BenchJob) -> None:
+    def __init__(self, job: BenchJob, served: ServedModel) -> None:
         """Look at the server, before anything is measured.
 
         Raises:
             RubricrmError: As `RubricModel.connect`.
         """
         self._job = job
-        self.bundle = open_prompt_directory(job.bundle)
+        self._served = served
+        self.bundle = open_prompt_directory(served.prompt)
         with self.open(is_fixed=False) as model:
             self._model_name = model.description["name"]
             self._capabilities = model.capabilities
@@ -36,16 +38,7 @@ class ServerSubject:
         `BenchJob` refuses fixed lengths: the server ends an answer at its model's own ids.
         """
         assert not is_fixed
-        assert self._job.server is not None
-        return RubricModel.connect(
-            self._job.server,
-            prompt=self._job.bundle,
-            model=self._job.server_model,
-            dialect=self._job.dialect,
-            api_key=self._job.api_key,
-            max_concurrency=max(self._job.concurrency),
-            max_retries=0,
-        )
+        return self._served.connect(RubricModel, max_concurrency=max(self._job.concurrency), max_retries=0)
 
     def prove(self, requests: tuple[str, ...]) -> Proof:
         """As `Subject.prove`: by the reference, without which nobody knows."""

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 from rubricrm.errors import DependencyMissing, OptionInvalid
 from rubricrm.runtime.installation import missing_package
-from rubricrm.runtime.manifest import ACTIVATIONS, PROMPT_FIELDS, RUBRIC, TARGETS, WEIGHTS
+from rubricrm.runtime.manifest import ACTIVATIONS, TARGETS, WEIGHTS
 
 from rubricrm_export.quantize.vocabulary import BLOCK_SIZES, HEAD_BLOCK_SIZES, HEADS, KV_CACHES, METHODS
 from rubricrm_export.system.collected_warnings import collected_warnings
@@ -71,14 +71,6 @@ export.add_command(tensorrt)
 @click.option("--calibration", default="self", metavar="FILE|self", show_default=True, help="Text to calibrate on.")
 @click.option("--eval-text", type=click.Path(path_type=Path), help="Text to measure the loss on.")
 @click.option("--no-rubrics", "rubrics", is_flag=True, default=True, flag_value=False, help="Do not compare rubrics.")
-@click.option(
-    "--prompt",
-    type=click.Choice(tuple(PROMPT_FIELDS)),
-    default=RUBRIC,
-    show_default=True,
-    help="What the model is for: judge-pairwise for a judge.",
-)
-@click.option("--temperature", type=float, metavar="T", help="What a judge samples with.  [default: 0.7]")
 @click.option(
     "--max-kl",
     type=_MaxKl(),

@@ -6,15 +6,18 @@ import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import Any
 
 import click
+from rubricrm.api_keys import checked_keys, read_keys
 from rubricrm.async_model import AsyncRubricModel
-from rubricrm.errors import OptionInvalid
 from rubricrm.judge.async_jury import AsyncJury
 from rubricrm.judge.judge_model import JudgeModel
+from rubricrm.model import RubricModel
+from rubricrm.served_model import ServedModel
 from rubricrm.text_model import DEMO_BUNDLE
 
 from rubricrm_serve.app import create_app
@@ -54,30 +57,21 @@ async def run(given: dict[str, Any], options: ServerOptions, bound: socket, look
         await Server(app, options, on_start=lambda: click.echo(line, err=True), **looks).serve([bound])
 
 
-def read_keys(file: Path | None, variable: str) -> tuple[str, ...]:
-    """Return the keys in a file, one per line, and in an environment variable, with commas between them.
+def client_keys(file: Path | None) -> tuple[str, ...]:
+    """Return the keys in a file, one per line, and in RUBRICRM_API_KEY, with commas between them.
 
     Raises:
-        OptionInvalid: The file cannot be read, or holds no key.
+        OptionInvalid: As `read_keys`.
     """
-    found = [key.strip() for key in os.environ.get(variable, "").split(",")]
-    if file is not None:
-        try:
-            lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionInvalid(f"{file}: the keys cannot be read ({error}).") from error
-        if not any(lines):
-            raise OptionInvalid(f"{file}: holds no key, expected one per line.")
-        found += lines
-    if any(not key.isascii() for key in found):
-        raise OptionInvalid("a key holds characters beyond ASCII, which HTTP headers cannot carry. Make another one.")
-    return tuple(key for key in found if key)
+    told = checked_keys(os.environ.get("RUBRICRM_API_KEY", "").split(","))
+    return told if file is None else told + read_keys(file)
 
 
 async def _open_model(given: dict[str, Any], options: ServerOptions) -> AsyncRubricModel:
-    if given["url"] is not None:
-        remote = {"model": given["server_model"], "constrain": given["constrain"], **_remote(given, options)}
-        return await AsyncRubricModel.connect(given["url"], prompt=given["prompt"], **remote)
+    server: ServedModel | None = given["server"]
+    if server is not None:
+        connect = partial(server.connect, RubricModel, constrain=given["constrain"], **_line(options))
+        return AsyncRubricModel(await asyncio.to_thread(connect))
     if given["path"] is None:
         click.echo("Serving the demo model; --model BUNDLE serves yours.", err=True)
     engine = {name: given[name] for name in _ENGINE}
@@ -86,19 +80,15 @@ async def _open_model(given: dict[str, Any], options: ServerOptions) -> AsyncRub
 
 
 def _open_judge(given: dict[str, Any], options: ServerOptions) -> JudgeModel | None:
-    if given["judge_url"] is not None:
-        return JudgeModel.connect(given["judge_url"], prompt=given["judge_prompt"], **_remote(given, options))
+    server: ServedModel | None = given["judge_server"]
+    if server is not None:
+        return server.connect(JudgeModel, **_line(options))
     if given["judge_path"] is None:
         return None
     place = {name: given[name] for name in _PLACE}
     line = _line(options)
     line["max_waiting"] *= 2 * given["votes"]  # a comparison asks for so many samples at once
     return JudgeModel.open(given["judge_path"], **place, keep_prompts=given["keep_prompts"], **line)
-
-
-def _remote(given: dict[str, Any], options: ServerOptions) -> dict[str, Any]:
-    keys = read_keys(given["server_key_file"], "RUBRICRM_SERVER_API_KEY")
-    return {"api_key": keys[0] if keys else None, "dialect": given["dialect"], **_line(options)}
 
 
 def _line(options: ServerOptions) -> dict[str, Any]:

@@ -9,7 +9,11 @@ from typing import Any
 import click
 from rubricrm.runtime.installation import missing_package
 from rubricrm.runtime.manifest import DEVICES
+from rubricrm.server_options import refuse_given, server_options
 
+# Of a model in this process: its engine's alone, and those that a judge has too.
+_ENGINE = ("max_memory", "draft", "keep_phrases")
+_PLACE = ("device", "threads", "verify", "keep_prompts")
 _SERVER = (
     "name",
     "max_concurrency",
@@ -26,17 +30,10 @@ _SERVER = (
 @click.option(
     "-m", "--model", "path", type=click.Path(path_type=Path), envvar="RUBRICRM_MODEL", help="Bundle to serve."
 )
-@click.option("--server", "url", metavar="URL", help="Serve a model behind this server instead; needs --prompt.")
-@click.option("--prompt", type=click.Path(path_type=Path), help="Bundle or prompt directory of that model.")
-@click.option("--server-model", metavar="NAME", help="The model's id there.  [default: the only one]")
-@click.option("--dialect", metavar="NAME", help="vllm, sglang, ...  [default: as that server says of itself]")
+@server_options("path")
 @click.option("--constrain/--no-constrain", default=True, help="Whether that server is to hold rubrics to their form.")
-@click.option("--server-key-file", type=click.Path(path_type=Path), help="File with the key for it, if it needs one.")
 @click.option("--judge", "judge_path", type=click.Path(path_type=Path), help="Bundle of a judge to serve beside it.")
-@click.option(
-    "--judge-server", "judge_url", metavar="URL", help="A judge on this server instead; needs --judge-prompt."
-)
-@click.option("--judge-prompt", type=click.Path(path_type=Path), help="Bundle or prompt directory of that judge.")
+@server_options("judge_path", kind="judge")
 @click.option(
     "--votes", type=int, default=1, show_default=True, metavar="N", help="Of the judge, in each order of answers."
 )
@@ -82,8 +79,6 @@ _SERVER = (
 @click.option("--access-log/--no-access-log", default=True, help="Log each request, without its content.")
 @click.option("--log-level", type=click.Choice(("warning", "info", "debug")), default="info", show_default=True)
 def serve(
-    path: Path | None,
-    url: str | None,
     host: str,
     port: int,
     api_key_file: Path | None,
@@ -94,29 +89,21 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: rubrics, OpenAI's API, metrics, and a page at /.
 
-    Keys of clients come from --api-key-file or RUBRICRM_API_KEY, the key of a server behind this one from
-    --server-key-file or RUBRICRM_SERVER_API_KEY: a command line can be read by others. Without --model and --server,
-    the demo model is served: small, quick, and no measure of RubricRM's quality.
+    Keys of clients come from --api-key-file or the variable RUBRICRM_API_KEY: a command line can be read by others.
+    Without --model and --server, the demo model is served: small, quick, and no measure of RubricRM's quality.
 
     Timing may tell one client what others asked: what they share is chosen by --keep-prompts and --keep-phrases.
     """
     try:
-        from rubricrm_serve.opening import read_keys, run
+        from rubricrm_serve.opening import client_keys, run
         from rubricrm_serve.server import bind
         from rubricrm_serve.server_options import ServerOptions
     except ImportError as error:
         raise missing_package("serving", error, "cpu", "serve") from error
-    _check_source("", path, url, options["prompt"])
-    _check_source("judge-", options["judge_path"], options["judge_url"], options["judge_prompt"])
-    keys = read_keys(api_key_file, "RUBRICRM_API_KEY")
+    if options["server"] is not None:
+        refuse_given(_ENGINE if options["judge_path"] is not None else (*_ENGINE, *_PLACE), "with --server")
+    keys = client_keys(api_key_file)
     chosen = ServerOptions(api_keys=keys, **{name: options[name] for name in _SERVER})
     with bind(host, port) as bound:
         looks = {"access_log": access_log, "log_level": log_level, "root_path": root_path}
-        asyncio.run(run({**options, "path": path, "url": url}, chosen, bound, looks))
-
-
-def _check_source(kind: str, path: Path | None, url: str | None, prompt: Path | None) -> None:
-    if url is not None and path is not None:
-        raise click.UsageError(f"Give {'--judge' if kind else '--model'} or --{kind}server, not both.")
-    if (url is None) != (prompt is None):
-        raise click.UsageError(f"--{kind}server and --{kind}prompt belong together.")
+        asyncio.run(run(options, chosen, bound, looks))

@@ -4,6 +4,7 @@ import builtins
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 from batch_rows import read, write_lines
 from click.testing import CliRunner, Result
 from judge_bundle import judge_bundle
+from recorded_server import RUBRIC, RecordedServer, serving
 from rubricrm.cli import cli
+from rubricrm.rubric import form
 from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_batch import batch as batch_module
 from rubricrm_batch.cluster import Cluster
 from rubricrm_batch.errors import JobStopped
 from rubricrm_batch.runs import Run
+from tokenizers import Tokenizer
 
 
 def run(*arguments: object) -> Result:
@@ -107,21 +111,49 @@ def test_how_a_job_is_computed_is_not_its_identity(rows: Path, tmp_path: Path, n
     assert run(*given, "--workers", 2, "--threads", 1, "--rows-per-block", 1).exit_code == 3
 
 
+@pytest.fixture
+def servers() -> Iterator[tuple[RecordedServer, RecordedServer]]:
+    """One of vLLM and one of llama.cpp, with the same model."""
+    pytest.importorskip("openai")
+    tokenizer = Tokenizer.from_file(str(DEMO_BUNDLE / "tokenizer.json"))
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    with serving(RecordedServer("vllm", encode)) as first, serving(RecordedServer("llama.cpp", encode)) as second:
+        yield first, second
+
+
+def test_a_job_goes_on_at_another_server_unless_it_asks_for_something_else(
+    tmp_path: Path, no_cluster: NoCluster, servers: tuple[RecordedServer, RecordedServer]
+) -> None:
+    rows = write_lines(tmp_path / "rows.jsonl", {"request": "Write a haiku."})
+    given = (rows, "-o", tmp_path / "out", "--prompt", DEMO_BUNDLE)
+    first, second = servers
+    no_cluster.stop_after = 0
+    assert run(*given, "--server", first.url).exit_code == 1
+    no_cluster.stop_after = None
+    # A dialect without a form: nothing of it is sent.
+    other = run(*given, "--server", first.url, "--dialect", "openai")
+    assert (other.exit_code, "model.is_held: true there, false now" in other.output) == (2, True)
+    done = run(*given, "--server", second.url, "--dialect", "llama.cpp")
+    assert done.exit_code == 0, done.output
+    assert [row["rubric"] for row in read(tmp_path / "out/rubrics")] == [RUBRIC]
+    assert second.grammar(second.bodies[-1]) == form.gbnf()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ((), "needs one of --model BUNDLE, --server URL and --vllm CHECKPOINT"),
-        (
-            ("-m", DEMO_BUNDLE, "--server", "http://x"),
-            "needs one of --model BUNDLE, --server URL and --vllm CHECKPOINT",
-        ),
-        (("-m", DEMO_BUNDLE, "--prompt", "x"), "--prompt has no meaning for a bundle"),
-        (("--server", "http://x"), "--server and --vllm need --prompt"),
+        (("-m", DEMO_BUNDLE, "--vllm", "x"), "needs one of --model BUNDLE, --server URL and --vllm CHECKPOINT"),
+        (("--vllm", "x"), "--vllm and --vllm-prompt, the prompt directory of its model, belong together"),
+        (("--server", "http://x", "--prompt", "x", "--device", "cpu"), "--device has no effect without --model"),
         (("-m", "none"), "BUNDLE_NOT_FOUND"),
         (("-m", DEMO_BUNDLE, "--temperature", "-1"), "OPTION_INVALID: temperature"),
         (("-m", DEMO_BUNDLE, "--column", "prompt"), "no column 'prompt'"),
     ],
-    ids=["none", "both", "prompt", "server", "missing", "option", "column"],
+    ids=["none", "both", "vllm", "device", "missing", "option", "column"],
 )
 def test_wrong_usage_is_said_before_anything_is_made(
     rows: Path, tmp_path: Path, given: tuple[object, ...], said: str
@@ -177,8 +209,8 @@ def test_a_judge_that_names_no_winner_leaves_rubrics_without_a_number(tmp_path: 
     ("given", "said"),
     [
         (("--answers", "a", "b"), "--answers and --reward need --judge"),
-        (("--judge", "x"), "--judge needs one of --answers A B and --reward"),
-        (("--judge", "http://x", "--answers", "a", "b"), "--judge-prompt is for a judge's URL"),
+        (("--judge", "x"), "a judge needs one of --answers A B and --reward"),
+        (("--judge-server", "http://x", "--answers", "a", "b"), "--judge-server needs --judge-prompt DIR"),
         (("--judge", DEMO_BUNDLE, "--answers", "request", "b"), "no column 'b' of texts, for the judge"),
     ],
     ids=["judge", "columns", "prompt", "column"],

@@ -1,6 +1,7 @@
 """Verdicts beside rubrics: a number only where there is a verdict, and an outage of the judge is no row's."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ class ScriptedJudge(ScriptedModel):
 
 
 def source(*, is_reward: bool = True) -> JudgeSource:
-    return JudgeSource("judge", None, None, ("a", "b"), is_reward, 1, None, 1)
+    return JudgeSource(Path("judge"), ("a", "b"), is_reward, 1, None, 1)
 
 
 @pytest.fixture

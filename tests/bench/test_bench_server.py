@@ -11,6 +11,7 @@ from recorded_server import RUBRIC, RecordedServer, chunk, serving, usage
 from rubricrm import Bundle, RubricModel, write_prompt_directory
 from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
+from rubricrm.served_model import ServedModel
 from rubricrm.text_model import DEMO_BUNDLE
 from rubricrm_bench.bench_job import BenchJob
 from tokenizers import Tokenizer
@@ -188,27 +189,22 @@ def test_a_busy_server_is_not_asked_again(server: RecordedServer, prompt: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"server": "http://x", "prompt_tokens": (40,), "new_tokens": (5,)}, "no length can be fixed"),
-        ({"server": "http://x", "device": "cpu"}, "--device has no effect with --server"),
-        ({"server": "http://x", "threads": 2}, "--threads has no effect with --server"),
-        ({"server": "http://x", "draft": True}, "--draft has no effect with --server"),
-        ({"dialect": "vllm"}, "--dialect has no effect without --server"),
-        ({"server_model": "demo"}, "--server-model has no effect without --server"),
+        ({"prompt_tokens": (40,), "new_tokens": (5,)}, "no length can be fixed"),
+        ({"device": "cpu"}, "--device has no effect with --server"),
+        ({"threads": 2}, "--threads has no effect with --server"),
+        ({"draft": True}, "--draft has no effect with --server"),
     ],
     ids=str,
 )
 def test_options_without_effect(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionInvalid, match=message):
-        BenchJob(Path("bundle"), **options)
+        BenchJob(ServedModel("http://x", Path("prompt")), **options)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "Missing argument 'BUNDLE', or --server URL with --prompt DIR"),
-        (["b", "--prompt", "p"], "--prompt has no effect without --server"),
-        (["--server", "http://127.0.0.1:9"], "--server needs --prompt DIR"),
-        (["b", "--server", "http://127.0.0.1:9", "--prompt", "p"], "Leave one out"),
     ],
     ids=str,
 )
@@ -219,4 +215,4 @@ def test_bad_usage(words: list[str], message: str) -> None:
 
 
 def test_the_key_is_in_no_representation() -> None:
-    assert "secret" not in repr(BenchJob(Path("prompt"), server="http://x", api_key="secret"))
+    assert "secret" not in repr(BenchJob(ServedModel("http://x", Path("prompt"), api_key="secret")))

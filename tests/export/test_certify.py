@@ -1,18 +1,17 @@
 """`rubricrm certify`: bundles beside bundles, and a stand-in for a GPU's server that is told what to answer."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from recorded_server import Body, Events, RecordedServer, chunk, serving, whole
 from rubricrm.cli import cli
 from rubricrm.model import RubricModel
 from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import REQUEST_FIELD
+from rubricrm_export.certify import answers
 from rubricrm_export.certify.answers import WrittenAnswer
 from rubricrm_export.certify.certification import Thresholds, certify
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx
@@ -25,71 +24,34 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(cli, ["certify", *map(str, words)])
 
 
-class StandIn:
-    """An OpenAI API on this machine that answers as it is told: no GPU, no model of its own.
-
-    Attributes:
-        url: Its address.
-        requests: The bodies that it got.
-        answer: From a prompt to a text.
-        status: What it answers with.
-        reason: Why its texts end.
-        end: What follows the last event.
-        models: The body of /v1/models.
-        cut: How many bytes of a stream, or of what is no list of models, are promised and not sent.
-    """
-
-    def __init__(self) -> None:
-        stand_in = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self.reply(stand_in.models)
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                stand_in.requests.append(body)
-                text = stand_in.answer(body["messages"][0]["content"])
-                events = [{"choices": [{"delta": {"content": piece}}]} for piece in (text[:9], text[9:])]
-                events.append({"choices": [{"delta": {}, "finish_reason": stand_in.reason}]})
-                lines = [f"data: {json.dumps(event)}\n\n" for event in events]
-                self.reply("".join([*lines, stand_in.end]).encode())
-
-            def reply(self, data: bytes) -> None:
-                self.send_response(stand_in.status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                cut = stand_in.cut if data.startswith(b"data:") or not data.endswith(b"]}") else 0
-                self.wfile.write(data[: len(data) - cut])
-                if cut:
-                    self.close_connection = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.requests: list[dict[str, Any]] = []
-        self.answer: Callable[[str], str] = lambda _: "1. The response rhymes. [Hard Rule]"
-        self.status = 200
-        self.cut = 0
-        self.models = json.dumps({"data": [{"id": "stand-in"}]}).encode()
-        self.reason: str | None = "stop"
-        self.end = "data: [DONE]\n\n"
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+@pytest.fixture(scope="module")
+def model() -> Iterator[RubricModel]:
+    with RubricModel.open(DEMO) as opened:
+        yield opened
 
 
 @pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    server = StandIn()
-    yield server
-    server.close()
+def server(model: RubricModel) -> Iterator[RecordedServer]:
+    """A server with the reference's answers to ids."""
+    pytest.importorskip("openai")
+    tokenizer = model.prompt.tokenizer
+
+    def write(body: Body) -> Events:
+        stream = model.stream_ids(body["prompt"], max_new_tokens=body["max_tokens"])
+        stream.wait()
+        return whole(body, stream.result().text)
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode_segments(tokenizer.split_control(text))
+
+    with serving(RecordedServer("vllm", encode, write=write)) as told:
+        yield told
+
+
+def chat_events(text: str, reason: str | None = "stop") -> Events:
+    """A chat's stream."""
+    chunks = [chunk(delta={"content": piece}) for piece in (text[:9], text[9:])]
+    return [*chunks, chunk("", reason, delta={}), "[DONE]"]
 
 
 def test_bundle_is_certified_by_itself(tmp_path: Path) -> None:
@@ -115,25 +77,22 @@ def test_quantized_bundle_beside_its_float_one(tmp_path: Path) -> None:
     assert report["shared_tokens"] > 0.3
 
 
-def test_server_with_the_references_answers_is_certified(stand_in: StandIn) -> None:
-    template = Bundle.open(DEMO).manifest.prompt.template
-    head, tail = template.split(REQUEST_FIELD)
-    with RubricModel.open(DEMO) as model:
-        stand_in.answer = lambda prompt: (
-            model.generate(prompt.removeprefix(head).removesuffix(tail), max_new_tokens=320).text
-        )
-        result = run(stand_in.url, "--reference", DEMO, "--requests", 3, "--json")
+def test_server_with_the_references_answers_is_certified(server: RecordedServer, model: RubricModel) -> None:
+    result = run("--server", server.url, "--reference", DEMO, "--requests", 3, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert (report["candidate"], report["identical"]) == (f"server {stand_in.url}", 1)
-    body = stand_in.requests[0]
-    assert (body["model"], body["temperature"], body["stream"]) == ("stand-in", 0, True)
-    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert (report["candidate"], report["identical"]) == (f"server {server.url}", 1)
+    body = server.bodies[-1]
+    assert body["prompt"] == model.prompt.encode_request(report["requests"][-1]["request"])
+    assert (body["model"], body["temperature"], body["max_tokens"]) == ("demo", 0, 320)
+    assert not [body for body in server.bodies if server.grammar(body)]  # what it writes by itself is compared
+    for key in ("first_text", "total"):
+        assert report["candidate_ms"][key] > 0
 
 
-def test_server_with_a_broken_model_is_not(stand_in: StandIn, tmp_path: Path) -> None:
-    stand_in.answer = lambda _: "strips strips strips"
-    result = run(f"{stand_in.url}/v1", "--reference", DEMO, "--requests", 2, "-o", tmp_path / "report")
+def test_server_with_a_broken_model_is_not(server: RecordedServer, tmp_path: Path) -> None:
+    server.write = lambda body: whole(body, "strips strips strips")
+    result = run("--server", f"{server.url}/v1", "--reference", DEMO, "--requests", 2, "-o", tmp_path / "report")
     assert result.exit_code == 1
     assert "Error: QUALITY_TOO_LOW" in result.stderr
     assert "of the tokens stand before the first difference, expected at least 50%" in result.stderr
@@ -142,78 +101,108 @@ def test_server_with_a_broken_model_is_not(stand_in: StandIn, tmp_path: Path) ->
     assert (tmp_path / "report.md").read_text().startswith("# Not certified: ")
 
 
-def test_limits_are_the_users(stand_in: StandIn) -> None:
+def test_limits_are_the_users(server: RecordedServer) -> None:
     options = ("--reference", DEMO, "--requests", 1, "--min-tokens", 0, "--min-rubrics", 0)
-    assert run(stand_in.url, *options).exit_code == 0
-    stand_in.answer = lambda _: ""
-    assert run(stand_in.url, *options).exit_code == 0
+    server.write = lambda body: whole(body, "1. The response rhymes. [Hard Rule]")
+    assert run("--server", server.url, *options).exit_code == 0
+    server.write = lambda body: whole(body, "")
+    assert run("--server", server.url, *options).exit_code == 0
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("events", "code", "words"),
     [
-        ({"status": 503}, ("answered 503",)),
-        ({"end": "data: {not json\n\n"}, ("its stream broke off",)),
-        (
-            {"end": 'data: {"error": {"message": "out of memory", "code": 500}}\n\n'},
-            ("broke off with", "out of memory"),
-        ),
-        ({"end": 'event: error\ndata: {"object": "error", "message": "no"}\n\n'}, ("broke off with", '"no"')),
-        ({"end": 'data: {"detail": "no"}\n\n'}, ("broke off with",)),
-        ({"end": "data: 5\n\n"}, ("broke off with 5",)),
-        ({"end": 'data: {"choices": [5]}\n\n'}, ("broke off with",)),
-        ({"end": 'data: {"choices": [{"delta": {"content": 5}}]}\n\n'}, ("broke off with",)),
-        ({"end": 'data: {"choices": {"a": 1}}\n\n'}, ("broke off with",)),
-        ({"end": ""}, ("broke off before data: [DONE]",)),
-        ({"reason": None, "end": ""}, ("broke off before data: [DONE]",)),
-        ({"reason": None}, ("for the reason None",)),
-        ({"reason": "abort"}, ("for the reason 'abort'",)),
-        ({"models": b'{"data": []}{'}, ("names no model",)),
-        ({"models": b"[" * 100_000}, ("names no model",)),
-        ({"models": b'{"data": [{"id": "x"}]} ', "cut": 4}, ("names no model", "IncompleteRead")),
-        ({"cut": 4}, ("broke off",)),
-        ({"cut": 60}, ("broke off",)),
+        ([chunk("1. The"), {"error": {"message": "out of memory", "code": 500}}], "SERVER_FAILED", "out of memory"),
+        ([chunk("1. The"), {"object": "error", "message": "no memory"}], "SERVER_FAILED", "no memory"),
+        ([chunk("1."), chunk("", "stop"), {"error": {"message": "late", "code": 500}}], "SERVER_FAILED", "late"),
+        ([chunk("1."), chunk("", "stop"), {"object": "error", "message": "late"}], "SERVER_FAILED", "late"),
+        ([chunk("1. The"), "[DONE]"], "STREAM_BROKEN", "no finish_reason"),
+        ([chunk("1. The"), chunk("", "abort"), "[DONE]"], "SERVER_FAILED", "for the reason 'abort'"),
+        ([chunk("1. The"), "{not json"], "STREAM_BROKEN", "broke off"),
     ],
+    ids=str,
 )
-def test_server_that_fails(stand_in: StandIn, tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]) -> None:
-    for name, value in change.items():
-        setattr(stand_in, name, value)
-    result = run(stand_in.url, "--reference", DEMO, "--requests", 1, "-o", tmp_path / "report")
+@pytest.mark.parametrize("way", ["completions", "chat"])
+def test_server_that_fails(
+    server: RecordedServer, tmp_path: Path, way: str, events: Events, code: str, words: str
+) -> None:
+    # The last answer alone fails: two looks at the server come before it.
+    server.write = lambda body: events if body["max_tokens"] == 320 else whole(body)
+    server.chat = lambda _: events
+    options = ("--reference", DEMO, "--requests", 1, "-o", tmp_path / "report")
+    result = run("--server", server.url, *options, *(["--chat"] if way == "chat" else []))
     assert result.exit_code == 1
-    assert "Error: RUNTIME_FAILED" in result.stderr
-    assert all(word in result.stderr for word in words)
+    assert f"Error: {code}" in result.stderr
+    assert words in result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_events_that_are_no_text_are_passed_over(stand_in: StandIn) -> None:
-    stand_in.end = ': alive\n\ndata: {"choices": [], "usage": {"total_tokens": 3}}\n\ndata: [DONE]\n\n'
-    assert run(stand_in.url, "--reference", DEMO, "--requests", 1, "--min-tokens", 0, "--min-rubrics", 0).exit_code == 0
+def test_a_server_with_another_tokenizer_is_not_compared(server: RecordedServer) -> None:
+    encode = server.encode
+    server.encode = lambda text: [*encode(text), 5]
+    result = run("--server", server.url, "--reference", DEMO, "--requests", 1)
+    assert (result.exit_code, "has another tokenizer" in result.stderr) == (2, True)
 
 
-def test_an_answer_that_was_cut_is_none(stand_in: StandIn) -> None:
-    with RubricModel.open(DEMO) as model:
-        head, tail = Bundle.open(DEMO).manifest.prompt.template.split(REQUEST_FIELD)
-        stand_in.reason = "length"
-        stand_in.answer = lambda prompt: (
-            model.generate(prompt.removeprefix(head).removesuffix(tail), max_new_tokens=320).text
-        )
-        result = run(stand_in.url, "--reference", DEMO, "--requests", 2, "--json")
+def test_an_answer_that_was_cut_is_none(server: RecordedServer) -> None:
+    write = server.write
+    server.write = lambda body: [
+        event | {"choices": [{**choice, "finish_reason": choice["finish_reason"] and "length"}]}
+        if isinstance(event, dict) and event["choices"] and (choice := event["choices"][0])
+        else event
+        for event in write(body)
+    ]
+    result = run("--server", server.url, "--reference", DEMO, "--requests", 2, "--json")
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     assert (report["cut"], report["shared_tokens"], report["rubric_agreement"]) == (2, 0, 0)
 
 
-def test_no_server(stand_in: StandIn) -> None:
-    stand_in.close()
-    result = run(stand_in.url, "--reference", DEMO)
-    assert (result.exit_code, "cannot be reached" in result.stderr) == (1, True)
+def test_a_server_that_writes_for_too_long(server: RecordedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_TIMEOUT_S", 0.2)
+    server.write = lambda body: [chunk("1. The"), 30.0, *whole(body)] if body["max_tokens"] == 320 else whole(body)
+    server.chat = lambda body: [chunk(delta={"content": "1. The"}), 30.0, *whole(body | {"prompt": []})]
+    for words in ((), ("--chat",)):
+        result = run("--server", server.url, "--reference", DEMO, "--requests", 1, *words)
+        assert (result.exit_code, "wrote for longer than 0 s" in result.stderr) == (1, True), result.output
+
+
+def test_a_server_that_takes_messages_alone(server: RecordedServer, model: RubricModel) -> None:
+    head, tail = Bundle.open(DEMO).manifest.prompt.template.split(REQUEST_FIELD)
+
+    def chat(body: Body) -> Events:
+        request = body["messages"][0]["content"].removeprefix(head).removesuffix(tail)
+        return chat_events(model.generate(request, max_new_tokens=320, constrain=False).text)
+
+    server.chat = chat
+    result = run("--server", server.url, "--chat", "--reference", DEMO, "--requests", 3, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["candidate"], report["identical"]) == (f"server {server.url}", 1)
+    assert 0 < report["candidate_ms"]["first_text"] < report["candidate_ms"]["total"]
+    body = server.bodies[0]
+    assert (body["model"], body["temperature"], body["stream"]) == ("demo", 0, True)
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    result = run("--server", server.url, "--chat", "--server-model", "x", "--reference", DEMO)
+    assert (result.exit_code, "has the models demo, expected x" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [(), ("--chat",)], ids=str)
+def test_no_server(words: tuple[str, ...]) -> None:
+    pytest.importorskip("openai")
+    result = run("--server", "http://127.0.0.1:9", "--reference", DEMO, *words)
+    assert (result.exit_code, "SERVER_UNREACHABLE" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("ftp://x", "--reference", DEMO), "is no server's address"),
-        (("http://127.0.0.1:1", "--reference", DEMO, "--device", "cuda"), "--device has no meaning for a server"),
+        (("--server", "ftp://x", "--reference", DEMO), "is no server's address"),
+        (("--server", "ftp://x", "--reference", DEMO, "--chat"), "is no server's address"),
+        (("--server", "http://x", "--reference", DEMO, "--device", "cuda"), "--device has no effect with --server"),
+        (("--reference", DEMO), "Give either TARGET, a bundle or a directory, or --server URL"),
+        ((DEMO, "--server", "http://x", "--reference", DEMO), "Give either TARGET"),
+        ((DEMO, "--chat", "--reference", DEMO), "--chat has no effect without --server"),
         (("nothing", "--reference", DEMO), "BUNDLE_NOT_FOUND"),
         ((DEMO, "--reference", "nothing"), "BUNDLE_NOT_FOUND"),
         ((DEMO, "--reference", DEMO, "-o", "no/such/place"), "no such directory"),

@@ -18,7 +18,7 @@ CHECKPOINT = Path(__file__).parents[2] / "models" / "demo" / "checkpoint"
 FAKE_SERVER = f"""#!{sys.executable}
 # A fake: no GPU, no TensorRT. It answers by the bundle of the tests.
 import json, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from rubricrm.model import RubricModel
 Path(sys.argv[0]).with_suffix(".log").write_text(json.dumps(sys.argv[1:]))
@@ -28,22 +28,34 @@ model = RubricModel.open({str(DEMO)!r}, threads=1)
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        self.reply(json.dumps({{"data": [{{"id": "fake"}}]}}).encode())
+        owner = {{"vllm": "vllm", "trtllm-serve": "tensorrt_llm"}}.get(Path(sys.argv[0]).name, "edge")
+        self.reply(json.dumps({{"data": [{{"id": "fake", "owned_by": owner}}]}}).encode())
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        result = model.generate_text(body["messages"], max_new_tokens=body["max_tokens"])
-        events = [{{"choices": [{{"delta": {{"content": result.text}}}}]}}]
-        events.append({{"choices": [{{"delta": {{}}, "finish_reason": result.finish_reason}}]}})
+        is_edge = "edgellm" in sys.argv[0]
+        if self.path == "/v1/chat/completions" and is_edge:
+            result = model.generate_text(body["messages"], max_new_tokens=body["max_tokens"])
+            choice = {{"delta": {{"content": result.text}}}}
+        elif self.path == "/v1/completions" and not is_edge:
+            stream = model.stream_ids(body["prompt"], max_new_tokens=body["max_tokens"])
+            stream.wait()
+            result = stream.result()
+            choice = {{"text": result.text}}
+        else:
+            self.send_error(404)
+            return
+        events = [{{"choices": [choice]}}, {{"choices": [{{"delta": {{}}, "finish_reason": result.finish_reason}}]}}]
         lines = [f"data: {{json.dumps(event)}}\\n\\n" for event in events]
         self.reply("".join([*lines, "data: [DONE]\\n\\n"]).encode())
     def reply(self, data):
         self.send_response(200)
+        self.send_header("Content-Type", "application/json" if data[:1] == b"{{" else "text/event-stream")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
     def log_message(self, *_):
         pass
-HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
 """
 BUILDS = """#!/usr/bin/env bash
 while [ "$1" != --output_dir ]; do shift; done
@@ -143,4 +155,4 @@ def test_a_directory_has_no_device(programs: Path, tmp_path: Path) -> None:
     install(programs, "trtllm-serve")
     result = certify(directory_for("tensorrt-llm", tmp_path), "--device", "cuda")
     assert result.exit_code == 2
-    assert "--device has no meaning for a directory" in result.stderr
+    assert "--device has no effect on a directory" in result.stderr

@@ -3,17 +3,25 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from recorded_server import Body, Events, RecordedServer, serving, whole
 from rubricrm import JudgeModel
+from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
 from rubricrm.runtime.bundle import Bundle
+from rubricrm.runtime.prompt_directory import open_prompt_directory
 from rubricrm_export.checkpoint.chat_pieces import pieces
 from rubricrm_export.checkpoint.chat_template import QWEN3_TEMPLATE, ChatTemplate
 from rubricrm_export.errors import PromptTemplateInvalid
 from rubricrm_export.onnx_bundle.export import OnnxExport, export_onnx, plan_onnx
+from rubricrm_export.tensorrt.job import TensorRTExport
+from rubricrm_export.tensorrt_build.export import export_tensorrt
+from tokenizers import Tokenizer
 
 MakeCheckpoint = Callable[..., Path]
 JUDGE_PAIRWISE = "judge-pairwise"
@@ -124,3 +132,72 @@ def test_a_quantized_judge_is_measured_on_a_text(judge: Path, tmp_path: Path) ->
     assert "rubric_agreement" not in bundle.manifest.quality
     with JudgeModel.open(Bundle.open(bundle.path).path, threads=1) as model:
         assert model.judge(*CASE, max_new_tokens=2).usage.completion_tokens == 2
+
+
+def for_tensorrt(checkpoint: Path, reader: str = "vllm", weights: str = "bf16", **options: Any) -> TensorRTExport:
+    output = checkpoint.parent / "directory"
+    return TensorRTExport(str(checkpoint), output, reader, weights, prompt=JUDGE_PAIRWISE, **options)
+
+
+@pytest.mark.parametrize("reader", ["vllm", "tensorrt-llm", "tensorrt-llm-1.2"])
+def test_a_directory_for_a_server_has_the_judges_prompt(judge: Path, reader: str) -> None:
+    bundle = export_onnx(job(judge, temperature=1.0)).manifest
+    directory = export_tensorrt(for_tensorrt(judge, reader, temperature=1.0))
+    prompt = open_prompt_directory(directory.path)
+    assert prompt.manifest.prompts[JUDGE_PAIRWISE] == replace(
+        bundle.prompts[JUDGE_PAIRWISE], prefix=prompt.manifest.prompts[JUDGE_PAIRWISE].prefix
+    )
+    assert (prompt.manifest.chat, prompt.manifest.generation) == (bundle.chat, bundle.generation)
+    assert (directory.template, directory.request_field) == (TEMPLATE, "{instruction}")
+    assert "--prompt judge-pairwise --temperature 1.0" in directory.command
+    assert not {"request.json", "requests.json"} & directory.files.keys()  # which ask for a rubric
+    readme = (directory.path / "README.md").read_text("utf-8")
+    assert ("rubricrm judge" in readme, "rubricrm certify" in readme) == (True, False)
+
+
+def test_a_served_judge_is_asked_by_the_directory_that_was_exported(judge: Path) -> None:
+    pytest.importorskip("openai")
+    remove_chat_template(judge)
+    directory = export_tensorrt(for_tensorrt(judge))
+    bundle = export_onnx(job(judge))
+    tokenizer = Tokenizer.from_file(str(judge / "tokenizer.json"))
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def write(body: Body) -> Events:
+        return whole(body, "Winner: Response B")
+
+    with serving(RecordedServer("vllm", encode, write=write)) as server:
+        with JudgeModel.connect(server.url, prompt=directory.path) as model:
+            assert model.judge(*CASE, seed=3).judgment.winner == "B"
+        sent = server.bodies[-1]
+    with JudgeModel.open(bundle.path, threads=1) as here:
+        fields = ("instruction", "rubric", "response_a", "response_b")
+        assert sent["prompt"] == here.prompt.encode(dict(zip(fields, CASE, strict=True)))
+    assert (sent["temperature"], sent["seed"]) == (0.7, 3)
+    assert "structured_outputs" not in sent
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reader": "edge-llm", "weights": "fp16"}, "no server that takes token ids"),
+        ({"weights": "fp8"}, "--calibration self has a model write rubrics. Pass --calibration FILE"),
+        ({"temperature": -1.0}, "temperature must be 0"),
+    ],
+    ids=str,
+)
+def test_what_a_judges_directory_cannot_be(judge: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionInvalid, match=said):
+        export_tensorrt(for_tensorrt(judge, **options))
+    assert not (judge.parent / "directory").exists()
+
+
+def test_the_command_writes_a_judges_directory(judge: Path, tmp_path: Path) -> None:
+    words = ["export", "tensorrt", judge, "-o", tmp_path / "made", "--for", "vllm", "--weights", "bf16"]
+    found = CliRunner().invoke(cli, [str(word) for word in [*words, "--prompt", "judge-pairwise", "--json"]])
+    assert found.exit_code == 0, found.output
+    assert list(open_prompt_directory(tmp_path / "made").manifest.prompts) == [JUDGE_PAIRWISE]
+    found = CliRunner().invoke(cli, [str(word) for word in [*words, "--temperature", "0.5", "--force"]])
+    assert (found.exit_code, "--temperature has no meaning with --prompt rubric" in found.output) == (2, True)

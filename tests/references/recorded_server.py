@@ -63,6 +63,7 @@ class RecordedServer:
         holds: Whether it holds a text to a grammar.
         refusals: Statuses and bodies that the next completions are answered with; headers with them.
         write: The events of a completion that is no trial.
+        chat: The events of a chat; None: there is no such endpoint.
         bodies: The completions that it was asked for.
         paths: All that it was asked for.
         keys: The Authorization headers.
@@ -77,6 +78,7 @@ class RecordedServer:
     refusals: list[tuple[int, Body | str]] = field(default_factory=list)
     list_refusals: list[tuple[int, Body | str]] = field(default_factory=list)
     write: Callable[[Body], Events] = whole
+    chat: Callable[[Body], Events] | None = None
     bodies: list[Body] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -131,6 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == PROFILES[told.kind][2]:
             ids = told.encode(body.get("prompt") or body["content"])
             self._answer(200, {"tokens": ids, "count": len(ids)})
+        elif self.path == "/v1/chat/completions" and told.chat is not None:
+            told.bodies.append(body)
+            self._stream(told, told.chat(body))
         elif self.path != "/v1/completions":
             self._answer(404, {"detail": "Not Found"})
         elif told.refusals:

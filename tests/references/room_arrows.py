@@ -26,6 +26,7 @@ ORDER = {
     "rubricrm": (
         "errors",
         "_version",
+        "api_keys",
         "text_file",
         "text_input",
         "rubric",
@@ -37,6 +38,8 @@ ORDER = {
         "model",
         "async_model",
         "judge",
+        "served_model",
+        "server_options",
         "doctor",
         "judge_cli",
         "generate_cli",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 from rubricrm import RubricModel
-from rubricrm.errors import ServerRefused
+from rubricrm.errors import OptionInvalid, ServerRefused
 from rubricrm.text_model import DEMO_BUNDLE
 from served import Served, serving
 
@@ -41,6 +41,8 @@ def test_our_server_as_what_it_is(behind: Served, demo: RubricModel) -> None:
             assert there.usage.prompt_tokens == here.usage.prompt_tokens
         wild = {"temperature": 3.0, "seed": 1, "max_new_tokens": 80}
         assert "unconstrained" not in {issue.code for issue in model.generate("Write.", **wild).rubric.issues}  # type: ignore[arg-type]
+        with pytest.raises(OptionInvalid, match="dialect rubricrm takes the form of rubrics alone"):
+            model.generate_text("Write.", grammar=model.compile_grammar("Yes|No"))
         free = {"constrain": False, "max_new_tokens": 40}
         assert model.generate("Write.", **free).text == demo.generate("Write.", **free).text  # type: ignore[arg-type]
 

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 from rubricrm.cli import cli
 from rubricrm.errors import OptionInvalid
-from rubricrm_serve.opening import read_keys
+from rubricrm.text_model import DEMO_BUNDLE
+from rubricrm_serve.opening import client_keys
 
 
 def invoke(*arguments: object) -> Result:
@@ -17,11 +18,10 @@ def invoke(*arguments: object) -> Result:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--server", "http://x"), "--server and --prompt belong together"),
-        (("--prompt", "x"), "--server and --prompt belong together"),
-        (("-m", "x", "--server", "http://x", "--prompt", "x"), "--model or --server, not both"),
-        (("--judge-server", "http://x"), "--judge-server and --judge-prompt belong together"),
-        (("--judge", "x", "--judge-server", "u", "--judge-prompt", "p"), "--judge or --judge-server, not both"),
+        (("--server", "http://x", "--prompt", "x", "--max-memory", "9"), "--max-memory has no effect with --server"),
+        (("--server", "http://x", "--prompt", "x", "--threads", "2"), "--threads has no effect with --server"),
+        (("--server", "nonsense", "--prompt", str(DEMO_BUNDLE), "--port", "0"), "is no server's address"),
+        (("--judge-server", "nonsense", "--judge-prompt", str(DEMO_BUNDLE), "--port", "0"), "is no server's address"),
         (("-m", "nowhere", "--port", "0"), "BUNDLE_NOT_FOUND"),
         (("--judge", "nowhere", "--port", "0"), "BUNDLE_NOT_FOUND"),
         (("--max-waiting", "-1"), "OPTION_INVALID: max_waiting"),
@@ -48,16 +48,18 @@ def test_a_port_that_is_taken() -> None:
     assert (found.exit_code, "cannot listen on 127.0.0.1" in found.output) == (2, True)
 
 
-def test_keys_come_from_a_file_and_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KEYS", "one, two,")
+def test_clients_keys_come_from_a_file_and_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUBRICRM_API_KEY", "one, two,")
     file = tmp_path / "keys"
     file.write_text("three\n\n four \n")
-    assert read_keys(file, "KEYS") == ("one", "two", "three", "four")
-    assert read_keys(None, "OTHER") == ()
-    for content in (b"\n \n", b"\xff", "schl\u00fcssel".encode()):
-        file.write_bytes(content)
-        with pytest.raises(OptionInvalid):
-            read_keys(file, "KEYS")
+    assert client_keys(file) == ("one", "two", "three", "four")
+    monkeypatch.setenv("RUBRICRM_API_KEY", "schl\u00fcssel")
+    with pytest.raises(OptionInvalid, match="beyond printable ASCII"):
+        client_keys(None)
+    monkeypatch.delenv("RUBRICRM_API_KEY")
+    assert client_keys(None) == ()
 
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

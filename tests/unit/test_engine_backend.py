@@ -217,13 +217,24 @@ def test_options_that_an_engine_refuses(told: Told, directory: Path, reader: str
         with pytest.raises(PromptTooLong):
             model.generate("long " * 5000)
         grammar: Any = type("Grammar", (), {"is_allowed": lambda *_: True})()
-        with pytest.raises(OptionInvalid, match="takes the form of rubrics alone"):
+        with pytest.raises(OptionInvalid, match=r"this model's compile_grammar\(pattern\)"):
             model.generate(REQUEST, grammar=grammar)
         if reader == "vllm":
             with pytest.raises(
                 OptionInvalid, match=r"vLLM 0.32.0 refuses the options: temperature must be in \[0, 2\]"
             ):
                 model.generate(REQUEST, temperature=3.0)
+
+
+def test_a_grammar_of_the_users(told: Told, directory: Path) -> None:
+    pytest.importorskip("outlines_core")
+    with RubricModel.open(directory) as model:
+        grammar = model.compile_grammar("(yes|no)+")
+        result = model.generate_text(REQUEST, grammar=grammar)
+        assert regex_of(told.asked[-1]["parameters"]) == "(yes|no)+"
+        assert (result.text, result.unconstrained) == (RUBRIC, True)  # the engine writes it whatever it is asked for
+        lists = model.compile_grammar(r"([0-9]\. [^\n]+\n)+")
+        assert not model.generate_text(REQUEST, grammar=lists).unconstrained
 
 
 def test_an_engine_that_drops_the_grammar(told: Told, directory: Path) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from judge_bundle import judge_bundle
 from rubricrm import JudgeModel, Jury, Scored, Unscored
+from rubricrm.cli import cli
 
 CASE = ("Write a haiku.", "1. The response is a haiku. [Hard Rule]", "Rain falls.", "Drops.")
 
@@ -84,6 +86,19 @@ def test_a_connected_judge_sends_the_ids_of_its_prompt(judge: JudgeModel, server
     assert sent["prompt"] == judge._prompt.encode(dict(zip(fields, CASE, strict=True)))
     assert (sent["temperature"], sent["seed"]) == (0.7, 3)
     assert result.model["manifest_sha256"] == judge.bundle.manifest_sha256
+
+
+def test_the_command_asks_a_judge_on_a_server(server: Server, tmp_path: Path) -> None:
+    bundle, rubric = judge_bundle(tmp_path / "bundle"), tmp_path / "rubric.txt"
+    rubric.write_text(CASE[1])
+    words = ["judge", CASE[0], "--a", CASE[2], "--b", CASE[3], "--rubric", rubric, "--json"]
+    words += ["--server", server.url, "--dialect", "openai", "--prompt", bundle]
+    found = CliRunner().invoke(cli, [str(word) for word in words])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["winner"] == "tie"  # it prefers what it sees first
+    assert len(server.bodies) == 3  # one tries the server
+    found = CliRunner().invoke(cli, [*map(str, words), "--threads", "2"])
+    assert (found.exit_code, "--threads has no effect with --server and --rubric" in found.stderr) == (2, True)
 
 
 def test_a_jury_of_a_connected_judge(judge: JudgeModel, server: Server) -> None:

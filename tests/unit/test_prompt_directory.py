@@ -103,7 +103,7 @@ def server() -> Iterator[RecordedServer]:
 def test_generate_prints_the_same_as_with_a_bundle(
     server: RecordedServer, prompt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RUBRICRM_API_KEY", "secret-1")
+    monkeypatch.setenv("RUBRICRM_SERVER_API_KEY", "secret-1")
     result = invoke("generate", REQUEST, "--server", server.url, "--prompt", prompt)
     assert (result.exit_code, result.stdout, result.stderr) == (0, RUBRIC + "\n", "")
     assert set(server.keys) == {"Bearer secret-1"}
@@ -119,8 +119,6 @@ def test_generate_prints_the_same_as_with_a_bundle(
 
 def test_generate_says_in_one_line_what_is_wrong(server: RecordedServer, prompt: Path) -> None:
     for arguments, said in (
-        (["--server", server.url], "--server needs --prompt DIR"),
-        (["--prompt", prompt], "--prompt has no effect without --server"),
         (["--server", server.url, "--prompt", prompt, "--threads", "2"], "--threads has no effect with --server"),
         (["--server", server.url, "--prompt", prompt, "--server-model", "x"], "has no model 'x'"),
         (["--server", "nonsense", "--prompt", prompt], "is no server's address"),

@@ -1,24 +1,25 @@
-"""Who answers requests: a bundle in this process, or a server that speaks OpenAI's API.
-
-Such servers are trtllm-serve, vllm serve and tensorrt-edgellm-serve.
-"""
+"""Who answers requests: a model of the SDK, in this process or on a server, or a server that only chats."""
 
 from __future__ import annotations
 
-import http.client
-import json
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Protocol, Self
 
-from rubricrm.errors import OptionInvalid, RuntimeFailed
+from rubricrm.errors import OptionInvalid, RuntimeFailed, ServerError
 from rubricrm.model import RubricModel
-from rubricrm.runtime.manifest import REQUEST_FIELD
+from rubricrm.remote.completion_chunk import CompletionChunk
+from rubricrm.remote.loop_thread import LoopThread
+from rubricrm.remote.server_address import ServerAddress
+from rubricrm.remote.server_client import ServerClient
+from rubricrm.runtime.manifest import REQUEST_FIELD, RUBRIC
+from rubricrm.runtime.prompt_directory import open_prompt_directory
+from rubricrm.served_model import ServedModel
 
-_TIMEOUT_S = 600
+_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class Answerer(Protocol):
         ...
 
     def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
-        """WrittenAnswer a request.
+        """Answer a request.
 
         Raises:
-            RuntimeFailed: It failed.
+            RubricrmError: It failed.
         """
         ...
 
@@ -59,147 +60,123 @@ class Answerer(Protocol):
         ...
 
 
-class BundleAnswerer:
-    """A bundle."""
+class ModelAnswerer:
+    """A model of the SDK. Nothing holds it to the form of rubrics: what it writes by itself is compared."""
 
-    def __init__(self, path: Path, *, device: str, threads: int | None = None) -> None:
-        """Open it; errors as `RubricModel.open`."""
-        self._model = RubricModel.open(path, device=device, threads=threads)
-        self.name = f"bundle on {device}"
+    def __init__(self, model: RubricModel, name: str, timeout_s: float | None = None) -> None:
+        """Take a model, which is closed with it; an answer that takes longer than `timeout_s` is a failure."""
+        self.name = name
+        self._model = model
+        self._timeout_s = timeout_s
+
+    @classmethod
+    def open(cls, path: Path, *, device: str) -> Self:
+        """Open a bundle; errors as `RubricModel.open`."""
+        return cls(RubricModel.open(path, device=device), f"bundle on {device}")
+
+    @classmethod
+    def connect(cls, served: ServedModel) -> Self:
+        """Connect to a model; errors as `RubricModel.connect`. Times are those of its stream, as seen here.
+
+        Nothing is tried again: a second try would hide in the times of the first.
+        """
+        return cls(served.connect(RubricModel, constrain=False, max_retries=0), f"server {served.url}", _TIMEOUT_S)
 
     def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
-        """WrittenAnswer a request."""
-        result = self._model.generate(request, max_new_tokens=max_new_tokens, constrain=False)
+        """Answer a request."""
+        result = self._model.generate(
+            request, max_new_tokens=max_new_tokens, constrain=False, timeout_s=self._timeout_s
+        )
+        if result.finish_reason == "timeout":
+            raise RuntimeFailed(f"{self.name}: wrote for longer than {self._timeout_s:.0f} s. See the server's log.")
         timings = result.timings_ms
         return WrittenAnswer(result.text, result.finish_reason == "stop", timings.first_token, timings.total)
 
     def close(self) -> None:
-        """Close the bundle."""
+        """Close the model."""
         self._model.close()
 
 
-class ServerAnswerer:
-    """A server with /v1/chat/completions, given the model's own prompt. Times are those of its stream, as seen here."""
+class ChatAnswerer:
+    """A server that takes messages alone, such as Edge-LLM's: its own template and tokenizer make the prompt."""
 
-    def __init__(self, url: str, template: str) -> None:
-        """Look at the URL and connect to nothing yet.
-
-        Args:
-            url: Such as http://127.0.0.1:8000.
-            template: The prompt's template, with the request's place in it.
+    def __init__(self, served: ServedModel) -> None:
+        """Look at the server's list of models; dialects have no part in a chat.
 
         Raises:
-            OptionInvalid: It is no URL of a server.
+            OptionInvalid: It is no server's address.
+            ServerError: The server does not answer, or names no model.
+            BundleInvalid: The prompt directory is not whole.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OptionInvalid(f"{url}: is no server's address, expected one such as http://127.0.0.1:8000.")
-        self.name = f"server {url}"
-        self._url = url
-        self._template = template
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
-        self._path = parts.path.rstrip("/").removesuffix("/v1")
-        self._model: str | None = None
+        self.name = f"server {served.url}"
+        self._template = open_prompt_directory(served.prompt).manifest.prompt_of(RUBRIC).template
+        self._client = ServerClient(ServerAddress.of(served.url), served.api_key, max_retries=0)
+        self._loop = LoopThread("rubricrm-certify")
+        try:
+            self._model = self._chosen(served)
+        except BaseException:
+            self.close()
+            raise
 
     def answer(self, request: str, max_new_tokens: int) -> WrittenAnswer:
-        """WrittenAnswer a request, streaming.
-
-        Raises:
-            RuntimeFailed: The server cannot be reached, refuses, or answers something else.
-        """
+        """Answer a request, without thinking."""
         body = {
-            "model": self._served_model(),
+            "model": self._model,
             "messages": [{"role": "user", "content": self._template.replace(REQUEST_FIELD, request)}],
             "max_tokens": max_new_tokens,
             "temperature": 0,
             "stream": True,
-            "chat_template_kwargs": {"enable_thinking": False},
+            "extra_body": {"chat_template_kwargs": {"enable_thinking": False}},
         }
-        started = time.perf_counter()
-        first: float | None = None
-        pieces, reason = [], None
-        for piece, ended_by in self._pieces("/v1/chat/completions", body):
-            if piece and first is None:
-                first = time.perf_counter()
-            pieces.append(piece)
-            reason = ended_by or reason
-        ended = time.perf_counter()
-        if reason not in ("stop", "length"):
-            raise self._failed("/v1/chat/completions", f"it ended for the reason {reason!r}, expected stop or length")
-        first_ms = None if first is None else 1000 * (first - started)
-        return WrittenAnswer("".join(pieces), reason == "stop", first_ms, 1000 * (ended - started))
-
-    def is_ready(self) -> bool:
-        """Whether it serves a model by now."""
         try:
-            self._served_model()
-        except RuntimeFailed:
-            return False
-        return True
+            return self._loop.run(asyncio.wait_for(self._chat(body), _TIMEOUT_S))
+        except TimeoutError as error:
+            raise RuntimeFailed(f"{self.name}: wrote for longer than {_TIMEOUT_S:.0f} s. See its log.") from error
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._loop.stop(self._client.close)
 
-    def _served_model(self) -> str:
-        if self._model is None:
-            try:
-                self._model = str(json.loads(self._request("GET", "/v1/models").read())["data"][0]["id"])
-            except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, RecursionError) as error:
-                self._connection.close()
-                raise RuntimeFailed(
-                    f"{self._url}/v1/models: names no model ({error!r}). Is it an OpenAI API?"
-                ) from error
-        return self._model
+    def _chosen(self, served: ServedModel) -> str:
+        """Return the model that is named, or the first one."""
+        listed = [str(entry["id"]) for entry in self._loop.run(self._client.models())]
+        if served.model not in (None, *listed) or not listed:
+            raise OptionInvalid(
+                f"{served.url}: has the models {', '.join(listed) or 'none'}, expected {served.model or 'one'}. Name "
+                "one of them by --server-model."
+            )
+        return served.model or listed[0]
 
-    def _pieces(self, path: str, body: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
-        """Yield each text of a stream, and why it ended. A stream that ends before [DONE] was cut off."""
-        response = self._request("POST", path, json.dumps(body).encode())
+    async def _chat(self, body: Mapping[str, Any]) -> WrittenAnswer:
+        started = time.perf_counter()
+        pieces: list[tuple[float, str]] = []
+
+        def take(chunk: CompletionChunk) -> bool:
+            if chunk.text:
+                pieces.append((time.perf_counter(), chunk.text))
+            return True
+
+        reason = await self._client.chat(body, take)
+        total = time.perf_counter() - started
+        first_ms = 1000 * (pieces[0][0] - started) if pieces else None
+        return WrittenAnswer("".join(text for _, text in pieces), reason == "stop", first_ms, 1000 * total)
+
+
+def lists_models(url: str) -> bool:
+    """Whether a server serves a model by now.
+
+    Raises:
+        DependencyMissing: The extra `remote` is not installed.
+    """
+
+    async def look() -> bool:
+        client = ServerClient(ServerAddress.of(url), None, max_retries=0)
         try:
-            for line in response:
-                data = line.decode("utf-8").strip().removeprefix("data:").strip()
-                if data == "[DONE]":
-                    response.read()
-                    return
-                if not data or not line.startswith(b"data:"):
-                    continue
-                found = _read_event(json.loads(data))
-                if found is None:
-                    raise self._failed(path, f"its stream broke off with {data[:300]}")
-                yield found
-        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-            raise self._failed(path, f"its stream broke off ({error!r})") from error
-        raise self._failed(path, "its stream broke off before data: [DONE]")
+            return bool(await client.models())
+        finally:
+            await client.close()
 
-    def _failed(self, path: str, finding: str) -> RuntimeFailed:
-        self._connection.close()
-        return RuntimeFailed(f"{self._url}{path}: {finding}. That is no answer: see the server's log.")
-
-    def _request(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        try:
-            self._connection.request(method, self._path + path, body, {"Content-Type": "application/json"})
-            response = self._connection.getresponse()
-            if response.status != 200:
-                text = response.read(500).decode("utf-8", "replace")
-                raise RuntimeFailed(f"{self._url}{path}: answered {response.status}: {text}")
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise RuntimeFailed(f"{self._url}{path}: cannot be reached ({error}). Start the server first.") from error
-        return response
-
-
-def _read_event(event: object) -> tuple[str, str | None] | None:
-    """Return the text of an event of a stream, and why the text ended, if it did; None: it is no part of an answer."""
-    match event:
-        case {"error": error} if error:
-            return None
-        case {"object": "error"}:
-            return None
-        case {"choices": [{**choice}, *_]}:
-            delta, reason = choice.get("delta") or {}, choice.get("finish_reason")
-            piece = (delta.get("content") or "") if isinstance(delta, dict) else None
-            return (piece, reason) if isinstance(piece, str) and isinstance(reason, str | None) else None
-        case {"choices": []} | {"usage": _}:
-            return "", None
-    return None
+    try:
+        return asyncio.run(look())
+    except ServerError:
+        return False

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rubricrm.runtime.manifest import PROMPT_FIELDS, RUBRIC
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
+    click.option(
+        "--prompt",
+        type=click.Choice(tuple(PROMPT_FIELDS)),
+        default=RUBRIC,
+        show_default=True,
+        help="What the model is for: judge-pairwise for a judge.",
+    ),
+    click.option("--temperature", type=float, metavar="T", help="What a judge samples with.  [default: 0.7]"),
     click.option("--resume", is_flag=True, help="Continue an interrupted export."),
     click.option(
         "--prompt-template", type=click.Path(path_type=Path), help="Text file with the prompt's placeholders in it."

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from rubricrm.rubric.form import regex
-from rubricrm.runtime.manifest import REQUEST_FIELD, Manifest
+from rubricrm.runtime.manifest import REQUEST_FIELD, RUBRIC, Manifest
 
 from rubricrm_export.tensorrt.job import EngineLimits
 from rubricrm_export.tensorrt.support import Choice
@@ -35,17 +35,22 @@ _NGRAM = 3
 def files(choice: Choice, limits: EngineLimits, manifest: Manifest) -> dict[str, str]:
     """Return the texts of README.md, build.sh and what a reader is configured by."""
     reader = choice.format.reader
-    max_new_tokens = min(manifest.generation.max_new_tokens, limits.max_seq_len - limits.max_input_len)
-    request = manifest.prompt.template.replace(REQUEST_FIELD, EXAMPLE)
     texts = {"build.sh": build_script(reader, choice, limits)}
     if reader == "tensorrt-llm":
         texts["serve.yaml"] = serve_config(choice, limits)
-    if reader in ("tensorrt-llm", "vllm"):
-        texts["request.json"] = _json(chat_request(reader, manifest.model.name, request, max_new_tokens))
-    if reader == "edge-llm":
-        texts["requests.json"] = _json(edge_requests([request], max_new_tokens))
+    if manifest.prompt_name == RUBRIC:
+        texts |= _request_files(reader, limits, manifest)
     texts["README.md"] = readme(choice, manifest, sorted([*texts, "README.md"]))
     return texts
+
+
+def _request_files(reader: str, limits: EngineLimits, manifest: Manifest) -> dict[str, str]:
+    """Return a request for a rubric, as the reader takes it."""
+    max_new_tokens = min(manifest.generation.max_new_tokens, limits.max_seq_len - limits.max_input_len)
+    request = manifest.prompt.template.replace(REQUEST_FIELD, EXAMPLE)
+    if reader in ("tensorrt-llm", "vllm"):
+        return {"request.json": _json(chat_request(reader, manifest.model.name, request, max_new_tokens))}
+    return {"requests.json": _json(edge_requests([request], max_new_tokens))} if reader == "edge-llm" else {}
 
 
 def reader_install_command(reader: str) -> str:
@@ -174,7 +179,7 @@ kv_cache_config:
   # Every prompt begins with the same tokens: they are computed once.
   enable_block_reuse: true
   free_gpu_memory_fraction: 0.9{kv}
-# For requests with a regex or a grammar; request.json has the rubric's.
+# For requests with a regex or a grammar, such as the form of rubrics.
 guided_decoding_backend: xgrammar
 # Rubrics repeat words of the request: drafts are looked up in the text so far.
 speculative_config:
@@ -218,6 +223,10 @@ _CERTIFY = (
     "Then let it answer beside a CPU bundle of the same checkpoint; this starts the server and ends it:\n\n"
     "    rubricrm certify . --reference BUNDLE -o report\n\n"
 )
+_JUDGE = (
+    "It is a judge. Once it is served, the folder `prompt` is what its clients need:\n\n"
+    "    rubricrm judge REQUEST --a TEXT --b TEXT --rubric FILE --server http://127.0.0.1:8000 --prompt prompt\n\n"
+)
 _NEEDS = {
     "tensorrt-llm": "`trtllm-serve` reads this directory as it is; no engine is built.",
     "tensorrt-llm-1.2": "`trtllm-build` makes an engine, which runs on the GPU and with the version it was built by.",
@@ -239,6 +248,7 @@ def readme(choice: Choice, manifest: Manifest, written: list[str]) -> str:
     ]
     table = "\n".join(f"| {key} | {value} |" for key, value in facts)
     listed = ", ".join(f"`{name}`" for name in written)
+    use = _CERTIFY if manifest.prompt_name == RUBRIC else _JUDGE
     return f"""\
 # {manifest.model.name}
 
@@ -253,7 +263,7 @@ Written by `rubricrm export tensorrt`. **Not run on a GPU.**
     {reader_install_command(row.reader)}
     ./build.sh
 
-{_CERTIFY}Beside the weights and the tokenizer: {listed}. `rubricrm-tensorrt.json` holds the size and
+{use}Beside the weights and the tokenizer: {listed}. `rubricrm-tensorrt.json` holds the size and
 hash of every file.
 """
 

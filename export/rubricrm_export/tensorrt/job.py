@@ -73,6 +73,7 @@ class TensorRTExport:
         calibration: "self": the model writes the text that calibration runs on; a file's path; or "none": scales of
             FP8 inputs are left out, which TensorRT-LLM then computes for each token.
         max_batch_size, max_input_len, max_seq_len: What engines are built for, see `EngineLimits.of`.
+        prompt, temperature: As of `OnnxExport`.
         resume: Continue an export that was interrupted.
         force: Replace an existing directory.
     """
@@ -89,6 +90,8 @@ class TensorRTExport:
     max_batch_size: int = 8
     max_input_len: int | None = None
     max_seq_len: int | None = None
+    prompt: str = RUBRIC
+    temperature: float | None = None
     prompt_template: Path | None = None
     chat_template: Path | None = None
     revision: str | None = None
@@ -99,7 +102,8 @@ class TensorRTExport:
         """Return the format; errors as `support.choose`.
 
         Raises:
-            OptionInvalid: Also where a calibration is left out that the reader needs.
+            OptionInvalid: Also where a calibration is left out that the reader needs, or a judge cannot have what it
+                says.
         """
         choice = choose(self.reader, self.weights, kv=self.kv, device=self.device, method=self.method, head=self.head)
         needs = choice.format.form.activations != "none" or self.kv != "model" or choice.method not in ("none", "rtn")
@@ -109,7 +113,21 @@ class TensorRTExport:
                 f"--calibration none: --for {self.reader} --weights {self.weights} --kv {self.kv} needs scales that "
                 "calibration measures. Pass a text, or self."
             )
+        if self.prompt != RUBRIC:
+            self._check_judge(needs and self.calibration != NO_CALIBRATION)
         return choice
+
+    def _check_judge(self, calibrates: bool) -> None:
+        """Refuse what only models can have that write rubrics."""
+        if self.reader == "edge-llm":
+            raise OptionInvalid(
+                f"--prompt {self.prompt}: --for edge-llm has no server that takes token ids, by which a judge is "
+                "asked. Choose tensorrt-llm or vllm."
+            )
+        if calibrates and self.calibration == SELF:
+            raise OptionInvalid(
+                f"--prompt {self.prompt}: --calibration self has a model write rubrics. Pass --calibration FILE."
+            )
 
     def calibrating(self) -> OnnxExport:
         """Return the options of the calibration, which is that of an export to ONNX."""
@@ -117,22 +135,14 @@ class TensorRTExport:
             self.source,
             self.output,
             calibration=self.calibration,
+            prompt=self.prompt,
+            temperature=self.temperature,
             prompt_template=self.prompt_template,
             chat_template=self.chat_template,
             revision=self.revision,
             resume=self.resume,
             force=self.force,
         )
-
-    @property
-    def prompt(self) -> str:
-        """The prompt of rubrics: a judge's prompt lies in a bundle, which a server's client reads."""
-        return RUBRIC
-
-    @property
-    def temperature(self) -> float | None:
-        """No judge is exported here."""
-        return None
 
     @property
     def command(self) -> str:
@@ -147,6 +157,8 @@ class TensorRTExport:
             "calibration": self.calibration
             if self.calibration in (SELF, NO_CALIBRATION)
             else Path(self.calibration).name,
+            "prompt": None if self.prompt == RUBRIC else self.prompt,
+            "temperature": self.temperature,
         }
         words = [f"--{name} {value}" for name, value in options.items() if value is not None]
         return printable_path(" ".join(["rubricrm export tensorrt", Path(self.source).name, *words]))

@@ -15,7 +15,7 @@ from rubricrm_export.checkpoint.architecture import EMBEDDING
 from rubricrm_export.checkpoint.checkpoint import Checkpoint
 from rubricrm_export.checkpoint.hub import resolve_checkpoint
 from rubricrm_export.onnx_bundle.memory import check_memory
-from rubricrm_export.onnx_bundle.plan import ExportPlan, make_plan
+from rubricrm_export.onnx_bundle.plan import ExportPlan, chat_template_of, make_plan
 from rubricrm_export.quantize.combinations import READER
 from rubricrm_export.quantize.scheme import Scheme
 from rubricrm_export.tensorrt.float_type import BF16, FP16, FloatType
@@ -79,6 +79,7 @@ class TensorRTPlan:
             "max_batch_size": self.limits.max_batch_size,
             "max_input_len": self.limits.max_input_len,
             "max_seq_len": self.limits.max_seq_len,
+            "prompt": self.job.prompt,
             "template_source": prompt.template_source,
             "stop_ids": list(prompt.stop_ids),
         }
@@ -94,6 +95,7 @@ def open_plan(job: TensorRTExport) -> Iterator[TensorRTPlan]:
     choice = job.choice()
     check_output(job.output, force=job.force, marker=DIRECTORY_FILE)
     resolved = resolve_checkpoint(job.source, job.revision)
+    job = replace(job, chat_template=chat_template_of(job, resolved.path))
     with Checkpoint.open(resolved.path) as checkpoint:
         _require_widths(checkpoint, choice)
         context = checkpoint.architecture.context_length

@@ -14,7 +14,7 @@ from typing import Any
 from rubricrm.engines.engine_directory import DIRECTORY_FILE
 from rubricrm.runtime.bundle import describe_file
 from rubricrm.runtime.machine import usable_cores
-from rubricrm.runtime.manifest import REQUEST_FIELD, FileFacts
+from rubricrm.runtime.manifest import FileFacts
 from rubricrm.runtime.prompt_directory import PROMPT_FOLDER, prompt_manifest
 from rubricrm.runtime.published_directory import check_space, describe_files, whole_directory, write_manifest
 
@@ -147,7 +147,7 @@ def _write_companions(plan: TensorRTPlan, directory: Path) -> None:
 
 
 def _write_prompt(plan: TensorRTPlan, digests: Mapping[str, FileFacts], directory: Path) -> None:
-    """Write what a client of the server needs: `RubricModel.connect(prompt=...)`."""
+    """Write what a client of the server needs: `RubricModel.connect(prompt=...)`, or that of `JudgeModel`."""
     provenance = plan.bundle.manifest.provenance
     source = replace(provenance.source, files=digests)
     provenance = replace(provenance, source=source, command=plan.job.command)
@@ -224,7 +224,7 @@ def _describe(plan: TensorRTPlan, digests: Mapping[str, FileFacts], directory: P
         limits=plan.limits,
         model=plan.bundle.manifest.model.name,
         template=prompt.template,
-        request_field=REQUEST_FIELD,
+        request_field=next(iter(prompt.fields.values())),
         command=job.command,
         source={name: facts.sha256 for name, facts in digests.items()},
         files=files,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rubricrm.remote.dialects import DIALECTS
 from rubricrm.runtime.manifest import DEVICES
+from rubricrm.server_options import refuse_given, server_options
 from rubricrm.text_file import without_file_ends
 from rubricrm.text_input import standard_input_text
 
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
     from rubricrm.generation.result import RubricResult
     from rubricrm.generation.rubric_stream import RubricStream
     from rubricrm.model import RubricModel
+    from rubricrm.served_model import ServedModel
 
-API_KEY = "RUBRICRM_API_KEY"
 INCOMPLETE = 3
 INTERRUPTED = 130
 
@@ -28,10 +26,7 @@ INTERRUPTED = 130
 @click.command()
 @click.argument("request", required=False)
 @click.option("-m", "--model", "path", type=click.Path(path_type=Path), envvar="RUBRICRM_MODEL", help="Bundle to use.")
-@click.option("--server", metavar="URL", help="Use a model on this server in place of a bundle.")
-@click.option("--prompt", type=click.Path(path_type=Path), metavar="DIR", help="With --server: its prompt directory.")
-@click.option("--server-model", metavar="NAME", help="With --server: the model there.  [default: the only one]")
-@click.option("--dialect", type=click.Choice(tuple(DIALECTS)), help="With --server: its kind.  [default: found]")
+@server_options("path")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--no-stream", is_flag=True, help="Print the text when it is complete.")
 @click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens to write.  [default: 1024]")
@@ -55,30 +50,24 @@ def generate(
     device: str | None,
     threads: int | None,
     verify: bool,
-    server: str | None,
-    prompt: Path | None,
-    server_model: str | None,
-    dialect: str | None,
+    server: ServedModel | None,
     **options: Any,
 ) -> None:
     """Write the rubric of REQUEST; with -, the request is read from standard input.
 
     Without --model the demo model is used: small, quick, and no measure of RubricRM's quality. With --server, a model
-    on a server writes it; the server's key is read from the variable RUBRICRM_API_KEY.
+    on a server writes it.
     The exit code is 3 where the rubric is incomplete: a line on standard error says why.
     """
     from rubricrm.generation.options import GenerationOptions
 
     text = _request_text(request)
     checked = GenerationOptions(**options)  # a wrong option is said at once, not after a large model was opened
-    local = {"device": device, "threads": threads, "verify": verify}
-    remote = {"prompt": prompt, "model": server_model, "dialect": dialect}
     if server is None:
-        _refuse(remote, "without --server")
         opened = _open_model(path, device, threads, verify)
     else:
-        _refuse(local, "with --server")
-        opened = _connect(server, prompt or path, server_model, dialect)
+        refuse_given(("device", "threads", "verify"), "with --server")
+        opened = _connect(server, constrain=checked.constrain)
     with opened as model:
         stream = model.stream(text, options=checked)
         interrupted = _write_pieces(stream, visible=not (as_json or no_stream))
@@ -105,20 +94,10 @@ def _open_model(path: Path | None, device: str | None, threads: int | None, veri
     return RubricModel.open(path or DEMO_BUNDLE, device=device, threads=threads, verify=verify)
 
 
-def _connect(server: str, prompt: Path | None, model: str | None, dialect: str | None) -> RubricModel:
+def _connect(server: ServedModel, *, constrain: bool) -> RubricModel:
     from rubricrm.model import RubricModel
 
-    if prompt is None:
-        raise click.UsageError("--server needs --prompt DIR, the prompt directory of its model, or --model BUNDLE.")
-    key = os.environ.get(API_KEY) or None
-    return RubricModel.connect(server, prompt=prompt, model=model, dialect=dialect, api_key=key)
-
-
-def _refuse(options: Mapping[str, object], where: str) -> None:
-    """Refuse options that would have no effect."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise click.UsageError(f"--{given[0].replace('model', 'server-model')} has no effect {where}. Leave it out.")
+    return server.connect(RubricModel, constrain=constrain)
 
 
 def _write_pieces(stream: RubricStream, *, visible: bool) -> bool:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rubricrm.runtime.manifest import DEVICES
+from rubricrm.server_options import refuse_given, server_options
 from rubricrm.text_file import without_file_ends
 from rubricrm.text_input import file_text, standard_input_text
 
 if TYPE_CHECKING:
     from rubricrm.judge.judge_model import JudgeModel
     from rubricrm.judge.verdict import Scored, Unscored, Verdict
+    from rubricrm.served_model import ServedModel
 
 # Exit codes where there is no verdict, by its reason; the others are failures of the judge or of the rubric.
 _NO_VERDICT = 3
@@ -31,6 +33,7 @@ _File = click.Path(dir_okay=False, path_type=Path)
 @click.option("--b", "text_b", metavar="TEXT", help="The other answer.")
 @click.option("--b-file", type=_File, help="The file that holds it.")
 @click.option("-m", "--model", "path", type=click.Path(path_type=Path), envvar="RUBRICRM_JUDGE", help="Judge to use.")
+@server_options("path")
 @click.option("--rubric", "rubric_file", type=_File, help="File with the rubric.")
 @click.option("--rubric-model", type=click.Path(path_type=Path), help="Bundle that writes the rubric.")
 @click.option("--votes", type=click.IntRange(1), default=1, show_default=True, help="Samples in each order.")
@@ -57,14 +60,16 @@ def judge(
 ) -> None:
     """Compare two answers to REQUEST by a rubric; with -, the request is read from standard input.
 
-    Without --model the demo judge is used: it checks plain hard rules alone, and is no measure of RubricRM's quality.
-    The judge sees the answers in both orders. The exit code is 0 for a verdict, a tie too; 3 where fewer than half of
+    Without --model and --server the demo judge is used: it checks plain hard rules alone, and is no measure of
+    RubricRM's quality. The judge sees the answers in both orders. The exit code is 0 for a verdict, a tie too; 3 where fewer than half of
     the samples name a winner; 1 where the judge or the rubric failed; 2 for texts that cannot be judged.
     """
     from rubricrm.runtime.prompt import check_text
 
     if (rubric_file is None) == (rubric_model is None):
         raise click.UsageError("Give either --rubric FILE or --rubric-model BUNDLE.")
+    if options["server"] is not None and rubric_model is None:
+        refuse_given(("device", "threads"), "with --server and --rubric")
     texts = {
         "request": standard_input_text() if request == "-" else without_file_ends(request),
         "a": _text(text_a, a_file, "--a"),
@@ -87,6 +92,7 @@ def _judge(
     rubric_model: Path | None,
     *,
     path: Path | None,
+    server: ServedModel | None,
     votes: int,
     orders: Literal["both", "given"],
     device: str | None,
@@ -101,7 +107,7 @@ def _judge(
     given = {name: value for name, value in sampling.items() if value is not None}
     GenerationOptions(**given)  # a wrong option is said at once, not after a large model was opened
     with ExitStack() as models:
-        opened = models.enter_context(_open_judge(path, device, threads))
+        opened = models.enter_context(_open_judge(path, server, device, threads))
         maker = None
         if rubric_model is not None:
             maker = models.enter_context(RubricModel.open(rubric_model, device=device, threads=threads))
@@ -110,10 +116,12 @@ def _judge(
         return method(texts["request"], texts["a"], texts["b"], rubric=texts.get("rubric"))
 
 
-def _open_judge(path: Path | None, device: str | None, threads: int | None) -> JudgeModel:
+def _open_judge(path: Path | None, server: ServedModel | None, device: str | None, threads: int | None) -> JudgeModel:
     from rubricrm.judge.judge_model import JudgeModel
     from rubricrm.text_model import DEMO_JUDGE_BUNDLE
 
+    if server is not None:
+        return server.connect(JudgeModel)
     if path is None:
         click.echo("Using the demo judge; --model JUDGE uses yours.", err=True)
     return JudgeModel.open(path or DEMO_JUDGE_BUNDLE, device=device, threads=threads)

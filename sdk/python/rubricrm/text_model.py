@@ -267,7 +267,8 @@ class TextModel(Closing):
         """Compile a regular expression that a whole answer must match, for the option `grammar` of any call.
 
         It takes a second at Qwen3's vocabulary, and needs the extra `grammar`. An expression from somebody you do not
-        trust may take minutes: optional parts behind repetitions double its states.
+        trust may take minutes: optional parts behind repetitions double its states. A server gets the expression, if
+        its dialect takes one, and reads it by rules of its own: what it writes is compared with the grammar.
 
         Args:
             pattern: In the syntax of Rust's `regex`, without anchors and look-around.

@@ -117,10 +117,11 @@ class EngineBackend(LoopBackend):
         }
         self._form = rubric_form(dialect, self._served.bundle.manifest.chat) if self._served.has_form else None
         if self._form is not None:
-            await self._try_out(engine, trial_form(dialect))
+            await self._require_grammars()
 
-    async def _try_out(self, engine: AsyncEngine, form: str) -> None:
+    async def _try_grammar(self) -> None:
         """Let it write a form that no model writes by itself: a grammar may be dropped without a word."""
+        engine, form = self._opened(), trial_form(_ENGINES[self._directory.reader][1])
         request = self._request(
             self._served.ids(TRIAL_REQUEST), GenerationOptions(), seed=0, max_new_tokens=TRIAL_TOKENS, regex=form
         )
@@ -171,11 +172,16 @@ class EngineBackend(LoopBackend):
         """Let the engine write, and end the generation, whatever comes."""
         reason: str | None = None
         try:
+            if generation.options.grammar is not None:
+                await self._require_grammars()
             async with aclosing(engine.stream(request, parameters)) as chunks:
                 async for chunk in chunks:
                     reason = chunk.finish_reason or reason
                     if not generation.take(chunk):
                         return
+        except RubricrmError as error:
+            generation.fail(error)
+            return
         except Exception as error:
             logger.exception("a generation by %s failed", engine.name)
             generation.fail(RuntimeFailed(f"{self._where}: failed ({error!r:.300}). See the log."))

@@ -87,6 +87,14 @@ class Generation(ABC):
         return None
 
     @property
+    def line_out_of_grammar(self) -> int | None:
+        """The line where the text leaves the grammar of its options, to which somebody else was to hold it.
+
+        None: it is in it, or there is none, or it is held to it here.
+        """
+        return None
+
+    @property
     def status(self) -> str:
         """Where it stands, in a word."""
         return "finished" if self.is_finished else "running"

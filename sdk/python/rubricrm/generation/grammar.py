@@ -86,9 +86,15 @@ class Grammar:
 
     start = START
 
-    def __init__(self, tables: GrammarTables) -> None:
-        """Take tables that are sound: compiled now, or checked by `load`."""
+    def __init__(self, tables: GrammarTables, pattern: str | None = None) -> None:
+        """Take tables that are sound: compiled now, or checked by `load`.
+
+        Args:
+            tables: The tables.
+            pattern: The regular expression that they were compiled from; None: nobody says.
+        """
         self.tables = tables
+        self.pattern = pattern
         self.num_tokens = len(tables.token_class)
         self.num_states = len(tables.row)
         # Views that give plain numbers: reading one costs less than reading an element of an array.
@@ -156,6 +162,10 @@ class Grammar:
         """The fewest tokens to a whole end, the stop id included."""
         return self._shortest[state]
 
+    def is_whole(self, state: int) -> bool:
+        """Whether the text may end there."""
+        return self._steps[self._row_start[state] + ENDS] != NO_STEP
+
     def is_allowed(self, state: int, token_id: int, tokens_left: int) -> bool:
         """Whether a token may follow, and a whole end still fits into the tokens left, this one included."""
         following = self.next(state, token_id)
@@ -192,7 +202,7 @@ class Grammar:
         tokens: list[int] = []
         while len(tokens) < limit:
             token_id = self._forced[state]
-            if token_id == NOTHING_FORCED or (not past_ends and self._steps[self._row_start[state] + ENDS] != NO_STEP):
+            if token_id == NOTHING_FORCED or (not past_ends and self.is_whole(state)):
                 break
             tokens.append(token_id)
             state = self.next(state, token_id)

@@ -77,7 +77,7 @@ def compile_grammar(
     for state, token_id in enumerate(tables.forced.tolist()):
         if token_id != NOTHING_FORCED and grammar.next(state, token_id) == REFUSED:  # it leads to no end
             tables.forced[state] = NOTHING_FORCED
-    return Grammar(tables)
+    return Grammar(tables, pattern)
 
 
 @dataclass(frozen=True)

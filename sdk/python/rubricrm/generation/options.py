@@ -102,7 +102,8 @@ class GenerationOptions:
         priority: Of requests that wait, those with the highest priority are computed first, 0 if not given.
         constrain: Hold a rubric to its form, whatever the model prefers; the result says how often that overruled it.
             Only for rubrics, of bundles that hold the form.
-        grammar: Another form, for any text: what `RubricModel.compile_grammar` made of a regular expression.
+        grammar: Another form, for any text: what `RubricModel.compile_grammar` made of a regular expression. A dialect
+            without regular expressions refuses it.
 
     Raises:
         OptionInvalid: A value is out of range or of another type.

@@ -74,6 +74,7 @@ class TextResult:
         timings_ms: Milliseconds.
         seed: The seed that was used; with it the same call gives the same text.
         logprobs: One entry per token where they were asked for, else None.
+        unconstrained: Whether a server was to hold the text to the option `grammar`, and it is not in it.
     """
 
     text: str
@@ -82,6 +83,7 @@ class TextResult:
     timings_ms: Timings
     seed: int
     logprobs: tuple[TokenLogprobs, ...] | None
+    unconstrained: bool = False
 
     def __repr__(self) -> str:
         return (
@@ -91,15 +93,7 @@ class TextResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, with the version of their schema."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "text": self.text,
-            "finish_reason": self.finish_reason,
-            "usage": asdict(self.usage),
-            "timings_ms": asdict(self.timings_ms),
-            "seed": self.seed,
-            "logprobs": None if self.logprobs is None else [_logprobs_dict(entry) for entry in self.logprobs],
-        }
+        return {"schema_version": SCHEMA_VERSION, **_common_dict(self), "unconstrained": self.unconstrained}
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the JSON text of `to_dict`."""
@@ -112,7 +106,11 @@ class TextResult:
         Raises:
             ResultInvalid: A key is missing, unknown or of a wrong type, or the schema version is another one.
         """
-        return cls(**_common_fields(_versioned(value, cls)))
+        document = _versioned(value, cls)
+        unconstrained = document["unconstrained"]
+        if not isinstance(unconstrained, bool):
+            raise ResultInvalid(f"unconstrained: got {unconstrained!r:.40}, expected true or false.")
+        return cls(**_common_fields(document), unconstrained=unconstrained)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -162,13 +160,12 @@ class RubricResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `rubricrm generate --json` prints; docs/CLI.md describes it."""
-        text = TextResult(self.text, self.finish_reason, self.usage, self.timings_ms, self.seed, self.logprobs)
         return {
             "schema_version": SCHEMA_VERSION,
             "request": self.request,
             "text": self.text,
             "rubric": self.rubric.to_dict(),
-            **text.to_dict(),
+            **_common_dict(self),
             "grammar_overrules": None if self.grammar_overrules is None else asdict(self.grammar_overrules),
             "model": dict(self.model),
         }
@@ -210,6 +207,18 @@ class RubricResult:
 
 def _shortened(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:59]}\u2026")
+
+
+def _common_dict(result: TextResult | RubricResult) -> dict[str, Any]:
+    """Return what the results of texts and rubrics share."""
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "usage": asdict(result.usage),
+        "timings_ms": asdict(result.timings_ms),
+        "seed": result.seed,
+        "logprobs": None if result.logprobs is None else [_logprobs_dict(entry) for entry in result.logprobs],
+    }
 
 
 def _logprobs_dict(entry: TokenLogprobs) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rubricrm.generation.closing import Closing
 from rubricrm.generation.result import RubricResult
 from rubricrm.generation.text_stream import TextStream
-from rubricrm.rubric.held_form import with_form_checked
+from rubricrm.rubric.held_form import out_of_grammar, with_form_checked
 from rubricrm.rubric.rubric import Criterion, RubricReader, parse
 
 
@@ -100,6 +100,8 @@ class RubricStream(Closing):
         rubric = parse(text.text, truncated=is_cut, starts_in_thought=self._starts_in_thought)
         if self._text.is_held_elsewhere:
             rubric = with_form_checked(rubric, text.text, is_cut=is_cut or self._text.has_stop_strings)
+        if (line := self._text.line_out_of_grammar) is not None:
+            rubric = out_of_grammar(rubric, text.text, line)
         return RubricResult(
             request=self._request,
             text=text.text,

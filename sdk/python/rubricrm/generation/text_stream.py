@@ -115,6 +115,7 @@ class TextStream(Closing):
             timings_ms=timings,
             seed=generation.seed,
             logprobs=None if generation.options.logprobs is None else tuple(generation.logprobs),
+            unconstrained=generation.line_out_of_grammar is not None,
         )
 
     @property
@@ -126,6 +127,11 @@ class TextStream(Closing):
     def is_held_elsewhere(self) -> bool:
         """As of `Generation`."""
         return self._generation.is_held_elsewhere
+
+    @property
+    def line_out_of_grammar(self) -> int | None:
+        """As of `Generation`."""
+        return self._generation.line_out_of_grammar
 
     @property
     def has_stop_strings(self) -> bool:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, Unpack
 
 from rubricrm.errors import RubricrmError
-from rubricrm.generation.options import GenerationOptions, OptionKeywords
-from rubricrm.judge.jury import Panel, checked, sampling, without_rubric
-from rubricrm.judge.poll import Case, Judge, Poll
-from rubricrm.judge.rubric_cache import RubricMaker
+from rubricrm.judge.panel import Panel, given_rubric, without_rubric
+from rubricrm.judge.poll import Case, Poll
 from rubricrm.judge.verdict import Scored, Unscored, Verdict, score, tally
 
 
-class AsyncJury:
+class AsyncJury(Panel):
     """As `Jury`, for any number of tasks and event loops. A task that is canceled ends its samples.
 
     It takes the models that `Jury` takes: of an `AsyncRubricModel` its `model`. All comparisons that are started run at
@@ -23,20 +20,6 @@ class AsyncJury:
         >>> jury = AsyncJury(judge, rubrics, votes=3)
         >>> outcomes = await asyncio.gather(*(jury.reward(request, answer, reference) for answer in answers))
     """
-
-    def __init__(
-        self,
-        judge: Judge,
-        rubrics: RubricMaker | None = None,
-        *,
-        votes: int = 1,
-        orders: Literal["both", "given"] = "both",
-        cache_size: int = 1024,
-        options: GenerationOptions | None = None,
-        **keywords: Unpack[OptionKeywords],
-    ) -> None:
-        """As `Jury`."""
-        self._panel = Panel(judge, rubrics, votes, orders, cache_size, sampling(judge, options, keywords))
 
     async def compare(self, request: str, a: str, b: str, *, rubric: str | None = None) -> Verdict | Unscored:
         """As `Jury.compare`."""
@@ -56,16 +39,15 @@ class AsyncJury:
         self, request: str, answer: str, reference: str, *, rubric: str | None = None
     ) -> Scored | Unscored:
         """As `Jury.reward`."""
-        self._panel.check_reward()
+        self._check_reward()
         verdict = await self.compare(request, answer, reference, rubric=rubric)
         return score(verdict) if isinstance(verdict, Verdict) else verdict
 
     async def _rubric(self, request: str, a: str, b: str, rubric: str | None) -> str | Unscored:
-        if problem := checked(request, a, b, rubric):
-            return problem
-        if rubric is not None:
-            return rubric
-        rubrics = self._panel.rubrics
+        found = given_rubric(request, a, b, rubric)
+        if found is not None:
+            return found
+        rubrics = self._rubrics
         try:
             return await asyncio.wrap_future(await asyncio.to_thread(rubrics.get, request))
         except RubricrmError as error:
@@ -73,7 +55,7 @@ class AsyncJury:
 
     async def _start(self, case: Case) -> Poll | Unscored:
         """Ask for the votes in another thread: texts are tokenized there."""
-        starting = asyncio.ensure_future(asyncio.to_thread(self._panel.start, case))
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start_poll, case))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:

@@ -43,7 +43,7 @@ def read_chunk(chunk: Any, num_logprobs: int | None = None) -> CompletionChunk:
     """Read an event of the client, whose types are what the server sent and not what they are declared.
 
     Args:
-        chunk: A `Completion` of the openai package.
+        chunk: A `Completion` of the openai package, or a `ChatCompletionChunk`, whose text lies in its delta.
         num_logprobs: How many others than the chosen token were asked for; None: no log-probabilities.
 
     Raises:
@@ -61,7 +61,7 @@ def read_chunk(chunk: Any, num_logprobs: int | None = None) -> CompletionChunk:
     choice = choices[0]
     logprobs = _mapping(getattr(choice, "logprobs", None))
     return CompletionChunk(
-        text=_text(choice, "text") or "",
+        text=_text(choice, "text") or _text(getattr(choice, "delta", None), "content") or "",
         finish_reason=_text(choice, "finish_reason"),
         token_ids=_ids(getattr(choice, "token_ids", None)),
         logprobs=() if num_logprobs is None or not logprobs else _logprobs(logprobs, num_logprobs),

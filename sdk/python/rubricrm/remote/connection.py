@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from rubricrm.errors import OptionInvalid, ServerRefused
 from rubricrm.generation.capabilities import Capabilities
@@ -17,8 +17,6 @@ from rubricrm.remote.form_text import TRIAL_REQUEST, TRIAL_TOKENS, is_trial_kept
 from rubricrm.remote.served_prompt import ServedPrompt
 from rubricrm.remote.server_client import ServerClient
 from rubricrm.runtime.prompt import common_prefix
-
-T = TypeVar("T")
 
 # Spaces of several kinds, digits, contractions, scripts, signs of several code points, code: where tokenizers differ.
 # All of it is normalized already: servers of GGUF files normalize nothing.
@@ -86,37 +84,19 @@ async def try_out(
     dialect = identity.dialect
     manifest = served.bundle.manifest
     form = rubric_form(dialect, manifest.chat) if constrain and served.has_form else None
-    ids = served.ids(TRIAL_REQUEST)
-
-    async def write(grammar: str | None, max_new_tokens: int) -> _Trial:
-        trial = _Trial()
-        options = GenerationOptions()
-        request = completion_request(
-            dialect,
-            identity.model,
-            ids,
-            options,
-            seed=0,
-            max_new_tokens=max_new_tokens,
-            stop_ids=served.facts.stop_ids,
-            grammar=grammar,
-        )
-        await client.complete(request, trial.take)
-        return trial
-
     if form is None:
-        trial = await write(None, 1)
-    elif dialect.grammar_form == NAMED:  # a server of ours drops nothing without a word
-        trial = await _with_remedy(write(form, 1), dialect)
+        trial = await _write(client, identity, served, None, 1)
     else:
-        both = asyncio.gather(write(trial_form(dialect), TRIAL_TOKENS), write(form, 1))
-        trial, _ = await _with_remedy(both, dialect)
-        if not is_trial_kept(trial.text):
-            raise ServerRefused(
-                f"{client.address.shown}: dropped the grammar without a word: held to a form, it wrote "
-                f"{trial.text!r:.80}. {_remedy(dialect)}"
-            )
-    _check_count(client, trial, ids)
+        remedy = (
+            f"Rubrics are to be held to their form there: {dialect.grammar_remedy}; or connect with constrain=False, "
+            "and each rubric says where it is not in the form."
+        )
+        formed = _refusable(_write(client, identity, served, form, 1), remedy)
+        if dialect.grammar_form == NAMED:  # a server of ours drops nothing without a word
+            trial = await formed
+        else:
+            trial, _ = await asyncio.gather(_kept(client, identity, served, remedy), formed)
+    _check_count(client, trial, served.ids(TRIAL_REQUEST))
     length = manifest.model.context_length
     capabilities = Capabilities(
         server=client.address.shown,
@@ -132,6 +112,16 @@ async def try_out(
         cached_tokens=trial.has_cached_tokens,
     )
     return capabilities, form
+
+
+async def try_grammar(client: ServerClient, identity: Identity, served: ServedPrompt) -> None:
+    """See that the server holds a text to a grammar, where `try_out` had no form to see it by.
+
+    Raises:
+        ServerError: It does not answer, or does not keep the grammar.
+    """
+    remedy = f"The option grammar needs it: {identity.dialect.grammar_remedy}; or leave the option out."
+    await _kept(client, identity, served, remedy)
 
 
 class _Trial:
@@ -154,20 +144,43 @@ class _Trial:
         return True
 
 
-async def _with_remedy(trial: Awaitable[T], dialect: Dialect) -> T:
+async def _write(
+    client: ServerClient, identity: Identity, served: ServedPrompt, grammar: str | None, max_new_tokens: int
+) -> _Trial:
+    trial = _Trial()
+    request = completion_request(
+        identity.dialect,
+        identity.model,
+        served.ids(TRIAL_REQUEST),
+        GenerationOptions(),
+        seed=0,
+        max_new_tokens=max_new_tokens,
+        stop_ids=served.facts.stop_ids,
+        grammar=grammar,
+    )
+    await client.complete(request, trial.take)
+    return trial
+
+
+async def _kept(client: ServerClient, identity: Identity, served: ServedPrompt, remedy: str) -> _Trial:
+    """Return a trial that was held to a form; `remedy` says what the server needs that does not."""
+    dialect = identity.dialect
+    trial = await _refusable(_write(client, identity, served, trial_form(dialect), TRIAL_TOKENS), remedy)
+    if not is_trial_kept(trial.text):
+        raise ServerRefused(
+            f"{client.address.shown}: dropped the grammar without a word: held to a form, it wrote "
+            f"{trial.text!r:.80}. {remedy}"
+        )
+    return trial
+
+
+async def _refusable(writing: Coroutine[Any, Any, _Trial], remedy: str) -> _Trial:
     """Wait for a trial; where it is refused, say what the server needs."""
     try:
-        return await trial
+        return await writing
     except ServerRefused as error:
-        error.args = (f"{error.args[0]} {_remedy(dialect)}", *error.args[1:])
+        error.args = (f"{error.args[0]} {remedy}", *error.args[1:])
         raise
-
-
-def _remedy(dialect: Dialect) -> str:
-    return (
-        f"Rubrics are to be held to their form there: {dialect.grammar_remedy}; or connect with constrain=False, and "
-        "each rubric says where it is not in the form."
-    )
 
 
 def _chosen(entries: Sequence[Mapping[str, Any]], model: str | None, where: str) -> Mapping[str, Any]:

@@ -36,12 +36,12 @@ def failure(error: Exception, where: str, partial_text: str = "", *, has_begun: 
         partial_text: What the stream had brought.
         has_begun: Whether the stream had begun: then nothing was tried again.
     """
-    from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
+    from openai import APIError, APIStatusError, APITimeoutError
 
     if isinstance(error, APIStatusError):
         return _refusal(error, where)
     if has_begun:
-        if isinstance(error, APIError) and not isinstance(error, APIConnectionError):
+        if isinstance(error, APIError) and is_told(error):
             return broke_off(where, said_by(error.body) or error.message, code_of(error.body), partial_text)
         return broken(where, f"{type(error).__name__}: {error}", partial_text)
     if isinstance(error, APITimeoutError):
@@ -50,6 +50,13 @@ def failure(error: Exception, where: str, partial_text: str = "", *, has_begun: 
         finding = f"cannot be reached ({error.__cause__ or error})"
     remedy = "See that the server runs and that the address is right."
     return ServerUnreachable(f"{where}: {finding}. {remedy}", attempts=_attempts(error))
+
+
+def is_told(error: Exception) -> bool:
+    """Whether the server itself told an error, such as in an event of its stream; else the transport failed."""
+    from openai import APIConnectionError, APIError
+
+    return isinstance(error, APIError) and not isinstance(error, APIConnectionError)
 
 
 def failed(where: str, finding: str, partial_text: str = "") -> ServerFailed:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import ModelClosed, OptionInvalid, PromptTooLong, RequestInvalid
 from rubricrm.generation.capabilities import Capabilities
@@ -17,6 +18,9 @@ from rubricrm.remote.loop_thread import LoopThread
 from rubricrm.remote.remote_generation import RemoteGeneration
 from rubricrm.remote.request_line import RequestLine
 from rubricrm.remote.served_prompt import ServedPrompt
+
+if TYPE_CHECKING:
+    from rubricrm.generation.grammar import Grammar
 
 _open_backends: weakref.WeakSet[LoopBackend] = weakref.WeakSet()
 
@@ -36,6 +40,8 @@ class LoopBackend(ABC):
         self._loop = loop
         self._line = RequestLine(loop, max_concurrency, max_waiting)
         self._form: str | None = None
+        self._keeps_grammars = False
+        self._trying = asyncio.Lock()
         _open_backends.add(self)
 
     @property
@@ -54,14 +60,11 @@ class LoopBackend(ABC):
     ) -> Generation:
         """As `Backend.start`."""
         self._loop.check_open()
-        if options.grammar is not None:
-            raise OptionInvalid(
-                "grammar: a server, or another engine, takes the form of rubrics alone. Leave it out, or open a bundle "
-                "in this process."
-            )
-        form = self._form if is_rubric and options.constrain else None
+        regex = None if options.grammar is None else self._regex(options.grammar)
+        is_form = is_rubric and options.constrain and regex is None
+        form = self._form if is_form else regex
         tokenizer = self.prompt.tokenizer
-        is_held = is_rubric and options.constrain and self._served.has_form
+        is_held = is_form and self._served.has_form
         generation = RemoteGeneration(prompt_ids, options, tokenizer, is_held=is_held, cancel=cancel, started=started)
         self._line.add(generation, self._work(generation, self._room_after(prompt_ids, options), form))
         try:
@@ -89,6 +92,37 @@ class LoopBackend(ABC):
     @abstractmethod
     async def _disconnect(self) -> None:
         """Free what computes."""
+
+    @abstractmethod
+    async def _try_grammar(self) -> None:
+        """Have a text written in a form that no model writes by itself; raise an error if it is not kept."""
+
+    def _lacks_regex(self) -> str | None:
+        """Return why no regular expression can be asked for; None: one can."""
+        return None
+
+    async def _require_grammars(self) -> None:
+        """See that grammars are kept, before the first text that needs one: a server may drop them without a word."""
+        async with self._trying:
+            if not self._keeps_grammars:
+                await self._try_grammar()
+                self._keeps_grammars = True
+
+    def _regex(self, grammar: Grammar) -> str:
+        """Return the expression of a grammar.
+
+        Raises:
+            OptionInvalid: It cannot be asked for, or what comes could not be checked.
+        """
+        if (reason := self._lacks_regex()) is not None:
+            raise OptionInvalid(f"grammar: {reason}. Leave it out, or open a bundle in this process.")
+        pattern = getattr(grammar, "pattern", None)
+        if pattern is None or grammar.num_tokens != self.prompt.tokenizer.num_tokens:
+            raise OptionInvalid(
+                "grammar: a server, or another engine, takes a regular expression, and this grammar holds none or is "
+                "of another tokenizer. Make it by this model's compile_grammar(pattern)."
+            )
+        return str(pattern)
 
     def _room_after(self, prompt_ids: list[int], options: GenerationOptions) -> int:
         if not prompt_ids:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rubricrm.generation.generation import Generation
+from rubricrm.generation.held_text import line_out_of_grammar
 from rubricrm.generation.options import GenerationOptions
 from rubricrm.generation.repetition import RepetitionDetector
 from rubricrm.generation.result import Usage
@@ -63,6 +64,15 @@ class RemoteGeneration(Generation):
             cached_prompt_tokens=cached if type(cached) is int else 0,
             completion_tokens=completion if type(completion) is int else self._num_tokens,
         )
+
+    @property
+    def line_out_of_grammar(self) -> int | None:
+        """As of `Generation`. Whole is a text that the model has ended."""
+        grammar = self.options.grammar
+        if grammar is None:
+            return None
+        is_cut = self.finish_reason != "stop" or self._stops.found is not None
+        return line_out_of_grammar("".join(self.pieces), grammar, self._tokenizer, is_cut=is_cut)
 
     def take(self, chunk: CompletionChunk) -> bool:
         """Take what an event says of text and tokens; return whether more is wanted."""

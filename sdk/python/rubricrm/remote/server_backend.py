@@ -19,7 +19,8 @@ from rubricrm.generation.capabilities import Capabilities
 from rubricrm.remote.completion_chunk import CompletionChunk
 from rubricrm.remote.completion_request import completion_request
 from rubricrm.remote.connect_options import ConnectOptions
-from rubricrm.remote.connection import Identity, identify, try_out
+from rubricrm.remote.connection import Identity, identify, try_grammar, try_out
+from rubricrm.remote.dialects import GBNF, NAMED, REGEX
 from rubricrm.remote.loop_backend import LoopBackend
 from rubricrm.remote.loop_thread import LoopThread
 from rubricrm.remote.remote_generation import RemoteGeneration
@@ -99,6 +100,16 @@ class ServerBackend(LoopBackend):
         )
         return lambda: self._compute(generation, request)
 
+    def _lacks_regex(self) -> str | None:
+        dialect = self._identity.dialect
+        if dialect.grammar_form == REGEX:
+            return None
+        takes = {GBNF: "GBNF and no regular expression", NAMED: "the form of rubrics alone", None: "no grammar"}
+        return f"a server of the dialect {dialect.name} takes {takes[dialect.grammar_form]}"
+
+    async def _try_grammar(self) -> None:
+        await try_grammar(self._client, self._identity, self._served)
+
     async def _disconnect(self) -> None:
         await self._client.close()
 
@@ -107,6 +118,7 @@ class ServerBackend(LoopBackend):
         identity = await identify(self._client, self._served, model, dialect)
         self._identity = identity
         self.capabilities, self._form = await try_out(self._client, identity, self._served, constrain=constrain)
+        self._keeps_grammars = self.capabilities.constraint is not None
         self.context_length = self.capabilities.context_length
         self.description = {
             "name": identity.model,
@@ -125,6 +137,8 @@ class ServerBackend(LoopBackend):
         try:
             if self._is_in_doubt:
                 await self._look_again()
+            if generation.options.grammar is not None:
+                await self._require_grammars()
             reason = await self._client.complete(request, take, generation.options.logprobs)
             generation.finish(reason or "cancelled")  # without a reason it has ended
         except ServerError as error:

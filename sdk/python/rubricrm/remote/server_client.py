@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rubricrm.errors import OptionInvalid, ServerError, ServerRefused
 from rubricrm.remote.completion_chunk import WHOLE_REASONS, CompletionChunk, read_chunk
-from rubricrm.remote.failures import broke_off, broken, failed, failure
+from rubricrm.remote.failures import broke_off, broken, failed, failure, is_told
 from rubricrm.remote.server_address import ServerAddress
 from rubricrm.runtime.installation import missing_package
 
@@ -87,28 +87,20 @@ class ServerClient:
                 one.
         """
         where = f"{self.address.shown}/v1/completions"
-        try:
-            stream = await self._client.completions.create(**request)
-        except Exception as error:
-            raise failure(error, where) from error
-        parts: list[str] = []
-        reason: str | None = None
-        try:
-            async for raw in stream:
-                chunk = read_chunk(raw, num_logprobs)
-                _check_error(chunk, where, parts)
-                parts.append(chunk.text)
-                reason = chunk.finish_reason or reason
-                if not take(chunk):
-                    return None
-        except ServerError:
-            raise
-        except Exception as error:
-            if reason is None:
-                raise failure(error, where, "".join(parts), has_begun=True) from error
-        finally:  # a cancel that arrives now must not leave the connection half closed
-            await asyncio.shield(asyncio.ensure_future(stream.close()))
-        return _whole(reason, where, "".join(parts))
+        return await _stream(self._client.completions.create(**request), take, where, num_logprobs)
+
+    async def chat(self, request: Mapping[str, Any], take: Callable[[CompletionChunk], bool]) -> str | None:
+        """As `complete`, of `/v1/chat/completions`: for servers that take messages alone.
+
+        Args:
+            request: The arguments of `chat.completions.create`, with `stream`.
+            take: As of `complete`.
+
+        Raises:
+            ServerError: As `complete`.
+        """
+        where = f"{self.address.shown}/v1/chat/completions"
+        return await _stream(self._client.chat.completions.create(**request), take, where, None)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -122,6 +114,35 @@ class ServerClient:
             return await self._client.post(url, cast_to=object, body=body, options={"timeout": _ANSWER_S})
         except Exception as error:
             raise failure(error, f"{self.address.shown}{path}") from error
+
+
+async def _stream(
+    asking: Awaitable[Any], take: Callable[[CompletionChunk], bool], where: str, num_logprobs: int | None
+) -> str | None:
+    """Hand out the chunks of what was asked for, and return why its text ends; None: nobody wants more."""
+    try:
+        stream = await asking
+    except Exception as error:
+        raise failure(error, where) from error
+    parts: list[str] = []
+    reason: str | None = None
+    try:
+        async for raw in stream:
+            chunk = read_chunk(raw, num_logprobs)
+            _check_error(chunk, where, parts)
+            parts.append(chunk.text)
+            reason = chunk.finish_reason or reason
+            if not take(chunk):
+                return None
+    except ServerError:
+        raise
+    except Exception as error:
+        # After the reason a text is whole, and its connection may break; an error that the server tells counts.
+        if reason is None or is_told(error):
+            raise failure(error, where, "".join(parts), has_begun=True) from error
+    finally:  # a cancel that arrives now must not leave the connection half closed
+        await asyncio.shield(asyncio.ensure_future(stream.close()))
+    return _whole(reason, where, "".join(parts))
 
 
 def _check_error(chunk: CompletionChunk, where: str, parts: Sequence[str]) -> None:

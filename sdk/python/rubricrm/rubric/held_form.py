@@ -25,8 +25,16 @@ def with_form_checked(rubric: Rubric, text: str, *, is_cut: bool) -> Rubric:
     line = line_out_of_form(text[start:], is_cut=is_cut)
     if line is None:
         return rubric
-    before = text.count("\n", 0, start)
-    quoted = quote(text[start:].split("\n")[line - 1])
-    message = f"the server was to hold the rubric to its form, and this line is not in it: {quoted}"
-    issues = [*rubric.issues, Issue(UNCONSTRAINED, before + line, message)]
+    return _unconstrained(rubric, text, text.count("\n", 0, start) + line, "its form")
+
+
+def out_of_grammar(rubric: Rubric, text: str, line: int) -> Rubric:
+    """Return a rubric with one more issue, for the line of its text that leaves the grammar that was asked for."""
+    return _unconstrained(rubric, text, line, "the option grammar")
+
+
+def _unconstrained(rubric: Rubric, text: str, line: int, form: str) -> Rubric:
+    quoted = quote(text.split("\n")[line - 1])
+    message = f"the server was to hold the rubric to {form}, and this line is not in it: {quoted}"
+    issues = [*rubric.issues, Issue(UNCONSTRAINED, line, message)]
     return replace(rubric, issues=tuple(sorted(issues, key=lambda issue: (issue.line, issue.code))))

@@ -20,6 +20,11 @@ def bytes_of(token: str) -> bytes:
         return token.encode()
 
 
+def spelling_of(byte: int) -> str:
+    """Return the character that spells a byte."""
+    return chr(byte) if byte in _PRINTABLE_BYTES else chr(0x100 + _OTHER_BYTES.index(byte))
+
+
 def lacking_bytes(vocab: Iterable[str]) -> bytes:
     """Return the bytes without an entry. Some vocabularies have none for control characters; Qwen3's has all 256."""
     return bytes(map(ord, (c.translate(_TO_LATIN_1) for c in sorted(_BYTE_CHARACTERS.difference(vocab)))))

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rubricrm.errors import RequestInvalid
-from rubricrm.runtime.byte_alphabet import bytes_of
+from rubricrm.runtime.byte_alphabet import bytes_of, spelling_of
 from rubricrm.runtime.own_thread import OwnThread
 from rubricrm.runtime.tokenizer_file import TokenizerFile, read_tokenizer_file
 
@@ -137,6 +137,17 @@ class Tokenizer:
         for token, token_id in self.added_tokens.items():
             spelled[token_id] = token.encode()
         return spelled
+
+    def byte_ids(self, text: str) -> list[int] | None:
+        """One token per byte of a text in UTF-8, as it is: not normalized. None: a byte has no token of its own.
+
+        Raises:
+            RequestInvalid: The text holds a lone surrogate.
+        """
+        stored = _storable(text).encode()
+        found = {byte: self._plain.token_to_id(spelling_of(byte)) for byte in {*stored}}
+        ids = {byte: token_id for byte, token_id in found.items() if token_id is not None}
+        return [ids[byte] for byte in stored] if len(ids) == len(found) else None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, without special tokens; added tokens that are not special are text.
