@@ -61,7 +61,9 @@ def judge(
     """Compare two answers to REQUEST by a rubric; with -, the request is read from standard input.
 
     Without --model and --server the demo judge is used: it checks plain hard rules alone, and is no measure of
-    RubricRM's quality. The judge sees the answers in both orders. The exit code is 0 for a verdict, a tie too; 3 where fewer than half of
+    RubricRM's quality.
+
+    The judge sees the answers in both orders. The exit code is 0 for a verdict, a tie too; 3 where fewer than half of
     the samples name a winner; 1 where the judge or the rubric failed; 2 for texts that cannot be judged.
     """
     from rubricrm.runtime.prompt import check_text
