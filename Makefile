@@ -19,7 +19,7 @@ REQUEST ?= Explain to a ten-year-old how a rainbow forms. Use fewer than 100 wor
 
 .PHONY: demo test lint test-fast test-without-kernels test-batch test-page test-api test-reference test-referees \
 	test-peers test-trainers soak equality form native native-kernels native-release native-asan native-tsan native-aarch64 \
-	test-native fuzz test-aarch64 abi demo-bundle gpu gpu-pack clean
+	test-native fuzz test-aarch64 abi demo-bundle demo-judge-bundle demo-judge-quality gpu gpu-pack clean
 
 demo: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o build/demo-bundle --force
@@ -119,9 +119,18 @@ test-trainers: .venv/installed-test .venv-trainers/installed
 test-peers: .venv/installed-test .venv-peers/installed
 	RUBRICRM_PEERS=$(CURDIR)/.venv-peers/bin/python $(BIN)/python -m pytest -q -rA -m peers tests/peers
 
-# The bundle that ships inside the package: run after the demo checkpoint or the graph changed, and commit it.
+# The bundles that ship inside the package: run after a demo checkpoint or the graph changed, and commit them.
 demo-bundle: .venv/installed-demo
 	$(BIN)/rubricrm export onnx models/demo/checkpoint -o sdk/python/rubricrm/demo_bundle --force
+
+demo-judge-bundle: .venv/installed-demo
+	$(BIN)/rubricrm export onnx models/demo_judge/checkpoint --prompt judge-pairwise --temperature 0 \
+		-o sdk/python/rubricrm/demo_judge_bundle --force
+
+# How often the demo judge is right, on requests and words that its training never saw.
+demo-judge-quality: .venv/installed-demo
+	$(BIN)/python models/demo_judge/evaluate_judge.py sdk/python/rubricrm/demo_judge_bundle --number 50 \
+		--json benchmarks/results/demo-judge.json
 
 # What only a GPU can check, under 10 minutes; without a GPU a rehearsal on the CPU. Commit build/gpu/gpu-CARD.* in
 # benchmarks/results. For a machine without network: make gpu-pack, carry build/gpu-pack there, bash run.sh RESULTS.

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+RUBRICRM = ROOT / "sdk/python/rubricrm"
 LIBRARY = "librubricrm_kernels.so"
 WITHOUT_COMPILER = {"CC": "false", "CXX": "false"}
 # How fast the kernels are is no matter here, and how long the compiler takes is.
@@ -115,9 +116,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory, without_kernels: Built) 
     return python
 
 
-def test_the_wheel_holds_the_packages_and_the_demo_bundle(built: Built) -> None:
-    demo = {f"rubricrm/demo_bundle/{path.name}" for path in (ROOT / "sdk/python/rubricrm/demo_bundle").iterdir()}
-    assert "rubricrm/demo_bundle/rubricrm.json" in demo
+def test_the_wheel_holds_the_packages_and_the_demo_bundles(built: Built) -> None:
+    bundles = ("demo_bundle", "demo_judge_bundle")
+    demo = {f"rubricrm/{name}/{path.name}" for name in bundles for path in (RUBRICRM / name).iterdir()}
+    assert {f"rubricrm/{name}/rubricrm.json" for name in bundles} <= demo
     texts = {"rubricrm_export/calibrate/builtin_requests.jsonl", "rubricrm_export/calibrate/held_out_rubrics.jsonl"}
     texts |= {"rubricrm_bench/requests.jsonl"}
     types = {f"{package}/py.typed" for package in PACKAGES}

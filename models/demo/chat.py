@@ -33,16 +33,14 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE of `vocab_size` entries, the added tokens and all 256 bytes among them."""
+def train_tokenizer(texts: Iterable[str], vocab_size: int, pieces: str = PRE_TOKENIZER_REGEX) -> Tokenizer:
+    """A byte-level BPE of `vocab_size` entries, the added tokens and all 256 bytes among them.
+
+    No entry goes beyond a match of `pieces`; whatever they are, texts are split as Qwen3 splits them.
+    """
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = NFC()
-    tokenizer.pre_tokenizer = Sequence(
-        [
-            Split(Regex(PRE_TOKENIZER_REGEX), behavior="isolated"),
-            ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = split_at(pieces)
     tokenizer.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
         vocab_size=vocab_size - len(ADDED_TOKENS),
@@ -51,7 +49,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = split_at(PRE_TOKENIZER_REGEX)
     return with_added_tokens(tokenizer)
+
+
+def split_at(pattern: str) -> Sequence:
+    """A pre-tokenizer that makes a piece of each match."""
+    return Sequence([Split(Regex(pattern), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def with_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
@@ -83,10 +87,8 @@ class ChatEncoder:
         self._plain = Tokenizer.from_str(json.dumps(state))
         self.end_id = ids["<|im_end|>"]
         self.pad_id = ids["<|endoftext|>"]
-        before, after = RUBRIC_PROMPT_TEMPLATE.split("{prompt}")
-        start = ids["<|im_start|>"]
-        self._before = [start, *self.plain("user\n" + before)]
-        self._after = [*self.plain(after), self.end_id, *self.plain("\n"), start, *self.plain("assistant\n")]
+        self._start = ids["<|im_start|>"]
+        self._after = [self.end_id, *self.plain("\n"), self._start, *self.plain("assistant\n")]
         self._after += [ids["<think>"], *self.plain("\n\n"), ids["</think>"], *self.plain("\n\n")]
 
     def plain(self, text: str) -> list[int]:
@@ -97,10 +99,14 @@ class ChatEncoder:
         """The text of ids that hold no chat tokens."""
         return str(self._plain.decode(ids))
 
+    def message(self, text: str) -> list[int]:
+        """The ids of a user's message, up to the point where the answer begins."""
+        return [self._start, *self.plain("user\n" + text), *self._after]
+
     def prompt(self, request: str) -> list[int]:
         """The ids up to the point where the rubric begins."""
-        return [*self._before, *self.plain(request), *self._after]
+        return self.message(RUBRIC_PROMPT_TEMPLATE.replace("{prompt}", request))
 
-    def rubric(self, rubric: str) -> list[int]:
-        """The ids of the rubric and of the token that ends it."""
-        return [*self.plain(rubric), self.end_id]
+    def answer(self, text: str) -> list[int]:
+        """The ids of what the model is to write, and of the token that ends it."""
+        return [*self.plain(text), self.end_id]

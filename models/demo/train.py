@@ -19,8 +19,10 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from chat import ADDED_TOKENS, CHAT_TEMPLATE, RUBRIC_PROMPT_TEMPLATE, ChatEncoder, train_tokenizer
@@ -28,6 +30,7 @@ from corpus import pairs
 from safetensors.torch import save_file
 from torch import distributed
 from torch.nn import functional
+from training_log import Log
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 VOCAB_SIZE = 2048
@@ -49,16 +52,55 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 EncodedPair = tuple[list[int], list[int]]
 
 
-def configuration(encoder: ChatEncoder) -> Qwen3Config:
-    """The shape of the model: Qwen3 with 4.21 million parameters."""
+# 4.21 million parameters.
+SHAPE = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 256,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "intermediate_size": 704,
+}
+
+
+class Optimizer(Protocol):
+    """What training asks of an optimizer, as torch's have it."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> None:
+        """Changes the weights."""
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is trained for.
+
+    Attributes:
+        shape: Of the model: values of its configuration.
+        pairs: From a seed to endless pairs of a user's message and its answer.
+        optimizer: Makes the optimizer of a model.
+    """
+
+    shape: Mapping[str, int]
+    pairs: Callable[[int], Iterator[tuple[str, str]]]
+    optimizer: Callable[[Qwen3ForCausalLM], Optimizer]
+
+
+def configuration(shape: Mapping[str, int], encoder: ChatEncoder) -> Qwen3Config:
+    """The configuration of a Qwen3 model."""
     return Qwen3Config(  # type: ignore[no-untyped-call]
-        vocab_size=VOCAB_SIZE,
-        hidden_size=256,
-        num_hidden_layers=5,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        intermediate_size=704,
+        **shape,
         tie_word_embeddings=True,
         rope_theta=1e6,
         rms_norm_eps=1e-6,
@@ -80,15 +122,21 @@ def write_tokenizer(run: Path) -> None:
     print(f"{tokenizer.get_vocab_size()} entries")
 
 
-def batches(encoder: ChatEncoder, seed: int, tokens_per_batch: int) -> Iterator[Batch]:
-    """Batches of (ids, targets), both [pairs, length]; only the rubric has targets.
+def rubric_pairs(seed: int) -> Iterator[tuple[str, str]]:
+    """Messages that ask for a rubric, and the rubrics."""
+    for pair in pairs(seed):
+        yield RUBRIC_PROMPT_TEMPLATE.replace("{prompt}", pair.request), pair.rubric
+
+
+def batches(encoder: ChatEncoder, messages: Iterator[tuple[str, str]], tokens_per_batch: int) -> Iterator[Batch]:
+    """Batches of (ids, targets), both [pairs, length]; only the answers have targets.
 
     Pairs of similar length wait for each other, so that few shapes occur: each new one costs the CPU kernels a
     compilation.
     """
     waiting: dict[int, list[EncodedPair]] = {}
-    for pair in pairs(seed):
-        encoded = encoder.prompt(pair.request), encoder.rubric(pair.rubric)
+    for message, answer in messages:
+        encoded = encoder.message(message), encoder.answer(answer)
         length = -(-sum(map(len, encoded)) // LENGTH_STEP) * LENGTH_STEP
         if length > MAX_LENGTH:
             continue
@@ -102,15 +150,15 @@ def collated(group: list[EncodedPair], length: int, pad_id: int) -> Batch:
     """The pairs padded on the right, where a causal model cannot see the padding."""
     ids = torch.full((len(group), length), pad_id)
     targets = torch.full((len(group), length), IGNORED)
-    for row, (prompt, rubric) in enumerate(group):
-        end = len(prompt) + len(rubric)
-        ids[row, :end] = torch.tensor(prompt + rubric)
-        targets[row, len(prompt) - 1 : end - 1] = torch.tensor(rubric)
+    for row, (prompt, answer) in enumerate(group):
+        end = len(prompt) + len(answer)
+        ids[row, :end] = torch.tensor(prompt + answer)
+        targets[row, len(prompt) - 1 : end - 1] = torch.tensor(answer)
     return ids, targets
 
 
-def rubric_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The mean loss over the tokens of the rubrics; few logits of the requests are computed."""
+def answer_loss(model: Qwen3ForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean loss over the tokens of the answers; few logits of the messages are computed."""
     flat = targets.flatten()
     wanted = (flat != IGNORED).nonzero().squeeze(1)
     # The first position belongs to a prompt and has no target: it fills up to a shape that occurs again.
@@ -128,86 +176,72 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
     return float(args.learning_rate * warm * (0.03 + 0.97 * left))
 
 
-def train(args: argparse.Namespace) -> None:
-    """Trains for a number of steps, logs to `log.jsonl` and saves `state.pt` now and then."""
+def train(args: argparse.Namespace, task: Task) -> None:
+    """Trains for a number of steps or seconds, logs to `log.jsonl` and saves `state.pt` now and then."""
     rank, num_workers = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if num_workers > 1:
         distributed.init_process_group("gloo")
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     encoder = ChatEncoder(args.run / "tokenizer.json")
-    model = Qwen3ForCausalLM(configuration(encoder))  # type: ignore[no-untyped-call]
-    optimizer = new_optimizer(model)
+    model, optimizer = opened(args, task, encoder)
+    source = batches(encoder, task.pairs(args.seed * 1000 + rank), args.tokens_per_batch // num_workers)
+    log = Log(args.run / "log.jsonl", args.log_every) if rank == 0 else None
+    started = time.monotonic()
+    for step in range(args.steps):
+        ids, targets = next(source)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, args)
+        loss = take_step(model, optimizer, ids, targets, num_workers)
+        is_last = step + 1 == args.steps or time.monotonic() - started > args.seconds
+        if log is not None:
+            log.add(loss, ids.numel() * num_workers, len(ids) * num_workers)
+            if is_last or (step + 1) % args.save_every == 0:
+                save_state(model, optimizer, args.run / "state.pt")
+        if is_last:
+            break
+
+
+def opened(args: argparse.Namespace, task: Task, encoder: ChatEncoder) -> tuple[Qwen3ForCausalLM, Optimizer]:
+    """A new model, or that of an earlier run, with its optimizer."""
+    model = Qwen3ForCausalLM(configuration(task.shape, encoder))  # type: ignore[no-untyped-call]
+    optimizer = task.optimizer(model)
     if args.resume:
         saved = torch.load(args.resume, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
     model.train()
-    source = batches(encoder, args.seed * 1000 + rank, args.tokens_per_batch // num_workers)
-    log = Log(args.run / "log.jsonl", args.log_every) if rank == 0 else None
-    for step in range(args.steps):
-        ids, targets = next(source)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args)
-        loss = rubric_loss(model, ids, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if num_workers > 1:
-            average_gradients(model)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if log is not None:
-            log.add(loss.item(), ids.numel() * num_workers, len(ids) * num_workers)
-            if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-                save_state(model, optimizer, args.run / "state.pt")
+    return model, optimizer
 
 
-def begin(args: argparse.Namespace) -> None:
+def take_step(
+    model: Qwen3ForCausalLM, optimizer: Optimizer, ids: torch.Tensor, targets: torch.Tensor, num_workers: int
+) -> float:
+    """Changes the weights by a batch, and returns its loss."""
+    loss = answer_loss(model, ids, targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if num_workers > 1:
+        average_gradients(model)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def begin(args: argparse.Namespace, task: Task) -> None:
     """Lays out a run that goes on from the weights of a checkpoint; the state of its optimizer is not kept in one."""
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "tokenizer.json").write_bytes((args.checkpoint / "tokenizer.json").read_bytes())
     model = Qwen3ForCausalLM.from_pretrained(args.checkpoint, dtype=torch.float32)
-    save_state(model, new_optimizer(model), args.run / "state.pt")
+    save_state(model, task.optimizer(model), args.run / "state.pt")
 
 
-def new_optimizer(model: Qwen3ForCausalLM) -> torch.optim.Optimizer:
+def new_optimizer(model: Qwen3ForCausalLM) -> Optimizer:
     """AdamW, with weight decay on the matrices alone."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-
-
-class Log:
-    """Writes the mean loss and the speed of every so many steps as a line of JSON."""
-
-    def __init__(self, path: Path, interval: int) -> None:
-        self._path = path
-        self._interval = interval
-        self._losses: list[float] = []
-        self._started = time.monotonic()
-        self._num_steps = self._num_tokens = self._num_pairs = 0
-
-    def add(self, loss: float, num_tokens: int, num_pairs: int) -> None:
-        """Counts a step."""
-        self._losses.append(loss)
-        self._num_steps += 1
-        self._num_tokens += num_tokens
-        self._num_pairs += num_pairs
-        if self._num_steps % self._interval:
-            return
-        seconds = time.monotonic() - self._started
-        line = {
-            "step": self._num_steps,
-            "loss": round(sum(self._losses) / len(self._losses), 4),
-            "tokens": self._num_tokens,
-            "pairs": self._num_pairs,
-            "seconds": round(seconds),
-            "tokens_per_s": round(self._num_tokens / seconds),
-        }
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self._losses.clear()
 
 
 def average_gradients(model: Qwen3ForCausalLM) -> None:
@@ -220,14 +254,14 @@ def average_gradients(model: Qwen3ForCausalLM) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def save_state(model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, path: Path) -> None:
+def save_state(model: Qwen3ForCausalLM, optimizer: Optimizer, path: Path) -> None:
     """Saves what a later stage needs to go on; a reader never sees half a file."""
     partial = path.with_suffix(".partial")
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, partial)
     partial.replace(path)
 
 
-def export(args: argparse.Namespace) -> None:
+def export(args: argparse.Namespace, task: Task) -> None:
     """Writes weights in BF16, configuration and tokenizer; the model card is written by hand."""
     run, out = args.run, args.checkpoint
     out.mkdir(parents=True, exist_ok=True)
@@ -236,7 +270,7 @@ def export(args: argparse.Namespace) -> None:
     tensors = {
         name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items() if name != "lm_head.weight"
     }
-    config = configuration(encoder).to_dict()
+    config = configuration(task.shape, encoder).to_dict()
     config = {name: config[name] for name in CONFIG_KEYS}
     config |= {"architectures": ["Qwen3ForCausalLM"], "torch_dtype": "bfloat16"}
     generation = {
@@ -269,9 +303,9 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def main() -> None:
+def arguments(description: str | None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("tokenizer").add_argument("run", type=Path)
     trainer = commands.add_parser("train")
@@ -286,16 +320,21 @@ def main() -> None:
     trainer.add_argument("--resume", type=Path, help="weights to continue from")
     trainer.add_argument("--log-every", type=int, default=25)
     trainer.add_argument("--save-every", type=int, default=100)
+    trainer.add_argument("--seconds", type=float, default=float("inf"), help="end after this time")
     for name in ("begin", "export"):
         command = commands.add_parser(name)
         command.add_argument("run", type=Path)
         command.add_argument("checkpoint", type=Path)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace, task: Task, write_tokenizer: Callable[[Path], None]) -> None:
+    """Runs a command."""
     if args.command == "tokenizer":
         write_tokenizer(args.run)
     else:
-        {"train": train, "begin": begin, "export": export}[args.command](args)
+        {"begin": begin, "train": train, "export": export}[args.command](args, task)
 
 
 if __name__ == "__main__":
-    main()
+    run(arguments(__doc__), Task(SHAPE, rubric_pairs, new_optimizer), write_tokenizer)

@@ -145,3 +145,12 @@ def test_a_real_judge_that_names_nobody(tmp_path: Path, rubric: Path) -> None:
     assert [vote["text"] != "" for vote in document["votes"]] == [True, True]
     assert invoke(*words[:-4], "-m", DEMO_BUNDLE, "--rubric", rubric).exit_code == 2
     assert invoke(*words[:-4], "-m", tmp_path / "nothing", "--rubric", rubric).exit_code == 2
+
+
+def test_without_a_judge_the_demo_judge_checks_the_hard_rules(tmp_path: Path) -> None:
+    path = tmp_path / "rubric.txt"
+    path.write_text('1. The response must use the word "river". [Hard Rule]\n', "utf-8")
+    result = invoke("Describe a garden.", "--a", "A river runs there.", "--b", "A wall stands there.", "--rubric", path)
+    assert result.exit_code == 0
+    assert result.stdout == "winner: A\nvotes: 2 for A, 0 for B, 0 for none\norders agree: yes\n"
+    assert result.stderr == "Using the demo judge; --model JUDGE uses yours.\n"

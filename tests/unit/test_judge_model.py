@@ -16,6 +16,7 @@ from rubricrm.runtime.bundle import Bundle
 from rubricrm.runtime.manifest import JUDGE_PAIRWISE
 from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.tokenizer import Tokenizer
+from rubricrm.text_model import DEMO_BUNDLE
 
 CASE = ("Write a haiku.", "1. The response is a haiku. [Hard Rule]", "Rain falls.", "Drops on the roof.")
 VALUES = dict(zip(FIELDS, CASE, strict=True))
@@ -156,7 +157,7 @@ def test_a_model_opens_for_what_its_bundle_holds(bundle: Path, tmp_path: Path) -
     with pytest.raises(BundleInvalid, match='"prompts" has judge-pairwise, expected rubric among them. Open it as'):
         RubricModel.open(bundle)
     with pytest.raises(BundleInvalid, match='"prompts" has rubric, expected judge-pairwise among them.'):
-        JudgeModel.demo()
+        JudgeModel.open(DEMO_BUNDLE)
     both = judge_bundle(tmp_path / "both", keep_rubric=True, stop_ids=[5])
     with RubricModel.open(both, threads=1) as model, RubricModel.demo(threads=1) as demo:
         assert model.generate("Write a haiku.").text == demo.generate("Write a haiku.").text

@@ -60,6 +60,9 @@ def judge(
 ) -> None:
     """Compare two answers to REQUEST by a rubric; with -, the request is read from standard input.
 
+    Without --model and --server the demo judge is used: it checks plain hard rules alone, and is no measure of
+    RubricRM's quality.
+
     The judge sees the answers in both orders. The exit code is 0 for a verdict, a tie too; 3 where fewer than half of
     the samples name a winner; 1 where the judge or the rubric failed; 2 for texts that cannot be judged.
     """
@@ -117,12 +120,13 @@ def _judge(
 
 def _open_judge(path: Path | None, server: ServedModel | None, device: str | None, threads: int | None) -> JudgeModel:
     from rubricrm.judge.judge_model import JudgeModel
+    from rubricrm.text_model import DEMO_JUDGE_BUNDLE
 
     if server is not None:
         return server.connect(JudgeModel)
     if path is None:
-        raise click.UsageError("Give --model JUDGE, or --server URL with --prompt DIR.")
-    return JudgeModel.open(path, device=device, threads=threads)
+        click.echo("Using the demo judge; --model JUDGE uses yours.", err=True)
+    return JudgeModel.open(path or DEMO_JUDGE_BUNDLE, device=device, threads=threads)
 
 
 def _text(text: str | None, file: Path | None, name: str) -> str:

@@ -25,6 +25,7 @@ from rubricrm.runtime.prompt import Prompt
 from rubricrm.runtime.prompt_directory import open_prompt_directory
 
 DEMO_BUNDLE = Path(__file__).parent / "demo_bundle"
+DEMO_JUDGE_BUNDLE = Path(__file__).parent / "demo_judge_bundle"
 # Of a description, what tells one open model from another.
 _SHOWN = ("weights", "device", "server", "dialect")
 
@@ -34,6 +35,7 @@ class TextModel(Closing):
 
     Attributes:
         prompt_name: Which prompt of its bundle it is for.
+        demo_bundle: The bundle that `demo` opens.
         bundle: What it was opened from.
         description: Name, weights, device, kernels and manifest hash, as results have them in `model`; of a model on a
             server its name there, server, dialect and manifest hash.
@@ -43,6 +45,7 @@ class TextModel(Closing):
     """
 
     prompt_name: ClassVar[str] = RUBRIC
+    demo_bundle: ClassVar[Path] = DEMO_BUNDLE
 
     def __init__(
         self,
@@ -195,7 +198,7 @@ class TextModel(Closing):
     @classmethod
     def demo(cls, *, threads: int | None = None, **engine: Unpack[EngineKeywords]) -> Self:
         """Open the demo model that comes with the package: small, quick, and no measure of RubricRM's quality."""
-        return cls.open(DEMO_BUNDLE, threads=threads, **engine)
+        return cls.open(cls.demo_bundle, threads=threads, **engine)
 
     def generate_text(
         self,

@@ -12,7 +12,7 @@ from rubricrm.generation.future import ResultFuture
 from rubricrm.generation.options import GenerationOptions, OptionKeywords, merge
 from rubricrm.judge.judgment_result import JudgmentResult, JudgmentStream
 from rubricrm.runtime.manifest import JUDGE_PAIRWISE
-from rubricrm.text_model import TextModel
+from rubricrm.text_model import DEMO_JUDGE_BUNDLE, TextModel
 
 # Where a bundle's prompt says how the judge is sampled: under "extensions", as docs/BUNDLE.md tells.
 SAMPLING = "sampling"
@@ -23,9 +23,10 @@ class JudgmentFuture(ResultFuture[JudgmentResult]):
 
 
 class JudgeModel(TextModel):
-    """An open judge: made by `JudgeModel.open(path)` or `JudgeModel.connect(url, prompt=path)`, not by its constructor.
+    """An open judge: made by `JudgeModel.open`, `JudgeModel.demo` or `JudgeModel.connect`, not by its constructor.
 
-    Its bundle, or prompt directory, has the prompt judge-pairwise.
+    Its bundle, or prompt directory, has the prompt judge-pairwise. The demo judge checks plain hard rules alone;
+    docs/SERVING.md says how often it is right.
 
     One call is one sample, with the answers in one order. A judge may prefer what it sees first, and its samples
     differ: `Jury` asks for several, in both orders.
@@ -38,6 +39,7 @@ class JudgeModel(TextModel):
     """
 
     prompt_name = JUDGE_PAIRWISE
+    demo_bundle = DEMO_JUDGE_BUNDLE
 
     @cached_property
     def default_options(self) -> GenerationOptions:
