@@ -121,6 +121,7 @@ def contenders(chosen: argparse.Namespace, most: int) -> list[Contender]:
         command += ["--host", "127.0.0.1", "--dtype", "bfloat16", "--max-model-len", str(CONTEXT)]
         environment = {
             "OMP_NUM_THREADS": threads,
+            "VLLM_CPU_OMP_THREADS_BIND": f"0-{chosen.threads - 1}",  # it keeps a core free if it is not told
             "VLLM_CPU_KVCACHE_SPACE": "4",
             "VLLM_NO_USAGE_STATS": "1",
             "HF_HUB_OFFLINE": "1",
