@@ -85,6 +85,7 @@ TextResult text_result(const Sequence& sequence, Time tokenized) {
 std::string to_json(const TextResult& result, std::optional<int> indent) {
   Json document{{"schema_version", kSchemaVersion}, {"text", result.text}};
   append_end(document, result);
+  document["unconstrained"] = false;  // of servers, which may drop the form that a text must have
   return json_text(document, indent);
 }
 
