@@ -36,7 +36,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -161,19 +160,19 @@ def ask(
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     levels = [int(each) for each in chosen.senders.split(",")]
+    most = max(levels)
     texts = read_requests(None)
     turns: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as logs:
         for number in range(chosen.rounds):
-            for contender in contenders(chosen, max(levels)):
+            for contender in contenders(chosen, most):
                 serial = count(1000 * number)
                 with (
                     contender.running(Path(logs) / "log") as (url, process),
                     RubricModel.connect(
-                        url, prompt=chosen.bundle, max_concurrency=max(levels), constrain=not chosen.free
+                        url, prompt=chosen.bundle, max_concurrency=most, constrain=not chosen.free
                     ) as model,
                 ):
-                    most = max(levels)
                     ask(model, [f"Warm up {at}." for at in range(most)], most, 1, 8, free=chosen.free)
                     for senders in levels:
                         requests = [
@@ -217,7 +216,7 @@ def main() -> None:
     chosen = parser.parse_args()
     found = measure(chosen)
     facts = {key: str(value) for key, value in vars(chosen).items()}
-    found |= {"job": facts, "versions": {"rubricrm": version("rubricrm")}, "machine": machine_facts()}
+    found |= {"job": facts, "machine": machine_facts()}
     print(json.dumps(found, indent=1))
 
 

@@ -100,7 +100,7 @@ class RubricStream(Closing):
         rubric = parse(text.text, truncated=is_cut, starts_in_thought=self._starts_in_thought)
         if self._text.is_held_elsewhere:
             rubric = with_form_checked(rubric, text.text, is_cut=is_cut or self._text.has_stop_strings)
-        if (line := self._text.line_out_of_grammar) is not None:
+        if text.unconstrained and (line := self._text.line_out_of_grammar) is not None:
             rubric = out_of_grammar(rubric, text.text, line)
         return RubricResult(
             request=self._request,
