@@ -132,7 +132,7 @@ void test_definition() {
   Numbers numbers(1);
   Layer layer(numbers, 6, 2, 40, CacheType::kFloat32, 1, 80);
   const std::vector<float> qkv = numbers.floats(70 * layer.qkv_size());
-  const auto out = layer.step(plain_kernels(), qkv, std::vector<int64_t>(70, 0), range(0, 70));
+  const auto out = layer.step(plain_kernels, qkv, std::vector<int64_t>(70, 0), range(0, 70));
   for (const int64_t token : {0, 1, 31, 63, 64, 69}) {
     for (int head = 0; head < 6; ++head) {
       const auto expected = defined(layer, qkv, token, head);
@@ -151,7 +151,7 @@ void check_company(Numbers& numbers, int heads, int kv_heads, int dim, CacheType
   Layer layer(numbers, heads, kv_heads, dim, type, 4, 200);
   const int64_t size = layer.qkv_size();
   const std::vector<float> qkv = numbers.floats(kTokens * size);
-  const auto expected = layer.step(plain_kernels(), qkv, std::vector<int64_t>(kTokens, 1), range(0, kTokens));
+  const auto expected = layer.step(plain_kernels, qkv, std::vector<int64_t>(kTokens, 1), range(0, kTokens));
   const std::vector<char> after = layer.memory;
   for (const KernelTable* kernels : built_kernels()) {
     if (!kernels->is_supported()) continue;
@@ -207,7 +207,7 @@ void test_places() {
   Layer layer(numbers, 4, 2, 32, CacheType::kFloat32, 3, 50);
   const std::vector<char> before = layer.memory;
   const std::vector<float> qkv = numbers.floats(3 * layer.qkv_size());
-  layer.step(plain_kernels(), qkv, {2, 2, 0}, {7, 8, 49});
+  layer.step(plain_kernels, qkv, {2, 2, 0}, {7, 8, 49});
   std::vector<bool> may_change(before.size(), false);
   const std::vector<std::pair<int64_t, int64_t>> places = {{2, 7}, {2, 8}, {0, 49}};
   for (const auto& [slot, position] : places) {

@@ -14,7 +14,7 @@ using namespace rubricrm;
 std::vector<const KernelTable*> other_sets() {
   std::vector<const KernelTable*> result;
   for (const KernelTable* kernels : built_kernels()) {
-    if (kernels != &plain_kernels() && kernels->is_supported()) result.push_back(kernels);
+    if (kernels != &plain_kernels && kernels->is_supported()) result.push_back(kernels);
   }
   return result;
 }
@@ -47,7 +47,7 @@ void test_rounding() {
     std::vector<float> x = numbers.floats(300);
     for (int i = 64; i < 128; ++i) x[i] = 0.0f;         // a block of zeros
     for (int i = 128; i < 192; ++i) x[i] *= 1e-37f;     // one whose scale would be infinite
-    const Rounded plain(plain_kernels(), made.matrix, x, 1, 3);
+    const Rounded plain(plain_kernels, made.matrix, x, 1, 3);
     for (int64_t k = 0; k < 64; ++k) {
       static constexpr int kPlace[] = {0, 4, 1, 5, 2, 6, 3, 7};
       const int64_t place = bits == 8 ? k : k / 8 * 8 + kPlace[k % 8];
@@ -87,11 +87,11 @@ void check_product(Numbers& numbers, int64_t outputs, int64_t inputs, int bits, 
   const PackedCase made(numbers, outputs, inputs, bits, block, has_zero_points);
   constexpr int kRows = 66;  // more than any set takes at once
   const std::vector<float> x = numbers.floats(kRows * inputs);
-  const Rounded rounded(plain_kernels(), made.matrix, x, kRows, 1);
+  const Rounded rounded(plain_kernels, made.matrix, x, kRows, 1);
   for (int64_t tile = 0; tile < made.matrix.tiles(); ++tile) {
     std::vector<float> expected(kRows * kTile);
     for (int row = 0; row < kRows; ++row) {
-      plain_kernels().multiply(made.matrix, tile, rounded.rows.from(row), 1, true, &expected[row * kTile]);
+      plain_kernels.multiply(made.matrix, tile, rounded.rows.from(row), 1, true, &expected[row * kTile]);
     }
     for (int lane = 0; lane < kTile && tile * kTile + lane < outputs; ++lane) {
       double sum = 0;
@@ -142,9 +142,9 @@ void test_extremes() {
     }
     for (const float sign : {1.0f, -1.0f}) {
       const std::vector<float> x(256, sign);
-      const Rounded rounded(plain_kernels(), made.matrix, x, 1, 1);
+      const Rounded rounded(plain_kernels, made.matrix, x, 1, 1);
       std::vector<float> expected(64);
-      plain_kernels().multiply(made.matrix, 0, rounded.rows, 1, true, expected.data());
+      plain_kernels.multiply(made.matrix, 0, rounded.rows, 1, true, expected.data());
       const double largest = ((1 << bits) - 1) * 127.0 * 128 * half_to_float(made.scales[0]) * (1 / 127.0f) +
                              ((1 << bits) - 1) * 127.0 * 128 * half_to_float(made.scales[64]) * (1 / 127.0f);
       EXPECT(std::fabs(expected[0] - sign * largest) < 1e-5 * largest, "%g, expected %g", expected[0], sign * largest);
@@ -166,7 +166,7 @@ void test_gate() {
   gates[3] = NAN;
   const std::vector<float> up = numbers.floats(128);
   std::vector<float> expected = up;
-  plain_kernels().gate(gates.data(), expected.data(), 128);
+  plain_kernels.gate(gates.data(), expected.data(), 128);
   for (int i = 4; i < 128; ++i) {
     const double silu = gates[i] / (1.0 + std::exp(-static_cast<double>(gates[i])));
     EXPECT(std::fabs(expected[i] - silu * up[i]) < 1e-6 * (1 + std::fabs(silu * up[i])), "silu(%g)", gates[i]);
@@ -182,7 +182,7 @@ void test_gate() {
 }
 
 void test_dispatch() {
-  EXPECT(choose_kernels("plain").kernels == &plain_kernels() && choose_kernels("plain").problem.empty(), "plain");
+  EXPECT(choose_kernels("plain").kernels == &plain_kernels && choose_kernels("plain").problem.empty(), "plain");
   EXPECT(choose_kernels(nullptr).problem.empty() && choose_kernels("").problem.empty(), "the processor's own");
   EXPECT(choose_kernels("sse9").problem.find("'sse9' is none of") == 0, "%s", choose_kernels("sse9").problem.c_str());
   for (const KernelTable* kernels : built_kernels()) {

@@ -33,7 +33,7 @@ void test_rows() {
     for (const int terms : {1, kExactTerms}) {
       for (const int rows : {0, 1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 24, 25, 37}) {
         const std::vector<float> x = numbers.floats(rows * 96);
-        const std::vector<float> expected = product(plain_kernels(), made.matrix, x, terms, 1);
+        const std::vector<float> expected = product(plain_kernels, made.matrix, x, terms, 1);
         for (const float y : expected) EXPECT(!std::isnan(y), "an output of %d rows was not written", rows);
         for (const KernelTable* kernels : built_kernels()) {
           if (!kernels->is_supported()) continue;
@@ -54,7 +54,7 @@ void test_exact_inputs() {
   Numbers numbers(2);
   const PackedCase made(numbers, 64, 256, 4, 128, true);
   const std::vector<float> x = numbers.floats(3 * 256);
-  const std::vector<float> y = product(plain_kernels(), made.matrix, x, kExactTerms);
+  const std::vector<float> y = product(plain_kernels, made.matrix, x, kExactTerms);
   for (int row = 0; row < 3; ++row) {
     for (int n = 0; n < 64; ++n) {
       double sum = 0;
@@ -74,8 +74,8 @@ void test_gated() {
   const PackedCase up(numbers, 130, 64, 4, 64, false);
   for (const int rows : {1, 5, 20}) {
     const std::vector<float> x = numbers.floats(rows * 64);
-    const auto gates = product(plain_kernels(), gate.matrix, x, 1);
-    auto expected = product(plain_kernels(), up.matrix, x, 1);
+    const auto gates = product(plain_kernels, gate.matrix, x, 1);
+    auto expected = product(plain_kernels, up.matrix, x, 1);
     for (size_t i = 0; i < gates.size(); ++i) {
       const double silu = gates[i] / (1.0 + std::exp(-static_cast<double>(gates[i])));
       expected[i] = static_cast<float>(silu * expected[i]);

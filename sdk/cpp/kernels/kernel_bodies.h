@@ -494,7 +494,7 @@ void attend(const AttentionShape& shape, int kv_head, const TokenSpan* spans, co
 }
 
 template <class Set>
-KernelTable make_table(const char* name, bool (*is_supported)()) {
+constexpr KernelTable make_table(const char* name, bool (*is_supported)()) {
   return {name,          is_supported, Set::kMostRows,     Set::kManyRows, round_row<Set>,
           multiply<Set>, gate<Set>,    prepare_token<Set>, attend<Set>};
 }

@@ -82,12 +82,13 @@ RUBRICRM_INLINE int64_t attention_state_size(const AttentionShape& shape, int64_
   return tokens * shape.queries_per_head() * (shape.padded_head_dim() + 2);
 }
 
-// Each is defined in its own file; x86 and ARM have theirs only.
-const KernelTable& plain_kernels();
-const KernelTable& avx2_kernels();
-const KernelTable& avx512vnni_kernels();
-const KernelTable& avx512amx_kernels();
-const KernelTable& neon_dotprod_kernels();
-const KernelTable& neon_i8mm_kernels();
+// Each is defined in its own file; x86 and ARM have theirs only. They are constants, since nothing of such a file may run,
+// not even what makes a table, before `is_supported` said yes: the compiler may use the set's instructions anywhere in it.
+extern const KernelTable plain_kernels;
+extern const KernelTable avx2_kernels;
+extern const KernelTable avx512vnni_kernels;
+extern const KernelTable avx512amx_kernels;
+extern const KernelTable neon_dotprod_kernels;
+extern const KernelTable neon_i8mm_kernels;
 
 }  // namespace rubricrm

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "kernel_bodies.h"
+#include "processor.h"
 
 namespace rubricrm {
 namespace {
@@ -174,15 +175,8 @@ struct Avx2Set {
   }
 };
 
-bool is_supported() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-}
-
 }  // namespace
 
-const KernelTable& avx2_kernels() {
-  static const KernelTable table = make_table<Avx2Set>("avx2", is_supported);
-  return table;
-}
+constexpr KernelTable avx2_kernels = make_table<Avx2Set>("avx2", has_avx2);
 
 }  // namespace rubricrm

@@ -1,14 +1,12 @@
 // AMX beside AVX-512 VNNI: where many rows meet a tile of weights, products are made 16 rows by 16 outputs by 64 inputs at a
 // time. All else, and products of few rows, which wait for memory, are VNNI's.
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cstring>
 
 #include "kernel_table.h"
 #include "prefetch.h"
+#include "processor.h"
 
 namespace rubricrm {
 namespace {
@@ -186,39 +184,29 @@ void multiply(const PackedMatrix& matrix, int64_t tile, const RoundedRows& x, in
   // Where both were measured with weights from memory: in blocks of 128, 8 rows take VNNI 0.94 of the time and 12 take it
   // longer; in blocks of 32, 12 take it as long.
   const int most_of_vnni = matrix.block < 64 ? 12 : 8;
-  if (rows <= most_of_vnni) return avx512vnni_kernels().multiply(matrix, tile, x, rows, true, y);
+  if (rows <= most_of_vnni) return avx512vnni_kernels.multiply(matrix, tile, x, rows, true, y);
   return is_stream ? multiply_many<true>(matrix, tile, x, rows, y) : multiply_many<false>(matrix, tile, x, rows, y);
 }
 
-// The system gives the registers to a process that asks for them, if it knows them at all.
-bool has_permission() {
-  constexpr long kRequest = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr long kTileData = 18;     // XFEATURE_XTILEDATA
-  static const bool is_given = syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
-  return is_given;
+void round_row(const float* x, const PackedMatrix& matrix, const RoundedRows& out) {
+  avx512vnni_kernels.round_row(x, matrix, out);
 }
 
-bool is_supported() {
-  constexpr unsigned kTile = 1u << 24;
-  constexpr unsigned kInt8 = 1u << 25;
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kTile) == 0 || (edx & kInt8) == 0) return false;
-  return avx512vnni_kernels().is_supported() && has_permission();
+void gate(const float* gate, float* up, int count) { avx512vnni_kernels.gate(gate, up, count); }
+
+void prepare_token(const AttentionShape& shape, const float* qkv, int64_t position, const TokenCache* own,
+                   float* queries) {
+  avx512vnni_kernels.prepare_token(shape, qkv, position, own, queries);
+}
+
+void attend(const AttentionShape& shape, int kv_head, const TokenSpan* spans, const float* const* queries,
+            float* const* out, int64_t tokens, float* state) {
+  avx512vnni_kernels.attend(shape, kv_head, spans, queries, out, tokens, state);
 }
 
 }  // namespace
 
-const KernelTable& avx512amx_kernels() {
-  static const KernelTable table = [] {
-    KernelTable made = avx512vnni_kernels();
-    made.name = "avx512amx";
-    made.is_supported = is_supported;
-    made.most_rows = kManyRows;
-    made.many_rows = kManyRows;
-    made.multiply = multiply;
-    return made;
-  }();
-  return table;
-}
+constexpr KernelTable avx512amx_kernels = {"avx512amx", has_amx, kManyRows,     kManyRows, round_row,
+                                           multiply,    gate,    prepare_token, attend};
 
 }  // namespace rubricrm

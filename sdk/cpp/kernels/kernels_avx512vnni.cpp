@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "kernel_bodies.h"
+#include "processor.h"
 
 namespace rubricrm {
 namespace {
@@ -141,16 +142,8 @@ struct Avx512Set {
   }
 };
 
-bool is_supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-}
-
 }  // namespace
 
-const KernelTable& avx512vnni_kernels() {
-  static const KernelTable table = make_table<Avx512Set>("avx512vnni", is_supported);
-  return table;
-}
+constexpr KernelTable avx512vnni_kernels = make_table<Avx512Set>("avx512vnni", has_avx512vnni);
 
 }  // namespace rubricrm

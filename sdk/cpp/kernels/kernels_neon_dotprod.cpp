@@ -1,7 +1,6 @@
 // NEON with dotprod: four bytes of weights meet four bytes of inputs, both signed.
-#include <sys/auxv.h>
-
 #include "neon_set.h"
+#include "processor.h"
 
 namespace rubricrm {
 namespace {
@@ -48,16 +47,8 @@ struct NeonDotprodSet : NeonSet {
   }
 };
 
-bool is_supported() {
-  constexpr unsigned long kDotprod = 1ul << 20;  // HWCAP_ASIMDDP
-  return (getauxval(AT_HWCAP) & kDotprod) != 0;
-}
-
 }  // namespace
 
-const KernelTable& neon_dotprod_kernels() {
-  static const KernelTable table = make_table<NeonDotprodSet>("neon_dotprod", is_supported);
-  return table;
-}
+constexpr KernelTable neon_dotprod_kernels = make_table<NeonDotprodSet>("neon_dotprod", has_dotprod);
 
 }  // namespace rubricrm

@@ -1,8 +1,7 @@
 // NEON with i8mm: two outputs meet two rows of inputs over eight bytes in one instruction; a row that is left over takes
 // the dot product of unsigned with signed bytes.
-#include <sys/auxv.h>
-
 #include "neon_set.h"
+#include "processor.h"
 
 namespace rubricrm {
 namespace {
@@ -56,16 +55,8 @@ struct NeonI8mmSet : NeonSet {
   }
 };
 
-bool is_supported() {
-  constexpr unsigned long kI8mm = 1ul << 13;  // HWCAP2_I8MM
-  return (getauxval(AT_HWCAP2) & kI8mm) != 0;
-}
-
 }  // namespace
 
-const KernelTable& neon_i8mm_kernels() {
-  static const KernelTable table = make_table<NeonI8mmSet>("neon_i8mm", is_supported);
-  return table;
-}
+constexpr KernelTable neon_i8mm_kernels = make_table<NeonI8mmSet>("neon_i8mm", has_i8mm);
 
 }  // namespace rubricrm

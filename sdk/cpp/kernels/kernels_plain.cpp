@@ -152,9 +152,6 @@ struct PlainSet {
 
 }  // namespace
 
-const KernelTable& plain_kernels() {
-  static const KernelTable table = make_table<PlainSet>("plain", [] { return true; });
-  return table;
-}
+constexpr KernelTable plain_kernels = make_table<PlainSet>("plain", [] { return true; });
 
 }  // namespace rubricrm
