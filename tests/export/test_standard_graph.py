@@ -149,7 +149,7 @@ class Stored:
         matrices = {}
         for node in self.weight_nodes():
             given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-            codes, scales = (self.tensors[name].astype(np.float32) for name in node.input)
+            codes, scales = (self.tensors[name].astype(np.float32) for name in node.input[:2])
             if "block_size" in given:
                 assert given["axis"] == 0
                 scales = np.repeat(scales, given["block_size"], 0)
@@ -189,12 +189,16 @@ def test_quantization_has_tensorrts_forms(
     types = {"int4": ml_dtypes.int4, "int8": np.int8, "fp8": ml_dtypes.float8_e4m3fn}
     readers = {name: node for node in stored.graph.node for name in node.input}
     for node in stored.weight_nodes():
-        codes, scales = (stored.tensors[name] for name in node.input)  # no zero points
+        codes, scales, *zeros = (stored.tensors[name] for name in node.input)
         assert codes.dtype == types[options["weights"]]
         assert scales.dtype == np.float16
         assert readers[node.output[0]].op_type == "MatMul"
         if options["weights"] == "int8":
             assert codes.min() >= -127
+            assert zeros[0].dtype == np.int8
+            assert zeros[0].tolist() == [0] * len(scales)
+        else:
+            assert not zeros
     rounded = [node for node in stored.graph.node if node.op_type == "QuantizeLinear"]
     # q, k and v share one, as gate and up do.
     assert len(rounded) == (0 if options["weights"] == "int4" else 4)

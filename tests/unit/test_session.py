@@ -126,6 +126,12 @@ def test_heavy_operators_without_a_kernel_on_the_device_are_named(
         open_graph(bundle.file("model.onnx"), threads=1, device="cuda")
 
 
+def test_products_of_int8_do_not_overflow_on_any_processor(bundle: Bundle) -> None:
+    """By an option that processors with VNNI do not need: their tests pass without it."""
+    options = open_graph(bundle.file("model.onnx"), threads=1).get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+
+
 def test_what_a_graph_runs_on_is_recorded_by_the_installed_runtime(bundle: Bundle) -> None:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
