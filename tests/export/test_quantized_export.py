@@ -76,7 +76,8 @@ class Stored:
             codes, scales = self.tensors[node.input[1]].astype(np.float32), self.tensors[node.input[3]]
             return np.asarray((codes.T - 128) * scales[:, None])
         assert node.op_type == "DequantizeLinear"
-        codes, scales = (self.tensors[name].astype(np.float32) for name in node.input)
+        codes, scales, *zeros = (self.tensors[name].astype(np.float32) for name in node.input)
+        assert not np.any(zeros)
         scales = scales[:, None] if scales.ndim == 1 else np.repeat(scales, given["block_size"], 1)
         return np.asarray(codes * scales[:, : codes.shape[1]])
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.graph.builder import CONTRIB, GraphBuilder, MatrixStorage
+from rubricrm_export.graph.int8_zero_points import int8_zero_points
 from rubricrm_export.graph.node_names import product_node
 from rubricrm_export.graph.quantized_tensor import MatrixTensors
 
@@ -75,7 +76,8 @@ class DequantizedStorage(MatrixStorage):
         axes: dict[str, Any] = {"axis": 0} if self.block_size is None else {"axis": 1, "block_size": self.block_size}
         shape = [rows] if self.block_size is None else [rows, -(-width // self.block_size)]
         scales = b.parameter(tensors.scales(np.float32, shape))
-        matrix = b.op("DequantizeLinear", [b.parameter(codes), scales], f"{name}/Dequantize", **axes)
+        zeros = [] if self.is_float else [int8_zero_points(b, weight, shape)]
+        matrix = b.op("DequantizeLinear", [b.parameter(codes), scales, *zeros], f"{name}/Dequantize", **axes)
         if self.input_scale is not None:
             x = self._round(b, x, self.input_scale(weight), name)
         return b.op("FusedMatMul", [x, matrix], product_node(name), domain=CONTRIB, transB=1)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rubricrm_export.graph.builder import NUMPY_TYPES, GraphBuilder, MatrixStorage
+from rubricrm_export.graph.int8_zero_points import int8_zero_points
 from rubricrm_export.graph.node_names import product_node
 from rubricrm_export.graph.quantized_tensor import Array, MatrixTensors
 
@@ -49,23 +50,14 @@ class QdqStorage(MatrixStorage):
         scale_type = NUMPY_TYPES[b.computed]
         if self.block_size is None:
             scales = b.parameter(tensors.scales(scale_type, [rows]))
-            matrix = b.op("DequantizeLinear", [codes, scales, *self._zeros(b, weight, rows)], f"{name}/Dequantize", axis=1)
+            zeros = [int8_zero_points(b, weight, [rows])] if self.dtype == ir.DataType.INT8 else []
+            matrix = b.op("DequantizeLinear", [codes, scales, *zeros], f"{name}/Dequantize", axis=1)
         else:
             scales = b.parameter(tensors.transposed_scales(scale_type, [rows, width // self.block_size]))
             matrix = b.op("DequantizeLinear", [codes, scales], f"{name}/Dequantize", axis=0, block_size=self.block_size)
         if self.input_scale is not None:
             x = self._round(b, x, self.input_scale(weight))
         return b.op("MatMul", [x, matrix], product_node(name))
-
-    def _zeros(self, b: GraphBuilder, weight: str, rows: int) -> list[ir.Value]:
-        """Return the zero points of INT8 weights.
-
-        On processors without VNNI ONNX Runtime makes such weights unsigned, and fails where their zero points are left
-        out, or shared.
-        """
-        if self.dtype != ir.DataType.INT8:
-            return []
-        return [b.constant(f"{weight}.zero_points", np.zeros(rows, np.int8))]
 
     def _stored(self, codes: Array) -> Array:
         """Turn codes [out_features, in_features] of a whole matrix into the bytes of the tensor."""
