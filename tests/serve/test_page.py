@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rubricrm import RubricModel
 from rubricrm.generation.result import RubricResult
-from served import LONG, Served, serving
+from served import LONG, Served, serving, wait_until
 
 pytestmark = [pytest.mark.page, pytest.mark.filterwarnings("default")]
 
@@ -111,8 +111,8 @@ def test_what_is_stopped_stops(page: Any, served: Served) -> None:
     page.locator("#stop:not([hidden])").wait_for()
     page.get_by_role("button", name="Stop").press("Enter")
     page.get_by_text("Stopped.").wait_for()
+    wait_until(served.is_idle)
     page.get_by_text("0 of 4 running").wait_for()
-    assert served.is_idle()
 
 
 def test_a_refusal_is_shown(browser: Any, demo: RubricModel) -> None:
