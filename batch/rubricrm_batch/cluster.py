@@ -51,7 +51,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
     Raises:
         DependencyMissing: Ray is not installed.
         OptionInvalid: The cluster has too few CPUs or GPUs.
-        JobStopped: The cluster cannot be joined.
+        JobStopped: Ray cannot be started, or the cluster not joined.
     """
     # Before the import, which reads it. The second keeps Ray from hiding the GPUs of workers that ask for none.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -70,9 +70,9 @@ def connected(cluster: Cluster) -> Iterator[None]:
     with _quiet_output():
         try:
             ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            where = cluster.address or "this machine"
-            raise JobStopped(f"Ray cannot be started or joined at {where}: {error}") from error
+        except Exception as error:  # of many classes, and of none where a busy machine does not start it in time
+            where, why = cluster.address or "this machine", str(error).rstrip(".")
+            raise JobStopped(f"Ray cannot be started or joined at {where}: {why}. Give the command again.") from error
         try:
             _check_resources(cluster, ray.cluster_resources())  # type: ignore[no-untyped-call]
             yield
