@@ -188,7 +188,7 @@ def test_table_of_rotary_positions() -> None:
     # Angles are float32: half a unit in the last place of 40,959 is 0.002.
     np.testing.assert_allclose(cos, np.cos(exact), atol=4e-3)
     np.testing.assert_allclose(sin, np.sin(exact), atol=4e-3)
-    # The same bits on every processor: those of the C library's functions in float64, rounded.
+    # Whatever the processor: the C library's functions in float64, rounded.
     base = float(np.float32(1e6))
     frequencies = 1 / np.array([base ** (channel / 16) for channel in range(0, 16, 2)], np.float32)
     for position in (1, 77, 2047, 40959):

@@ -12,7 +12,8 @@ def rotary_tables(architecture: Architecture) -> tuple[NDArray[np.float32], NDAr
     """Return cosines and sines [context, head_dim / 2].
 
     Angles are float32 products, as in the code that these models were trained with. Powers, cosines and sines are
-    computed in float64 and rounded, to be the same bits on every processor: numpy's in float32 are not.
+    computed in float64 and rounded: numpy's in float32 differ by processor. Where those of float64 do so too, in their
+    last bits, rounding hides it almost always.
     """
     exponents = np.arange(0, architecture.head_dim, 2, dtype=np.float32) / np.float32(architecture.head_dim)
     powers = np.power(np.float64(np.float32(architecture.rope_theta)), exponents, dtype=np.float64).astype(np.float32)
