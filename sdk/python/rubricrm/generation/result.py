@@ -31,8 +31,8 @@ class Usage:
 
     Attributes:
         prompt_tokens: Of the prompt.
-        cached_prompt_tokens: How many of them were restored and not computed. 0 too where a server does not say, as
-            none does of a text that was ended here before it was whole (a stop string, repetition, a timeout).
+        cached_prompt_tokens: How many of them were restored and not computed. Also 0 where a server does not say, as
+            after a timeout or repetition, which end a text here.
         completion_tokens: That were generated.
         drafted_tokens: That were drafted and verified.
         accepted_tokens: How many of these came true.
